@@ -1,0 +1,1 @@
+//! The ten minutes as a checked sum.

@@ -1,0 +1,350 @@
+//! What comes out of the engine: transitions, decisions and orders, each with its reason. The app stores a step's output in
+//! one SQL transaction and acts on nothing before that has committed.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::input::{Fates, FlipOutcome, Source};
+use super::rule::{Origin, RuleAction, RuleHash, Side};
+use crate::model::flag::Scope;
+use crate::model::id::{DecisionId, FlagKey, IncidentId, RuleId, Variant};
+use crate::model::incident::Severity;
+use crate::model::time::{Minute, Timestamp};
+
+/// The result of one step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Output {
+    /// In the order in which they happened.
+    pub transitions: Vec<Transition>,
+    pub decisions: Vec<Decision>,
+    /// What to do in the world, in order.
+    pub orders: Vec<Order>,
+    /// Whether a minute was closed, so that the stored position should move on.
+    pub closed: Option<Minute>,
+    /// The answer to a command, if the input was one.
+    pub reply: Option<Result<String, CommandError>>,
+}
+
+/// Why a command could not be carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "error", rename_all = "snake_case")]
+pub enum CommandError {
+    #[error("no flag `{flag}` is configured")]
+    UnknownFlag { flag: FlagKey },
+    #[error("flag `{flag}` is not latched in scope `{scope}`")]
+    NotLatched { flag: FlagKey, scope: Scope },
+    #[error("no incident `{incident}` is open")]
+    NoSuchIncident { incident: IncidentId },
+}
+
+/// Which alert: a rule applied to a slice.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AlertKey {
+    pub flag: FlagKey,
+    pub rule: RuleId,
+    pub hash: RuleHash,
+    pub slice: Scope,
+}
+
+/// A change of an alert's state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Transition {
+    /// Event time: the closing at which it happened.
+    pub at: Timestamp,
+    pub key: AlertKey,
+    pub variant: Variant,
+    pub action: RuleAction,
+    pub from: Phase,
+    pub to: Phase,
+    pub why: String,
+}
+
+/// The name of an alert's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    Quiet,
+    Pending,
+    Firing,
+    Latched,
+}
+
+impl Phase {
+    /// The word stored, shown and counted.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quiet => "quiet",
+            Self::Pending => "pending",
+            Self::Firing => "firing",
+            Self::Latched => "latched",
+        }
+    }
+}
+
+/// Why a decision is, or is not, carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "gate", rename_all = "snake_case")]
+pub enum Gate {
+    /// Nothing stands in the way.
+    Act,
+    DryRun,
+    /// `automation off`.
+    AutomationOff,
+    /// Too many flips within ten minutes.
+    FlipLimit {
+        limit: u32,
+        of: String,
+    },
+    /// The flag's control breaches the same condition, or most fresh variants breach together.
+    WorldBreach {
+        why: String,
+    },
+    /// The flag is latched already: this decision joins its incident.
+    AlreadyLatched,
+}
+
+impl Gate {
+    /// The word stored, shown and counted.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Act => "act",
+            Self::DryRun => "dry_run",
+            Self::AutomationOff => "automation_off",
+            Self::FlipLimit { .. } => "flip_limit",
+            Self::WorldBreach { .. } => "world_breach",
+            Self::AlreadyLatched => "already_latched",
+        }
+    }
+}
+
+/// A rule has fired. Stored with its evidence before anything happens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    pub id: DecisionId,
+    pub key: AlertKey,
+    pub variant: Variant,
+    pub control: Option<Variant>,
+    /// What a rollback or pause is confined to.
+    pub scope: Scope,
+    pub action: RuleAction,
+    pub gate: Gate,
+    /// Event time of the closing that decided.
+    pub at: Timestamp,
+    /// Start of the first pane at whose closing the literal condition was true.
+    pub crossing: Timestamp,
+    /// Start of the pane whose closing first satisfied the persistence test: the ten minutes count from here.
+    pub t0: Timestamp,
+    /// The incident that a rollback opens or joins.
+    pub incident: Option<IncidentId>,
+    pub severity: Severity,
+    pub failure_class: String,
+    pub condition: String,
+    pub runbook: Option<String>,
+    pub owner: Option<String>,
+    pub origin: Origin,
+    pub evidence: Evidence,
+}
+
+/// The numbers that a verdict rests on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Each measurement of the condition by name, `None` where unknown.
+    pub values: Vec<(String, Option<f64>)>,
+    /// For a single comparison: the measured value and what it was compared with.
+    pub value: Option<f64>,
+    pub threshold: Option<f64>,
+    pub side: Option<Side>,
+    pub unit: String,
+    pub samples: u64,
+    pub baseline_samples: Option<u64>,
+    pub min_samples: u64,
+    /// The pair of neighbouring minutes whose deletion weakens the breach most, and the value without it.
+    pub worst_pair: Option<WorstPair>,
+    pub bad_minutes: u32,
+    /// Closings at which the breach has held since the first.
+    pub held: Duration,
+    /// Distinct tenants of the variant in the window, estimated beyond 128.
+    pub tenants: u64,
+    pub tenants_exact: bool,
+    pub window_minutes: u32,
+    /// The window minute by minute, oldest first: value (`None` without data) and samples.
+    pub picture: Vec<PicturePoint>,
+    /// Other measurements of the variant and its control over the same window, for the reader.
+    pub context: Vec<ContextLine>,
+}
+
+/// The window without its most influential pair of minutes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorstPair {
+    pub first: Minute,
+    pub value: Option<f64>,
+}
+
+/// One minute of the picture in an incident.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PicturePoint {
+    pub minute: Minute,
+    pub value: Option<f64>,
+    pub samples: u64,
+}
+
+/// One other metric beside its control, over the same window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContextLine {
+    pub metric: String,
+    pub unit: String,
+    pub value: Option<f64>,
+    pub control: Option<f64>,
+}
+
+/// Something to do in the world. Carries all it needs; dispatch makes no choices.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum Order {
+    /// Serve control to everybody in scope, read it back.
+    Pin {
+        decision: DecisionId,
+        flag: FlagKey,
+        scope: Scope,
+        control: Variant,
+    },
+    /// Take a pin off: a human re-armed.
+    Unpin {
+        flag: FlagKey,
+        scope: Scope,
+        actor: String,
+    },
+    /// Hold the share where it stands.
+    Freeze {
+        decision: DecisionId,
+        flag: FlagKey,
+    },
+    /// Let the share move again: the pause has resolved.
+    Unfreeze {
+        flag: FlagKey,
+        why: String,
+    },
+    OpenIncident(Box<IncidentOrder>),
+    /// A further decision of the same episode.
+    JoinIncident {
+        incident: IncidentId,
+        decision: DecisionId,
+    },
+    CloseIncident {
+        incident: IncidentId,
+        flag: FlagKey,
+        by: String,
+        why: String,
+    },
+    /// Wake a human. At the latest two minutes after the commit, whatever the flip does.
+    Page(Message),
+    /// Tell a channel; nobody is woken.
+    Notify(Message),
+}
+
+/// What an incident starts with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IncidentOrder {
+    pub incident: IncidentId,
+    pub flag: FlagKey,
+    pub variant: Variant,
+    pub decision: DecisionId,
+    pub severity: Severity,
+    pub failure_class: String,
+    pub title: String,
+    /// Event time.
+    pub at: Timestamp,
+}
+
+/// What a receiver is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// The same key in every system: a retry or restart updates, it never opens a second one.
+    pub dedup_key: String,
+    pub kind: MessageKind,
+    pub severity: Severity,
+    pub flag: Option<FlagKey>,
+    pub variant: Option<Variant>,
+    pub decision: Option<DecisionId>,
+    pub incident: Option<IncidentId>,
+    /// One line.
+    pub summary: String,
+    pub detail: String,
+    /// A rule's own choice of receiver, instead of the configured routes.
+    pub receiver: Option<String>,
+    /// Event time.
+    pub at: Timestamp,
+}
+
+/// What a message is about, for routing and for counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageKind {
+    Rollback,
+    RollbackFailed,
+    Superseded,
+    Pause,
+    Notice,
+    Resolved,
+    NoData,
+    Masked,
+    Blind,
+    Gap,
+    StillServing,
+}
+
+/// What the engine knows now, for status pages and metrics. Made on request, never fed back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Event time: the least watermark of the sources that hold the clock.
+    pub event_time: Option<Timestamp>,
+    pub closed: Option<Minute>,
+    /// Whether verdicts may act; otherwise why not.
+    pub armed: bool,
+    pub why_not_armed: Option<String>,
+    pub automation: bool,
+    pub dry_run: bool,
+    pub sources: Vec<SourceReport>,
+    pub alerts: Vec<AlertReport>,
+    pub series: usize,
+    pub latches: Vec<LatchReport>,
+}
+
+/// One source in a [`Report`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceReport {
+    pub source: Source,
+    pub next_offset: i64,
+    pub watermark: Option<Timestamp>,
+    pub idle: bool,
+    pub fates: Fates,
+}
+
+/// One alert in a [`Report`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlertReport {
+    pub key: AlertKey,
+    pub variant: Variant,
+    pub action: RuleAction,
+    pub condition: String,
+    pub phase: Phase,
+    pub since: Option<Timestamp>,
+    /// The last verdict in a few words, with its reason.
+    pub verdict: String,
+    pub value: Option<f64>,
+    pub threshold: Option<f64>,
+    pub samples: u64,
+    pub dry_run: bool,
+}
+
+/// One latch in a [`Report`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatchReport {
+    pub flag: FlagKey,
+    pub scope: Scope,
+    pub decision: DecisionId,
+    pub incident: IncidentId,
+    pub at: Timestamp,
+    pub outcome: Option<FlipOutcome>,
+}

@@ -1,0 +1,285 @@
+//! Rules as the engine judges them: compiled conditions over numbered measurements, nothing looked up by name.
+//!
+//! `spec` reads rule files, `compile` turns their conditions into [`Condition`]s and refuses everything that is not a rule,
+//! `eval` evaluates over measurements that may be missing.
+
+pub mod compile;
+pub mod eval;
+pub mod spec;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::flag::Dimension;
+use crate::model::id::{FlagKey, RuleId, Variant};
+use crate::model::incident::Severity;
+use crate::model::metric::MetricId;
+
+/// All rules in force, in the order of their files and lines.
+#[derive(Clone, Debug, Default)]
+pub struct RuleSet {
+    pub rules: Vec<Arc<Rule>>,
+}
+
+/// One compiled rule.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub id: RuleId,
+    pub flag: FlagKey,
+    /// The variant that is judged and, by a rollback, taken back.
+    pub variant: Variant,
+    /// What `baseline` means: the rule file's own, else the flag's control, else unknown.
+    pub baseline: Option<Variant>,
+    pub condition: Condition,
+    /// What has to hold, on the window and on its recent part, before a pause or a notice resolves.
+    pub clear: Condition,
+    pub action: RuleAction,
+    /// `for`: how long a breach must hold at every closing before it fires.
+    pub hold: Duration,
+    pub dwell: Duration,
+    pub min_samples: u64,
+    pub no_data: NoData,
+    /// A rule of its own per tenant, tier or region.
+    pub by: Option<Dimension>,
+    /// `scope: all` on a rule with `by:`: one bad slice rolls the whole flag back.
+    pub whole_flag: bool,
+    pub dry_run: bool,
+    pub severity: Severity,
+    pub failure_class: String,
+    pub runbook: Option<String>,
+    /// Whether and whom to page: `page: false`, `page: true`, `page: <receiver>`.
+    pub page: Page,
+    pub owner: Option<String>,
+    pub origin: Origin,
+    /// Identity: BLAKE3 over condition, window, `by` and action. Editing a runbook is the same rule.
+    pub hash: RuleHash,
+}
+
+/// The hash in a rule's identity (flag, id, hash), 16 hex digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RuleHash(pub String);
+
+/// Where a rule stands, for messages and reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    pub file: String,
+    /// Counted from 1.
+    pub line: usize,
+}
+
+/// What a rule does when it fires; ordered by strength.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleAction {
+    Notify,
+    PauseRollout,
+    Rollback,
+}
+
+impl RuleAction {
+    /// The word of rule files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Notify => "notify",
+            Self::PauseRollout => "pause_rollout",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+/// What to do about silence. It can never roll back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoData {
+    /// Keep the state; notify after 15 minutes of silence.
+    #[default]
+    Hold,
+    /// Notify as soon as a closing has no data.
+    Notify,
+    /// Freeze the share, and notify, after `for` of silence.
+    Pause,
+}
+
+/// Whom a firing rule pages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Page {
+    /// Rollbacks page the receivers routed for them; pauses and notices notify.
+    #[default]
+    Default,
+    Never,
+    Always,
+    Receiver(String),
+}
+
+/// A statistic over a window of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stat {
+    Mean,
+    Rate,
+    Sum,
+    Count,
+    /// Samples per minute.
+    PerMin,
+    Min,
+    Max,
+    Stddev,
+    P50,
+    P90,
+    P95,
+    P99,
+    P999,
+}
+
+impl Stat {
+    /// The q of a quantile.
+    pub const fn quantile(self) -> Option<f64> {
+        match self {
+            Self::P50 => Some(0.5),
+            Self::P90 => Some(0.9),
+            Self::P95 => Some(0.95),
+            Self::P99 => Some(0.99),
+            Self::P999 => Some(0.999),
+            _ => None,
+        }
+    }
+
+    /// Whether the statistic grows with the number of samples, so that a window with deleted minutes must be scaled back.
+    pub const fn is_extensive(self) -> bool {
+        matches!(self, Self::Sum | Self::Count)
+    }
+}
+
+/// A window's length in whole minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Window(pub u32);
+
+impl Window {
+    /// The windows that rules may name, ascending.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("5m", Self(5)), ("1h", Self(60)), ("6h", Self(360))];
+    /// The longest of them: how much history is kept and read at the first start.
+    pub const LONGEST: Self = Self(360);
+
+    /// The recent part that pauses must clear on as well: the last w/12, at least 5 minutes.
+    pub fn recent(self) -> Self {
+        Self((self.0 / 12).max(5).min(self.0))
+    }
+}
+
+/// Whose samples a measurement is taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arm {
+    /// The rule's variant (and slice).
+    Own,
+    /// The rule's baseline variant (same slice).
+    Baseline,
+}
+
+/// One number that a condition reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Measurement {
+    pub metric: MetricId,
+    pub stat: Stat,
+    pub window: Window,
+    pub arm: Arm,
+}
+
+/// A compiled boolean condition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Condition {
+    /// As the rule file has it (for a derived `clear`: in the same language).
+    pub source: String,
+    pub expr: Expr,
+    /// What `Expr::Slot` numbers stand for; no measurement occurs twice.
+    pub slots: Vec<Measurement>,
+    /// How a single minute's deficit is computed.
+    pub shape: Shape,
+}
+
+impl Condition {
+    /// The longest window that the condition reads.
+    pub fn window(&self) -> Window {
+        self.slots
+            .iter()
+            .map(|slot| slot.window)
+            .max()
+            .unwrap_or(Window(5))
+    }
+
+    /// Whether it compares with the baseline variant.
+    pub fn reads_baseline(&self) -> bool {
+        self.slots.iter().any(|slot| slot.arm == Arm::Baseline)
+    }
+}
+
+/// A number or truth value computed from slots.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expr {
+    Const(f64),
+    Slot(usize),
+    Neg(Box<Expr>),
+    Arith(Arith, Box<Expr>, Box<Expr>),
+    Compare(Compare, Box<Expr>, Box<Expr>),
+    And(Box<Expr>, Box<Expr>),
+    Or(Box<Expr>, Box<Expr>),
+    Not(Box<Expr>),
+}
+
+/// Arithmetic on f64; division by zero and non-finite results are unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arith {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Rem,
+    Pow,
+}
+
+/// Comparisons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compare {
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    Eq,
+    Ne,
+}
+
+/// Conditions of one comparison have an exact deficit per minute; others are asked of each minute alone.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shape {
+    /// `own stat OP threshold`, with the measurement brought to the left side.
+    Simple {
+        slot: usize,
+        side: Side,
+        threshold: Threshold,
+    },
+    Other,
+}
+
+/// The side of the threshold that is bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    Below,
+    Above,
+}
+
+/// What a simple comparison compares with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Threshold {
+    Const(f64),
+    /// `factor` × the measurement in slot `slot`, which is the same statistic of the baseline.
+    Baseline {
+        slot: usize,
+        factor: f64,
+    },
+}

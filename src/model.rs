@@ -1,0 +1,10 @@
+//! The vocabulary that every other layer speaks: identifiers, time, the metric catalogue, events, flags, incidents.
+//!
+//! Nothing here does I/O, reads a clock or imports another part of the crate.
+
+pub mod event;
+pub mod flag;
+pub mod id;
+pub mod incident;
+pub mod metric;
+pub mod time;

@@ -1,0 +1,205 @@
+//! The metric catalogue: what each metric is, its unit, resolution, range, direction and failure class.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A metric's place in its [`Catalogue`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MetricId(pub u16);
+
+/// What a metric's samples are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A number between 0 and 1; `true` and `false` stand for 1 and 0.
+    Score,
+    /// True or false; the numbers 1 and 0 are accepted.
+    Boolean,
+    /// A non-negative number with a unit.
+    Value,
+}
+
+/// Which way is better; the default of `clear` depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    HigherIsBetter,
+    LowerIsBetter,
+}
+
+/// One metric of the catalogue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    pub name: String,
+    pub kind: Kind,
+    /// Printed behind numbers: `ms`, `USD`, `tokens`; empty for scores and rates.
+    pub unit: String,
+    /// The smallest step that the histogram tells apart, in the metric's unit.
+    pub resolution: f64,
+    /// The largest value that the histogram tells apart; larger samples count as this one in quantiles, exactly in sums.
+    pub max: f64,
+    pub direction: Direction,
+    /// The `failure_class_hint` of an incident that a rule on this metric opens.
+    pub failure_class: String,
+}
+
+/// All metrics that rules may name and events may carry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Catalogue {
+    metrics: Vec<Metric>,
+    by_name: BTreeMap<Arc<str>, MetricId>,
+}
+
+impl Catalogue {
+    /// The built-in metrics with `extra` ones added; an extra metric replaces a built-in one of the same name.
+    pub fn with(extra: Vec<Metric>) -> Self {
+        let mut metrics = built_in();
+        for metric in extra {
+            match metrics.iter_mut().find(|m| m.name == metric.name) {
+                Some(slot) => *slot = metric,
+                None => metrics.push(metric),
+            }
+        }
+        let by_name = metrics
+            .iter()
+            .enumerate()
+            .map(|(i, m)| {
+                (
+                    Arc::from(m.name.as_str()),
+                    MetricId(u16::try_from(i).unwrap_or(u16::MAX)),
+                )
+            })
+            .collect();
+        Self { metrics, by_name }
+    }
+
+    /// Finds a metric by its exact name.
+    pub fn find(&self, name: &str) -> Option<MetricId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The metric behind an id of this catalogue.
+    pub fn get(&self, id: MetricId) -> &Metric {
+        &self.metrics[usize::from(id.0)]
+    }
+
+    /// All metrics in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (MetricId, &Metric)> {
+        (0u16..).map(MetricId).zip(&self.metrics)
+    }
+
+    /// How many metrics there are.
+    pub fn len(&self) -> usize {
+        self.metrics.len()
+    }
+
+    /// Whether there are none; never true, since the built-in ones are always there.
+    pub fn is_empty(&self) -> bool {
+        self.metrics.is_empty()
+    }
+}
+
+impl Default for Catalogue {
+    fn default() -> Self {
+        Self::with(Vec::new())
+    }
+}
+
+fn built_in() -> Vec<Metric> {
+    let metric =
+        |name: &str, kind, unit: &str, resolution, max, direction, failure_class: &str| Metric {
+            name: name.into(),
+            kind,
+            unit: unit.into(),
+            resolution,
+            max,
+            direction,
+            failure_class: failure_class.into(),
+        };
+    use Direction::{HigherIsBetter, LowerIsBetter};
+    vec![
+        metric(
+            "faithfulness",
+            Kind::Score,
+            "",
+            0.001,
+            1.0,
+            HigherIsBetter,
+            "quality_regression",
+        ),
+        metric(
+            "abstain",
+            Kind::Boolean,
+            "",
+            1.0,
+            1.0,
+            LowerIsBetter,
+            "over_refusal",
+        ),
+        metric(
+            "cost",
+            Kind::Value,
+            "USD",
+            0.000_01,
+            100.0,
+            LowerIsBetter,
+            "cost_runaway",
+        ),
+        metric(
+            "cost_per_generation",
+            Kind::Value,
+            "USD",
+            0.000_01,
+            100.0,
+            LowerIsBetter,
+            "cost_runaway",
+        ),
+        metric(
+            "latency",
+            Kind::Value,
+            "ms",
+            1.0,
+            600_000.0,
+            LowerIsBetter,
+            "latency_regression",
+        ),
+        metric(
+            "ttft",
+            Kind::Value,
+            "ms",
+            1.0,
+            600_000.0,
+            LowerIsBetter,
+            "latency_regression",
+        ),
+        metric(
+            "ai.injection.suspected",
+            Kind::Boolean,
+            "",
+            1.0,
+            1.0,
+            LowerIsBetter,
+            "prompt_injection",
+        ),
+        metric(
+            "error",
+            Kind::Boolean,
+            "",
+            1.0,
+            1.0,
+            LowerIsBetter,
+            "error_rate",
+        ),
+        metric(
+            "tokens",
+            Kind::Value,
+            "tokens",
+            1.0,
+            10_000_000.0,
+            LowerIsBetter,
+            "cost_runaway",
+        ),
+    ]
+}
