@@ -3,12 +3,25 @@
 //! `step(Input) -> Output`. No clock, no I/O, no async, no entropy, no hash-map iteration: the same numbered inputs give the
 //! same outputs, on every machine. `.clippy.toml` lists what may not be called here.
 
+pub mod alert;
 pub mod budget;
+mod closing;
+mod decide;
+pub mod evidence;
+pub mod fleet;
 pub mod input;
 pub mod layout;
+pub mod machine;
+pub mod measure;
+pub mod memory;
+pub mod message;
 pub mod output;
 pub mod pane;
 pub mod rule;
 pub mod schema;
+pub mod series;
+pub mod snapshot;
+pub mod sources;
 pub mod targeting;
 pub mod tenants;
+pub mod verdict;

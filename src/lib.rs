@@ -8,5 +8,6 @@
 //! ```
 
 pub mod model;
+pub mod stats;
 
 pub mod engine;

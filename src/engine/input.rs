@@ -72,8 +72,12 @@ pub struct Delta {
 /// One input of the engine.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The sources that hold the clock from now on; sources not named no longer do.
-    Assign(Vec<Source>),
+    /// The sources that hold the clock from now on; sources not named no longer do. At the very first start `start` is the
+    /// event time from which they are read.
+    Assign {
+        sources: Vec<Source>,
+        start: Option<Timestamp>,
+    },
     Delta(Delta),
     /// At wall time `at` the source had been read to the end of its log, so its silence up to `at` is silence.
     Idle {

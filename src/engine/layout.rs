@@ -66,6 +66,11 @@ impl Layout {
         ((index & ((1 << HALF_BITS) - 1)) + (1 << HALF_BITS)) << shift
     }
 
+    /// The bucket of a histogram value, in units of the resolution.
+    pub fn bucket_of(&self, units: u64) -> u16 {
+        self.bucket_of_units(units.min(self.max_units))
+    }
+
     /// An empty histogram with exactly these buckets.
     pub fn histogram(&self) -> Histogram<u64> {
         match Histogram::new_with_bounds(1, self.max_units, DIGITS) {

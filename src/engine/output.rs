@@ -20,10 +20,31 @@ pub struct Output {
     pub decisions: Vec<Decision>,
     /// What to do in the world, in order.
     pub orders: Vec<Order>,
+    /// Latches put on and taken off.
+    pub latches: Vec<LatchChange>,
     /// Whether a minute was closed, so that the stored position should move on.
     pub closed: Option<Minute>,
     /// The answer to a command, if the input was one.
     pub reply: Option<Result<String, CommandError>>,
+}
+
+/// A latch put on or taken off.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum LatchChange {
+    Open {
+        flag: FlagKey,
+        scope: Scope,
+        decision: DecisionId,
+        incident: IncidentId,
+        at: Timestamp,
+    },
+    Close {
+        flag: FlagKey,
+        scope: Scope,
+        by: String,
+        why: String,
+    },
 }
 
 /// Why a command could not be carried out.
@@ -102,6 +123,8 @@ pub enum Gate {
     },
     /// The flag is latched already: this decision joins its incident.
     AlreadyLatched,
+    /// No configured flag serves this variant, so there is nothing to flip.
+    UnknownFlag,
 }
 
 impl Gate {
@@ -114,6 +137,7 @@ impl Gate {
             Self::FlipLimit { .. } => "flip_limit",
             Self::WorldBreach { .. } => "world_breach",
             Self::AlreadyLatched => "already_latched",
+            Self::UnknownFlag => "unknown_flag",
         }
     }
 }
@@ -164,7 +188,7 @@ pub struct Evidence {
     pub bad_minutes: u32,
     /// Closings at which the breach has held since the first.
     pub held: Duration,
-    /// Distinct tenants of the variant in the window, estimated beyond 128.
+    /// Distinct tenants of the variant in the window, estimated beyond 64.
     pub tenants: u64,
     pub tenants_exact: bool,
     pub window_minutes: u32,

@@ -147,6 +147,25 @@ impl Stat {
         }
     }
 
+    /// The word of identifiers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Rate => "rate",
+            Self::Sum => "sum",
+            Self::Count => "count",
+            Self::PerMin => "per_min",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Stddev => "stddev",
+            Self::P50 => "p50",
+            Self::P90 => "p90",
+            Self::P95 => "p95",
+            Self::P99 => "p99",
+            Self::P999 => "p999",
+        }
+    }
+
     /// Whether the statistic grows with the number of samples, so that a window with deleted minutes must be scaled back.
     pub const fn is_extensive(self) -> bool {
         matches!(self, Self::Sum | Self::Count)

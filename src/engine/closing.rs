@@ -1,0 +1,423 @@
+//! What happens when a minute closes: every rule is judged on every slice, then alerts move, strongest action first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::alert::{Alert, Change, Closing, State};
+use super::decide;
+use super::fleet::RuleView;
+use super::machine::Engine;
+use super::measure::{self, Frame};
+use super::message::{self, closing_time};
+use super::output::{AlertKey, AlertReport, MessageKind, Order, Output, Phase, Transition};
+use super::rule::eval::truth;
+use super::rule::{Rule, RuleAction, Shape};
+use super::verdict::{Judgement, Reason, Verdict, judge, limit};
+use crate::model::flag::{FlagSpec, Scope};
+use crate::model::id::{FlagKey, Variant};
+use crate::model::time::Minute;
+
+/// Minutes that a flag must be quiet before its incident closes by itself.
+const QUIET_MINUTES: i64 = 15;
+/// Minutes after a verified flip before the variant's own traffic must have stopped.
+const STOP_MINUTES: i64 = 10;
+/// The share of its earlier traffic that a rolled-back variant may still have, for judges that score late.
+const STOP_SHARE: f64 = 0.1;
+/// Totals are compared with their panes this often.
+const AUDIT_EVERY: i64 = 60;
+
+/// One alert at one closing.
+pub(super) struct Judged {
+    pub rule: Arc<Rule>,
+    pub key: AlertKey,
+    pub frame: Frame,
+    pub judgement: Judgement,
+}
+
+/// Judges everything at the closing of `minute`.
+pub(super) fn close(engine: &mut Engine, minute: Minute, output: &mut Output) {
+    let armed = engine.why_not_armed().is_none();
+    let mut judged = judge_all(engine, minute, armed);
+    judged.sort_by_key(|j| std::cmp::Reverse(j.rule.action));
+    let world = World::of(&judged, &engine.settings.flags);
+    for one in judged {
+        move_alert(engine, one, armed, &world, output);
+    }
+    second_proof(engine, minute, output);
+    close_quiet_episodes(engine, minute, output);
+    forget_old(engine, minute);
+    if minute.0 % AUDIT_EVERY == 0 {
+        engine.fleet.audit();
+    }
+}
+
+fn judge_all(engine: &Engine, minute: Minute, armed: bool) -> Vec<Judged> {
+    let mut judged = Vec::new();
+    for rule in &engine.settings.rules.rules {
+        let schema = engine.fleet.schema();
+        let own = schema.find(rule.variant.as_str());
+        let baseline = rule.baseline.as_ref().and_then(|b| schema.find(b.as_str()));
+        let scopes: Vec<Scope> = match (rule.by, own) {
+            (None, _) => vec![Scope::All],
+            (Some(dimension), Some(own)) => engine
+                .fleet
+                .slices(own, dimension)
+                .map(|v| Scope::Only(dimension, v.clone()))
+                .collect(),
+            (Some(_), None) => Vec::new(),
+        };
+        for slice in scopes {
+            let frame = Frame {
+                closed: minute,
+                floor: engine.memory.floor(&rule.variant, &slice),
+            };
+            let view = RuleView::new(&engine.fleet, own, baseline, &slice);
+            let judgement = judge(rule, &view, frame, armed);
+            judged.push(Judged {
+                rule: Arc::clone(rule),
+                key: rule.key(&slice),
+                frame,
+                judgement,
+            });
+        }
+    }
+    judged
+}
+
+fn move_alert(
+    engine: &mut Engine,
+    judged: Judged,
+    armed: bool,
+    world: &World,
+    output: &mut Output,
+) {
+    let Judged {
+        rule,
+        key,
+        frame,
+        judgement,
+    } = &judged;
+    let scope = decide::scope_of(rule, &key.slice);
+    let firing = matches!(
+        engine.memory.alert(key).map(|a| &a.state),
+        Some(State::Firing(_))
+    );
+    let closing = Closing {
+        rule,
+        judgement,
+        at: frame.closed,
+        armed,
+        clear: if firing {
+            clears(engine, rule, &key.slice, *frame)
+        } else {
+            None
+        },
+        latched: engine.memory.latch(&rule.flag, &scope).is_some(),
+    };
+    let (from, to, change, notices) = engine.memory.update(key, |alert| {
+        let from = alert.phase();
+        let change = alert.close(&closing);
+        (from, alert.phase(), change, alert.notices(&closing))
+    });
+    if from != to && !matches!(change, Change::Confirmed(_)) {
+        note(output, &judged, from, to, &words(&change, judgement));
+    }
+    match change {
+        Change::None | Change::Began | Change::Ended => {}
+        Change::Confirmed(pending) => {
+            decide::confirmed(engine, &judged, pending, from, world, output)
+        }
+        Change::Withheld(firing) => decide::withheld(engine, &judged, firing, world, output),
+        Change::Resolved(firing) => {
+            decide::resolved(engine, rule, key, &firing, "has cleared", output)
+        }
+    }
+    let at = closing_time(frame.closed);
+    if notices.silence {
+        let kind = MessageKind::NoData;
+        output.orders.push(Order::Notify(message::notice(
+            rule,
+            kind,
+            &key.slice,
+            &Reason::NoData,
+            at,
+        )));
+    }
+    if notices.pause_on_silence {
+        decide::pause_on_silence(engine, &judged, world, output);
+    }
+    if let (true, Verdict::Inconclusive { reason }) = (notices.masked, &judgement.verdict) {
+        let kind = MessageKind::Masked;
+        output.orders.push(Order::Notify(message::notice(
+            rule, kind, &key.slice, reason, at,
+        )));
+    }
+    engine.last.insert(key.clone(), judged.judgement);
+}
+
+/// Whether `clear` holds on the window and on its recent part.
+fn clears(engine: &Engine, rule: &Rule, slice: &Scope, frame: Frame) -> Option<bool> {
+    let schema = engine.fleet.schema();
+    let own = schema.find(rule.variant.as_str());
+    let baseline = rule.baseline.as_ref().and_then(|b| schema.find(b.as_str()));
+    let view = RuleView::new(&engine.fleet, own, baseline, slice);
+    let slots = &rule.clear.slots;
+    let full = truth(&rule.clear, &mut |slot| {
+        measure::full(&view, &slots[slot], frame)
+    });
+    let recent = truth(&rule.clear, &mut |slot| {
+        measure::recent(&view, &slots[slot], frame)
+    });
+    match (full, recent) {
+        (Ok(false), _) | (_, Ok(false)) => Some(false),
+        (Ok(true), Ok(true)) => Some(true),
+        (Err(_), _) | (_, Err(_)) => None,
+    }
+}
+
+/// Whether the control of a flag breaches a rule's own condition. Rules that compare with the baseline have their answer
+/// in the comparison.
+pub(super) fn control_breaches(
+    engine: &Engine,
+    rule: &Rule,
+    slice: &Scope,
+    frame: Frame,
+) -> Option<Variant> {
+    if rule.condition.reads_baseline() {
+        return None;
+    }
+    let control = decide::control_of(engine, rule).filter(|c| *c != rule.variant)?;
+    let id = engine.fleet.schema().find(control.as_str());
+    let view = RuleView::new(&engine.fleet, id, None, slice);
+    let slots = &rule.condition.slots;
+    let holds = truth(&rule.condition, &mut |slot| {
+        measure::full(&view, &slots[slot], frame)
+    });
+    (holds == Ok(true)).then_some(control)
+}
+
+/// How many fresh variants breach together.
+#[derive(Debug, Default)]
+pub(super) struct World {
+    fresh: BTreeSet<Variant>,
+    breaching: BTreeSet<Variant>,
+    flags: BTreeSet<FlagKey>,
+}
+
+impl World {
+    fn of(judged: &[Judged], flags: &[FlagSpec]) -> Self {
+        let mut world = Self::default();
+        for one in judged
+            .iter()
+            .filter(|j| j.rule.action == RuleAction::Rollback)
+        {
+            if flags.iter().any(|f| f.control == one.rule.variant)
+                || one.judgement.literal.is_none()
+            {
+                continue;
+            }
+            world.fresh.insert(one.rule.variant.clone());
+            world.flags.insert(one.rule.flag.clone());
+            if one.judgement.verdict == Verdict::Breach {
+                world.breaching.insert(one.rule.variant.clone());
+            }
+        }
+        world
+    }
+
+    /// More than half of at least four fresh variants on at least three flags.
+    pub(super) fn is_breaking(&self) -> Option<String> {
+        let breaks = self.fresh.len() >= 4
+            && self.flags.len() >= 3
+            && self.breaching.len() * 2 > self.fresh.len();
+        breaks.then(|| {
+            format!(
+                "{} of {} variants breach together",
+                self.breaching.len(),
+                self.fresh.len()
+            )
+        })
+    }
+}
+
+/// The flipped variant's own traffic must fall to about zero.
+fn second_proof(engine: &mut Engine, minute: Minute, output: &mut Output) {
+    let fleet = &engine.fleet;
+    for latch in engine
+        .memory
+        .core
+        .latches
+        .iter_mut()
+        .filter(|l| l.scope == Scope::All && !l.escalated)
+    {
+        let Some(flipped) = latch
+            .flipped_at
+            .filter(|t| minute.0 - t.minute().0 >= STOP_MINUTES)
+        else {
+            continue;
+        };
+        let Some(variant) = fleet.schema().find(latch.variant.as_str()) else {
+            continue;
+        };
+        let from = minute.plus(-4).max(flipped.minute().plus(1));
+        let (events, _) = fleet.traffic_between(variant, from, minute);
+        let per_minute = events as f64 / (minute.0 - from.0 + 1) as f64;
+        if per_minute > (latch.events_before * STOP_SHARE).max(1.0) {
+            latch.escalated = true;
+            let key = format!("rearguard/{}/still-serving/{}", latch.flag, latch.decision);
+            let mut told = message::still_serving(
+                key,
+                latch.variant.as_str(),
+                per_minute,
+                latch.events_before,
+                closing_time(minute),
+            );
+            told.flag = Some(latch.flag.clone());
+            told.variant = Some(latch.variant.clone());
+            output.orders.push(Order::Page(told));
+        }
+    }
+}
+
+fn close_quiet_episodes(engine: &mut Engine, minute: Minute, output: &mut Output) {
+    let busy: BTreeSet<FlagKey> = engine
+        .memory
+        .alerts()
+        .filter(|(_, alert)| alert.phase() != Phase::Quiet)
+        .map(|(key, _)| key.flag.clone())
+        .chain(engine.memory.core.latches.iter().map(|l| l.flag.clone()))
+        .collect();
+    engine.memory.core.episodes.retain_mut(|episode| {
+        if busy.contains(&episode.flag) {
+            episode.quiet_since = None;
+            return true;
+        }
+        let since = *episode.quiet_since.get_or_insert(minute);
+        if minute.0 - since.0 < QUIET_MINUTES {
+            return true;
+        }
+        output.orders.push(Order::CloseIncident {
+            incident: episode.incident.clone(),
+            flag: episode.flag.clone(),
+            by: "rearguard".into(),
+            why: format!("re-armed and quiet for {QUIET_MINUTES} minutes"),
+        });
+        false
+    });
+}
+
+fn forget_old(engine: &mut Engine, minute: Minute) {
+    let core = &mut engine.memory.core;
+    core.flips
+        .retain(|flip| minute.0 - flip.at.0 < decide::LIMIT_MINUTES);
+    core.floors
+        .retain(|floor| minute.0 - floor.from.0 < super::series::KEEP);
+}
+
+/// A rule is gone: its pause resolves, its latch stays.
+pub(super) fn removed(
+    engine: &mut Engine,
+    rule: &Rule,
+    key: &AlertKey,
+    alert: &Alert,
+    output: &mut Output,
+) {
+    let from = alert.phase();
+    if from == Phase::Quiet {
+        return;
+    }
+    output.transitions.push(Transition {
+        at: engine.event_time().unwrap_or_default(),
+        key: key.clone(),
+        variant: rule.variant.clone(),
+        action: rule.action,
+        from,
+        to: Phase::Quiet,
+        why: "the rule was removed".into(),
+    });
+    if let State::Firing(firing) = &alert.state {
+        decide::resolved(engine, rule, key, firing, "was removed", output);
+    }
+}
+
+/// Writes a transition down.
+pub(super) fn note(output: &mut Output, judged: &Judged, from: Phase, to: Phase, why: &str) {
+    output.transitions.push(Transition {
+        at: closing_time(judged.frame.closed),
+        key: judged.key.clone(),
+        variant: judged.rule.variant.clone(),
+        action: judged.rule.action,
+        from,
+        to,
+        why: why.to_owned(),
+    });
+}
+
+fn words(change: &Change, judgement: &Judgement) -> String {
+    match change {
+        Change::Began => "in breach; waiting out `for`".into(),
+        Change::Ended => format!("no longer in breach: {}", judgement.verdict),
+        Change::Resolved(_) => "`clear` has held for `dwell`".into(),
+        Change::None | Change::Confirmed(_) | Change::Withheld(_) => judgement.verdict.to_string(),
+    }
+}
+
+/// Every alert as it stands, rules in their order.
+pub(super) fn report(engine: &Engine) -> Vec<AlertReport> {
+    let mut by_rule: BTreeMap<usize, Vec<AlertReport>> = BTreeMap::new();
+    for (key, judgement) in &engine.last {
+        let Some(place) = engine.settings.rules.rules.iter().position(|r| r.is(key)) else {
+            continue;
+        };
+        let rule = &engine.settings.rules.rules[place];
+        let alert = engine.memory.alert(key).cloned().unwrap_or_default();
+        let schema = engine.fleet.schema();
+        let own = schema.find(rule.variant.as_str());
+        let baseline = rule.baseline.as_ref().and_then(|b| schema.find(b.as_str()));
+        let view = RuleView::new(&engine.fleet, own, baseline, &key.slice);
+        let closed = engine.memory.core.closed.unwrap_or_default();
+        let frame = Frame {
+            closed,
+            floor: engine.memory.floor(&rule.variant, &key.slice),
+        };
+        let (value, threshold) = match &rule.condition.shape {
+            Shape::Simple {
+                slot, threshold, ..
+            } => (
+                measure::full(&view, &rule.condition.slots[*slot], frame).ok(),
+                limit(&rule.condition, *threshold, &view, frame),
+            ),
+            Shape::Other => (None, None),
+        };
+        by_rule.entry(place).or_default().push(AlertReport {
+            key: key.clone(),
+            variant: rule.variant.clone(),
+            action: rule.action,
+            condition: rule.condition.source.clone(),
+            phase: alert.phase(),
+            since: alert.since().map(Minute::start),
+            verdict: judgement.verdict.to_string(),
+            value,
+            threshold,
+            samples: if judgement.samples == u64::MAX {
+                0
+            } else {
+                judgement.samples
+            },
+            dry_run: rule.dry_run || engine.settings.dry_run,
+        });
+    }
+    by_rule.into_values().flatten().collect()
+}
+
+impl Rule {
+    /// The key of this rule's alert on a slice.
+    pub fn key(&self, slice: &Scope) -> AlertKey {
+        AlertKey {
+            flag: self.flag.clone(),
+            rule: self.id.clone(),
+            hash: self.hash.clone(),
+            slice: slice.clone(),
+        }
+    }
+}

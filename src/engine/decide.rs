@@ -1,0 +1,477 @@
+//! Decisions: a breach has been confirmed; what follows, and what stands in the way.
+
+use super::alert::{Firing, Pending, State};
+use super::closing::{Judged, World, control_breaches, note};
+use super::evidence;
+use super::machine::Engine;
+use super::memory::{Episode, Flip, Latch};
+use super::message::{self, closing_time};
+use super::output::{
+    AlertKey, Decision, Evidence, Gate, IncidentOrder, LatchChange, Order, Output, Phase,
+};
+use super::rule::{Page, Rule, RuleAction};
+use crate::model::flag::{Dimension, FlagSpec, Scope};
+use crate::model::id::{DecisionId, IncidentId, Variant};
+use crate::model::incident::Severity;
+use crate::model::time::Minute;
+
+/// The span over which flips are limited.
+pub(super) const LIMIT_MINUTES: i64 = 10;
+
+/// What a rule acts on when it fires for a slice.
+pub(super) fn scope_of(rule: &Rule, slice: &Scope) -> Scope {
+    if rule.whole_flag {
+        Scope::All
+    } else {
+        slice.clone()
+    }
+}
+
+/// The variant that a rollback serves.
+pub(super) fn control_of(engine: &Engine, rule: &Rule) -> Option<Variant> {
+    flag_of(engine, rule)
+        .map(|f| f.control.clone())
+        .or_else(|| rule.baseline.clone())
+}
+
+fn flag_of<'a>(engine: &'a Engine, rule: &Rule) -> Option<&'a FlagSpec> {
+    engine.settings.flags.iter().find(|f| f.key == rule.flag)
+}
+
+/// `for` has been waited out.
+pub(super) fn confirmed(
+    engine: &mut Engine,
+    judged: &Judged,
+    pending: Pending,
+    from: Phase,
+    world: &World,
+    output: &mut Output,
+) {
+    let gate = gate(engine, judged, world);
+    let crossing = engine
+        .memory
+        .alert(&judged.key)
+        .and_then(|a| a.crossing)
+        .unwrap_or(pending.first);
+    let decision = decision(engine, judged, &gate, pending, crossing, 0);
+    let state = carry_out(engine, judged, decision, pending, 0, output);
+    let to = engine.memory.update(&judged.key, |alert| {
+        alert.state = state;
+        alert.phase()
+    });
+    note(
+        output,
+        judged,
+        from,
+        to,
+        &format!("held for {} min: {}", pending.held, gate.as_str()),
+    );
+}
+
+/// The rollback was withheld and the breach goes on: act as soon as nothing stands in the way any more.
+pub(super) fn withheld(
+    engine: &mut Engine,
+    judged: &Judged,
+    firing: Firing,
+    world: &World,
+    output: &mut Output,
+) {
+    if judged.rule.action == RuleAction::Notify {
+        return;
+    }
+    let gate = gate(engine, judged, world);
+    if !matches!(gate, Gate::Act | Gate::AlreadyLatched) {
+        return;
+    }
+    let tries = firing.tries + 1;
+    let pending = Pending {
+        first: firing.first,
+        last: judged.frame.closed,
+        held: firing.held,
+    };
+    let crossing = engine
+        .memory
+        .alert(&judged.key)
+        .and_then(|a| a.crossing)
+        .unwrap_or(firing.first);
+    let decision = decision(engine, judged, &gate, pending, crossing, tries);
+    let state = carry_out(engine, judged, decision, pending, tries, output);
+    let to = engine.memory.update(&judged.key, |alert| {
+        alert.state = state;
+        alert.phase()
+    });
+    note(
+        output,
+        judged,
+        Phase::Firing,
+        to,
+        &format!("no longer withheld: {}", gate.as_str()),
+    );
+}
+
+/// `no_data: pause`: silence has lasted, so the share is frozen.
+pub(super) fn pause_on_silence(
+    engine: &mut Engine,
+    judged: &Judged,
+    world: &World,
+    output: &mut Output,
+) {
+    let at = judged.frame.closed;
+    let pending = Pending {
+        first: at,
+        last: at,
+        held: 0,
+    };
+    let gate = gate_of(engine, judged, RuleAction::PauseRollout, world);
+    let mut decision = decision(engine, judged, &gate, pending, at, 0);
+    decision.action = RuleAction::PauseRollout;
+    decision.severity = Severity::Warning;
+    let from = engine
+        .memory
+        .alert(&judged.key)
+        .map_or(Phase::Quiet, super::alert::Alert::phase);
+    let state = carry_out(engine, judged, decision, pending, 0, output);
+    let to = engine.memory.update(&judged.key, |alert| {
+        alert.state = state;
+        alert.phase()
+    });
+    note(output, judged, from, to, "no data; `no_data: pause`");
+}
+
+/// A firing alert has ended: pauses let the share move again.
+pub(super) fn resolved(
+    engine: &mut Engine,
+    rule: &Rule,
+    key: &AlertKey,
+    firing: &Firing,
+    why: &str,
+    output: &mut Output,
+) {
+    let at = engine
+        .memory
+        .core
+        .closed
+        .map(closing_time)
+        .unwrap_or_default();
+    let froze = firing.acted && rule.action == RuleAction::PauseRollout;
+    if froze && !another_pause(engine, key) {
+        output.orders.push(Order::Unfreeze {
+            flag: key.flag.clone(),
+            why: format!("`{}` {why}", rule.condition.source),
+        });
+    }
+    let dedup = match &firing.incident {
+        Some(incident) => format!("rearguard/{}/{incident}/{}", key.flag, key.rule),
+        None => format!("rearguard/{}/{}", key.flag, firing.decision),
+    };
+    output.orders.push(Order::Notify(message::resolved(
+        rule, &key.slice, dedup, why, at,
+    )));
+}
+
+fn another_pause(engine: &Engine, key: &AlertKey) -> bool {
+    engine.memory.alerts().any(|(other, alert)| {
+        other != key
+            && other.flag == key.flag
+            && matches!(&alert.state, State::Firing(f) if f.acted)
+            && engine
+                .rule(other)
+                .is_some_and(|r| r.action == RuleAction::PauseRollout)
+    })
+}
+
+fn gate(engine: &Engine, judged: &Judged, world: &World) -> Gate {
+    gate_of(engine, judged, judged.rule.action, world)
+}
+
+/// What stands in front of a flip.
+fn gate_of(engine: &Engine, judged: &Judged, action: RuleAction, world: &World) -> Gate {
+    let rule = &judged.rule;
+    let scope = scope_of(rule, &judged.key.slice);
+    if rule.dry_run || engine.settings.dry_run {
+        return Gate::DryRun;
+    }
+    if action == RuleAction::Notify {
+        return Gate::Act;
+    }
+    if engine.memory.latch(&rule.flag, &scope).is_some() {
+        return Gate::AlreadyLatched;
+    }
+    if flag_of(engine, rule).is_none() {
+        return Gate::UnknownFlag;
+    }
+    if !engine.memory.core.automation {
+        return Gate::AutomationOff;
+    }
+    if action == RuleAction::PauseRollout {
+        return Gate::Act;
+    }
+    if let Some(control) = control_breaches(engine, rule, &judged.key.slice, judged.frame) {
+        return Gate::WorldBreach {
+            why: format!("control {control} breaches the same condition"),
+        };
+    }
+    if let Some(why) = world.is_breaking() {
+        return Gate::WorldBreach { why };
+    }
+    flip_limit(engine, &scope, judged.frame.closed).unwrap_or(Gate::Act)
+}
+
+fn flip_limit(engine: &Engine, scope: &Scope, now: Minute) -> Option<Gate> {
+    let limits = engine.settings.limits;
+    let recent = || {
+        engine
+            .memory
+            .core
+            .flips
+            .iter()
+            .filter(|f| now.0 - f.at.0 < LIMIT_MINUTES)
+    };
+    if recent().count() >= usize::try_from(limits.flips).unwrap_or(usize::MAX) {
+        return Some(Gate::FlipLimit {
+            limit: limits.flips,
+            of: "in all".into(),
+        });
+    }
+    let Scope::Only(Dimension::Tenant, tenant) = scope else {
+        return None;
+    };
+    let of_tenant = recent().filter(|f| f.scope == *scope).count();
+    (of_tenant >= usize::try_from(limits.flips_per_tenant).unwrap_or(usize::MAX)).then(|| {
+        Gate::FlipLimit {
+            limit: limits.flips_per_tenant,
+            of: format!("of tenant {tenant}"),
+        }
+    })
+}
+
+fn decision(
+    engine: &Engine,
+    judged: &Judged,
+    gate: &Gate,
+    pending: Pending,
+    crossing: Minute,
+    tries: u32,
+) -> Decision {
+    let rule = &judged.rule;
+    let scope = scope_of(rule, &judged.key.slice);
+    let evidence = evidence::collect(
+        rule,
+        &engine.fleet,
+        &judged.key.slice,
+        judged.frame,
+        &judged.judgement,
+        pending.held,
+    );
+    let id = decision_id(rule, &scope, pending.first, tries);
+    let incident = match (rule.action, gate) {
+        (RuleAction::Rollback, Gate::DryRun)
+        | (RuleAction::PauseRollout | RuleAction::Notify, _) => None,
+        (RuleAction::Rollback, _) => Some(match engine.memory.episode(&rule.flag) {
+            Some(episode) => episode.incident.clone(),
+            None => IncidentId::new(format!("inc-{}", &id.as_str()[..12])),
+        }),
+    };
+    Decision {
+        id,
+        key: judged.key.clone(),
+        variant: rule.variant.clone(),
+        control: control_of(engine, rule),
+        scope,
+        action: rule.action,
+        gate: gate.clone(),
+        at: closing_time(judged.frame.closed),
+        crossing: crossing.start(),
+        t0: pending.first.start(),
+        incident,
+        severity: rule.severity,
+        failure_class: rule.failure_class.clone(),
+        condition: rule.condition.source.clone(),
+        runbook: rule.runbook.clone(),
+        owner: rule.owner.clone(),
+        origin: rule.origin.clone(),
+        evidence,
+    }
+}
+
+/// Hash of flag, scope, rule id, the rule's hash and the start of the breach: editing a runbook is no new decision.
+fn decision_id(rule: &Rule, scope: &Scope, breach: Minute, tries: u32) -> DecisionId {
+    let mut hasher = blake3::Hasher::new();
+    let breach = breach.0.to_string();
+    let tries = tries.to_string();
+    let scope = scope.to_string();
+    for part in [
+        rule.flag.as_str(),
+        &scope,
+        rule.id.as_str(),
+        &rule.hash.0,
+        &breach,
+        &tries,
+    ] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let hex = hasher.finalize().to_hex();
+    DecisionId::new(&hex[..32])
+}
+
+/// Gives the orders of a decision and says the alert's new state.
+fn carry_out(
+    engine: &mut Engine,
+    judged: &Judged,
+    decision: Decision,
+    pending: Pending,
+    tries: u32,
+    output: &mut Output,
+) -> State {
+    let rule = &judged.rule;
+    let acts = decision.gate == Gate::Act;
+    let latched = decision.gate == Gate::AlreadyLatched;
+    match decision.action {
+        RuleAction::Rollback => roll_back(engine, judged, &decision, output),
+        RuleAction::PauseRollout if acts => {
+            output.orders.push(Order::Freeze {
+                decision: decision.id.clone(),
+                flag: rule.flag.clone(),
+            });
+            tell(rule, &decision, false, output);
+        }
+        RuleAction::PauseRollout if latched => {}
+        RuleAction::PauseRollout | RuleAction::Notify => tell(rule, &decision, false, output),
+    }
+    let state = if decision.action == RuleAction::Rollback && (acts || latched) {
+        State::Latched {
+            since: judged.frame.closed,
+            decision: decision.id.clone(),
+        }
+    } else {
+        State::Firing(Firing {
+            since: judged.frame.closed,
+            first: pending.first,
+            held: pending.held,
+            decision: decision.id.clone(),
+            incident: decision.incident.clone(),
+            acted: acts,
+            tries,
+            clear: 0,
+        })
+    };
+    output.decisions.push(decision);
+    state
+}
+
+fn roll_back(engine: &mut Engine, judged: &Judged, decision: &Decision, output: &mut Output) {
+    let rule = &judged.rule;
+    let Some(incident) = decision.incident.clone() else {
+        // Dry run: say so, wake nobody.
+        tell(rule, decision, false, output);
+        return;
+    };
+    let joins = engine.memory.episode(&rule.flag).is_some();
+    if joins {
+        output.orders.push(Order::JoinIncident {
+            incident: incident.clone(),
+            decision: decision.id.clone(),
+        });
+    } else {
+        engine.memory.core.episodes.push(Episode {
+            incident: incident.clone(),
+            flag: rule.flag.clone(),
+            opened: judged.frame.closed,
+            quiet_since: None,
+        });
+        output
+            .orders
+            .push(Order::OpenIncident(Box::new(IncidentOrder {
+                incident: incident.clone(),
+                flag: rule.flag.clone(),
+                variant: rule.variant.clone(),
+                decision: decision.id.clone(),
+                severity: decision.severity,
+                failure_class: decision.failure_class.clone(),
+                title: title(decision),
+                at: decision.at,
+            })));
+    }
+    if decision.gate == Gate::Act
+        && let Some(control) = decision.control.clone()
+    {
+        latch(engine, judged, decision, incident, output);
+        output.orders.push(Order::Pin {
+            decision: decision.id.clone(),
+            flag: rule.flag.clone(),
+            scope: decision.scope.clone(),
+            control,
+        });
+    }
+    if decision.gate != Gate::AlreadyLatched {
+        tell(rule, decision, true, output);
+    }
+}
+
+fn latch(
+    engine: &mut Engine,
+    judged: &Judged,
+    decision: &Decision,
+    incident: IncidentId,
+    output: &mut Output,
+) {
+    let closed = judged.frame.closed;
+    let events_before = engine
+        .fleet
+        .schema()
+        .find(decision.variant.as_str())
+        .map_or(0, |v| {
+            engine.fleet.traffic_between(v, closed.plus(-59), closed).0
+        });
+    engine.memory.core.latches.push(Latch {
+        flag: decision.key.flag.clone(),
+        scope: decision.scope.clone(),
+        variant: decision.variant.clone(),
+        decision: decision.id.clone(),
+        incident: incident.clone(),
+        at: decision.at,
+        outcome: None,
+        flipped_at: None,
+        events_before: events_before as f64 / 60.0,
+        escalated: false,
+    });
+    engine.memory.core.flips.push(Flip {
+        at: closed,
+        flag: decision.key.flag.clone(),
+        scope: decision.scope.clone(),
+    });
+    output.latches.push(LatchChange::Open {
+        flag: decision.key.flag.clone(),
+        scope: decision.scope.clone(),
+        decision: decision.id.clone(),
+        incident,
+        at: decision.at,
+    });
+}
+
+/// Pages or notifies, as the rule and the action say.
+fn tell(rule: &Rule, decision: &Decision, wakes: bool, output: &mut Output) {
+    let message = message::decided(rule, decision);
+    let pages = match &rule.page {
+        Page::Default => wakes,
+        Page::Never => false,
+        Page::Always | Page::Receiver(_) => decision.gate != Gate::DryRun,
+    };
+    output.orders.push(if pages {
+        Order::Page(message)
+    } else {
+        Order::Notify(message)
+    });
+}
+
+fn title(decision: &Decision) -> String {
+    let Evidence { value, unit, .. } = &decision.evidence;
+    let value = value
+        .map(|v| format!(" at {}", message::number(v, unit)))
+        .unwrap_or_default();
+    format!(
+        "{}: {} — `{}`{value}",
+        decision.variant, decision.failure_class, decision.condition
+    )
+}

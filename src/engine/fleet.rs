@@ -1,0 +1,315 @@
+//! All series of all variants, and how many events and tenants each variant had per minute.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::layout::Layout;
+use super::measure::Lookup;
+use super::pane::VariantPane;
+use super::rule::{Arm, Measurement, RuleSet, Window};
+use super::schema::{Schema, VariantId};
+use super::series::{KEEP, Series};
+use super::tenants::Tenants;
+use crate::model::flag::{Dimension, Scope};
+use crate::model::metric::MetricId;
+use crate::model::time::Minute;
+
+/// A series' place: whole variants are looked up by number alone.
+pub type SeriesKey = (VariantId, MetricId, Scope);
+
+/// Every window that exists.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    schema: Arc<Schema>,
+    series: BTreeMap<SeriesKey, Series>,
+    traffic: BTreeMap<VariantId, Traffic>,
+    admitted: BTreeMap<(VariantId, Dimension), BTreeSet<String>>,
+    /// Which totals rules read, per (variant, metric): windows, and whether a quantile is asked.
+    wanted: BTreeMap<(VariantId, MetricId), Vec<(Window, bool)>>,
+    closed: Option<Minute>,
+    slice_quota: usize,
+}
+
+/// Events and tenants of one variant, minute by minute.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    first: Minute,
+    minutes: VecDeque<(u64, Tenants)>,
+}
+
+/// The value that stands for all slices beyond the quota.
+pub const OTHER: &str = "";
+
+impl Fleet {
+    /// No series yet.
+    pub fn new(schema: Arc<Schema>, slice_quota: usize) -> Self {
+        Self {
+            schema,
+            series: BTreeMap::new(),
+            traffic: BTreeMap::new(),
+            admitted: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            closed: None,
+            slice_quota,
+        }
+    }
+
+    /// Takes a new schema and new rules: totals are built for what they read. Ids keep their meaning.
+    pub fn configure(&mut self, schema: Arc<Schema>, rules: &RuleSet, slice_quota: usize) {
+        self.schema = schema;
+        self.slice_quota = slice_quota;
+        self.wanted.clear();
+        for rule in &rules.rules {
+            for slot in rule.condition.slots.iter().chain(&rule.clear.slots) {
+                for variant in [Some(&rule.variant), rule.baseline.as_ref()]
+                    .into_iter()
+                    .flatten()
+                {
+                    let Some(id) = self.schema.find(variant.as_str()) else {
+                        continue;
+                    };
+                    let wanted = self.wanted.entry((id, slot.metric)).or_default();
+                    let quantile = slot.stat.quantile().is_some();
+                    match wanted.iter_mut().find(|(window, _)| *window == slot.window) {
+                        Some(entry) => entry.1 |= quantile,
+                        None => wanted.push((slot.window, quantile)),
+                    }
+                }
+            }
+        }
+        for (key, series) in &mut self.series {
+            series.want(
+                self.wanted.get(&(key.0, key.1)).map_or(&[], Vec::as_slice),
+                self.closed,
+            );
+        }
+    }
+
+    /// Adds one variant's part of a delta.
+    pub fn add(&mut self, pane: VariantPane) {
+        if self
+            .closed
+            .is_some_and(|closed| pane.minute.0 <= closed.0 - KEEP)
+        {
+            return;
+        }
+        self.traffic
+            .entry(pane.variant)
+            .or_default()
+            .add(pane.minute, pane.events, &pane.tenants);
+        for part in pane.series {
+            let scope = self.admit(pane.variant, part.slice);
+            let metric = self.schema.catalogue().get(part.metric);
+            let closed = self.closed;
+            let wanted = self.wanted.get(&(pane.variant, part.metric));
+            let series = self
+                .series
+                .entry((pane.variant, part.metric, scope))
+                .or_insert_with(|| {
+                    let mut series = Series::new(Layout::of(metric));
+                    series.want(wanted.map_or(&[], Vec::as_slice), closed);
+                    series
+                });
+            series.add(pane.minute, part.data, closed);
+        }
+    }
+
+    /// Closes a minute: every total moves on.
+    pub fn close(&mut self, minute: Minute) {
+        self.closed = Some(minute);
+        for series in self.series.values_mut() {
+            series.close(minute);
+        }
+        for traffic in self.traffic.values_mut() {
+            traffic.evict(minute);
+        }
+    }
+
+    /// Sets the clock of windows without judging what lies before: totals are built anew, panes too old are dropped.
+    pub fn jump_to(&mut self, minute: Minute) {
+        for (key, series) in &mut self.series {
+            series.want(&[], None);
+            series.close(minute);
+            series.want(
+                self.wanted.get(&(key.0, key.1)).map_or(&[], Vec::as_slice),
+                Some(minute),
+            );
+        }
+        for traffic in self.traffic.values_mut() {
+            traffic.evict(minute);
+        }
+        self.closed = Some(minute);
+    }
+
+    /// The last closed minute.
+    pub fn closed(&self) -> Option<Minute> {
+        self.closed
+    }
+
+    /// What is recorded, and under which numbers.
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
+    /// How many series there are.
+    pub fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// One series.
+    pub fn series(&self, variant: VariantId, metric: MetricId, scope: &Scope) -> Option<&Series> {
+        self.series.get(&(variant, metric, scope.clone()))
+    }
+
+    /// All series, for snapshots.
+    pub fn all(&self) -> impl Iterator<Item = (&SeriesKey, &Series)> {
+        self.series.iter()
+    }
+
+    /// All traffic, for snapshots.
+    pub fn traffic(&self) -> &BTreeMap<VariantId, Traffic> {
+        &self.traffic
+    }
+
+    /// The admitted values of a dimension of a variant, in order.
+    pub fn slices(
+        &self,
+        variant: VariantId,
+        dimension: Dimension,
+    ) -> impl Iterator<Item = &String> {
+        self.admitted
+            .get(&(variant, dimension))
+            .into_iter()
+            .flatten()
+    }
+
+    /// Events of a variant in `from..=to`, and the tenants they came from.
+    pub fn traffic_between(&self, variant: VariantId, from: Minute, to: Minute) -> (u64, Tenants) {
+        let mut tenants = Tenants::default();
+        let mut events = 0;
+        if let Some(traffic) = self.traffic.get(&variant) {
+            for (minute, (n, seen)) in (traffic.first.0..).zip(&traffic.minutes) {
+                if minute >= from.0 && minute <= to.0 {
+                    events += n;
+                    tenants.merge(seen);
+                }
+            }
+        }
+        (events, tenants)
+    }
+
+    /// Recomputes every total from its panes; how many were wrong.
+    pub fn audit(&mut self) -> usize {
+        let Some(closed) = self.closed else { return 0 };
+        self.series.values_mut().map(|s| s.audit(closed)).sum()
+    }
+
+    /// Puts a restored series in its place.
+    pub fn restore_series(&mut self, key: SeriesKey, mut series: Series) {
+        series.want(
+            self.wanted.get(&(key.0, key.1)).map_or(&[], Vec::as_slice),
+            self.closed,
+        );
+        if let Scope::Only(dimension, value) = &key.2
+            && value != OTHER
+        {
+            self.admitted
+                .entry((key.0, *dimension))
+                .or_default()
+                .insert(value.clone());
+        }
+        self.series.insert(key, series);
+    }
+
+    /// Puts restored traffic in its place.
+    pub fn restore_traffic(&mut self, variant: VariantId, traffic: Traffic) {
+        self.traffic.insert(variant, traffic);
+    }
+
+    /// First seen, first admitted; beyond the quota a slice counts into `other`.
+    fn admit(&mut self, variant: VariantId, slice: Scope) -> Scope {
+        let Scope::Only(dimension, value) = slice else {
+            return Scope::All;
+        };
+        let admitted = self.admitted.entry((variant, dimension)).or_default();
+        let known = value == OTHER || admitted.contains(&value);
+        if !known && admitted.len() >= self.slice_quota {
+            return Scope::Only(dimension, OTHER.into());
+        }
+        if !known {
+            admitted.insert(value.clone());
+        }
+        Scope::Only(dimension, value)
+    }
+}
+
+impl Traffic {
+    fn add(&mut self, minute: Minute, events: u64, tenants: &Tenants) {
+        if self.minutes.is_empty() {
+            self.first = minute;
+        }
+        while minute < self.first {
+            self.minutes.push_front((0, Tenants::default()));
+            self.first = self.first.plus(-1);
+        }
+        let at = usize::try_from(minute.0 - self.first.0).unwrap_or(0);
+        if at >= self.minutes.len() {
+            self.minutes.resize(at + 1, (0, Tenants::default()));
+        }
+        self.minutes[at].0 += events;
+        self.minutes[at].1.merge(tenants);
+    }
+
+    fn evict(&mut self, closed: Minute) {
+        while !self.minutes.is_empty() && self.first.0 <= closed.0 - KEEP {
+            self.minutes.pop_front();
+            self.first = self.first.plus(1);
+        }
+    }
+}
+
+/// What one rule on one slice reads.
+pub struct RuleView<'a> {
+    fleet: &'a Fleet,
+    own: Option<VariantId>,
+    baseline: Option<VariantId>,
+    scope: &'a Scope,
+}
+
+impl<'a> RuleView<'a> {
+    /// The series of a variant and its baseline in a slice.
+    pub fn new(
+        fleet: &'a Fleet,
+        own: Option<VariantId>,
+        baseline: Option<VariantId>,
+        scope: &'a Scope,
+    ) -> Self {
+        Self {
+            fleet,
+            own,
+            baseline,
+            scope,
+        }
+    }
+}
+
+impl Lookup for RuleView<'_> {
+    fn series(&self, m: &Measurement) -> Option<&Series> {
+        let variant = match m.arm {
+            Arm::Own => self.own,
+            Arm::Baseline => self.baseline,
+        };
+        self.fleet.series(variant?, m.metric, self.scope)
+    }
+
+    fn has_arm(&self, arm: Arm) -> bool {
+        arm == Arm::Own || self.baseline.is_some()
+    }
+}

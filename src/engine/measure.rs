@@ -1,0 +1,423 @@
+//! Measurements: the numbers that a condition reads, over a window in full, without a pair of minutes, on its recent part, or
+//! on one minute alone.
+
+use std::ops::Range;
+
+use hdrhistogram::Histogram;
+
+use super::layout::Layout;
+use super::pane::{SealedValues, Sums};
+use super::rule::eval::Unknown;
+use super::rule::{Arm, Condition, Measurement, Stat, Window};
+use super::series::{Series, quantile_bucket};
+use crate::model::time::Minute;
+
+/// The series that a rule instance reads, by metric and arm.
+pub trait Lookup {
+    /// The series of a measurement; `None` if nothing was ever recorded.
+    fn series(&self, measurement: &Measurement) -> Option<&Series>;
+    /// Whether the arm exists at all: a rule without a baseline has none.
+    fn has_arm(&self, arm: Arm) -> bool;
+}
+
+/// A part of the closed panes: what a window is at one closing, for an armed rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    /// The minute that has just closed: the last of every window.
+    pub closed: Minute,
+    /// The first minute that counts since the rule was armed or re-armed.
+    pub floor: Minute,
+}
+
+impl Frame {
+    /// The first minute of a window.
+    pub fn from(&self, window: Window) -> Minute {
+        self.closed.plus(1 - i64::from(window.0)).max(self.floor)
+    }
+
+    /// How many minutes of the window count.
+    pub fn minutes(&self, window: Window) -> i64 {
+        (self.closed.0 - self.from(window).0 + 1).max(0)
+    }
+}
+
+/// One measurement over its window, in full.
+pub fn full(lookup: &impl Lookup, m: &Measurement, frame: Frame) -> Result<f64, Unknown> {
+    over(lookup, m, frame.from(m.window), frame)
+}
+
+/// One measurement over the recent part of its window. Sums and counts are scaled up to the whole window.
+pub fn recent(lookup: &impl Lookup, m: &Measurement, frame: Frame) -> Result<f64, Unknown> {
+    let from = frame.from(m.window.recent());
+    let value = over(lookup, m, from, frame)?;
+    Ok(scale(
+        m.stat,
+        value,
+        frame.minutes(m.window),
+        frame.closed.0 - from.0 + 1,
+    ))
+}
+
+/// Samples of one measurement in its window.
+pub fn samples(lookup: &impl Lookup, m: &Measurement, frame: Frame) -> u64 {
+    lookup.series(m).map_or(0, |s| {
+        s.sums(frame.from(m.window), frame.closed, frame.closed).n
+    })
+}
+
+fn over(lookup: &impl Lookup, m: &Measurement, from: Minute, frame: Frame) -> Result<f64, Unknown> {
+    if !lookup.has_arm(m.arm) {
+        return Err(Unknown::NoBaseline);
+    }
+    let minutes = frame.closed.0 - from.0 + 1;
+    let Some(series) = lookup.series(m).filter(|_| minutes > 0) else {
+        return absent(m.stat);
+    };
+    match m.stat {
+        Stat::Min | Stat::Max => {
+            let mut sums = Sums::default();
+            (from.0..=frame.closed.0)
+                .for_each(|minute| sums.add(&series.pane_sums(Minute(minute))));
+            of_sums(m.stat, &sums, minutes)
+        }
+        stat => match stat.quantile() {
+            Some(q) => series
+                .quantile(q, from, frame.closed, frame.closed)
+                .ok_or(Unknown::NoData),
+            None => of_sums(
+                stat,
+                &series.sums(from, frame.closed, frame.closed),
+                minutes,
+            ),
+        },
+    }
+}
+
+/// What a statistic says of no samples: nothing, but a count of zero is a count.
+fn absent(stat: Stat) -> Result<f64, Unknown> {
+    of_sums(stat, &Sums::default(), 1)
+}
+
+/// A statistic other than a quantile from exact sums over `minutes`.
+fn of_sums(stat: Stat, sums: &Sums, minutes: i64) -> Result<f64, Unknown> {
+    let n = sums.n as f64;
+    let total = sums.sum as f64 / 1e6;
+    match stat {
+        Stat::Count => return Ok(n),
+        Stat::PerMin => return Ok(n / minutes.max(1) as f64),
+        _ if sums.n == 0 => return Err(Unknown::NoData),
+        _ => {}
+    }
+    Ok(match stat {
+        Stat::Sum => total,
+        Stat::Min => sums.min as f64 / 1e6,
+        Stat::Max => sums.max as f64 / 1e6,
+        Stat::Stddev => {
+            let mean = total / n;
+            (sums.squares as f64 / 1e12 / n - mean * mean)
+                .max(0.0)
+                .sqrt()
+        }
+        _ => total / n,
+    })
+}
+
+fn scale(stat: Stat, value: f64, whole: i64, part: i64) -> f64 {
+    if stat.is_extensive() && part > 0 {
+        value * whole as f64 / part as f64
+    } else {
+        value
+    }
+}
+
+/// All panes of one slot's window laid out, so that any pair of minutes can be deleted quickly.
+pub struct SlotPanes<'a> {
+    measurement: Measurement,
+    known: bool,
+    series: Option<&'a Series>,
+    /// The first minute of the window.
+    from: Minute,
+    panes: Vec<Sums>,
+    total: Sums,
+    /// Extremes of the panes before, and from, each place.
+    before: Vec<(i64, i64)>,
+    after: Vec<(i64, i64)>,
+    quantile: Option<QuantileWalk>,
+}
+
+/// The full histogram and where its quantile lies: deletions start walking from there.
+struct QuantileWalk {
+    q: f64,
+    histogram: Histogram<u64>,
+    layout: Layout,
+    bucket: u16,
+    /// Samples in buckets up to and including `bucket`.
+    below: u64,
+    /// Per pane: (bucket, samples of the pane up to and including it); `ends` tells where each pane's part ends.
+    cumulative: Vec<(u16, u64)>,
+    ends: Vec<usize>,
+}
+
+impl<'a> SlotPanes<'a> {
+    /// Lays out the panes of one measurement.
+    pub fn new(lookup: &'a impl Lookup, m: &Measurement, frame: Frame) -> Self {
+        let from = frame.from(m.window);
+        let series = lookup.series(m);
+        let panes: Vec<Sums> = (from.0..=frame.closed.0)
+            .map(|minute| {
+                series
+                    .map(|s| s.pane_sums(Minute(minute)))
+                    .unwrap_or_default()
+            })
+            .collect();
+        let mut total = Sums::default();
+        panes.iter().for_each(|p| total.add(p));
+        let quantile = m
+            .stat
+            .quantile()
+            .and_then(|q| QuantileWalk::new(q, series?, from, frame));
+        let (before, after) = extremes(&panes, m.stat);
+        Self {
+            measurement: *m,
+            known: lookup.has_arm(m.arm),
+            series,
+            from,
+            panes,
+            total,
+            before,
+            after,
+            quantile,
+        }
+    }
+
+    /// Samples without the pair that starts at `pair`.
+    pub fn samples_without(&self, pair: Minute) -> u64 {
+        self.total.n - self.pair(pair).iter().map(|p| p.n).sum::<u64>()
+    }
+
+    /// The sums of the whole window.
+    pub fn total(&self) -> &Sums {
+        &self.total
+    }
+
+    /// Whether the pair that starts at `pair` holds any sample.
+    pub fn touches(&self, pair: Minute) -> bool {
+        self.pair(pair).iter().any(|p| p.n > 0)
+    }
+
+    /// The value without the pair of minutes that starts at `pair`; sums and counts scaled back to the window.
+    pub fn without(&self, pair: Minute) -> Result<f64, Unknown> {
+        if !self.known {
+            return Err(Unknown::NoBaseline);
+        }
+        let gone = self.pair(pair);
+        let left = self.panes.len() - gone.len();
+        if left == 0 {
+            return Err(Unknown::NoData);
+        }
+        let mut sums = self.total;
+        for pane in gone {
+            sums.n -= pane.n;
+            sums.sum -= pane.sum;
+            sums.squares -= pane.squares;
+        }
+        if self.measurement.stat.quantile().is_some() {
+            return self.quantile_without(pair, sums.n);
+        }
+        if matches!(self.measurement.stat, Stat::Min | Stat::Max) {
+            let start = self.place(pair);
+            let (head, tail) = (self.before[start], self.after[start + gone.len()]);
+            (sums.min, sums.max) = (head.0.min(tail.0), head.1.max(tail.1));
+        }
+        let value = of_sums(self.measurement.stat, &sums, left as i64)?;
+        Ok(scale(
+            self.measurement.stat,
+            value,
+            self.panes.len() as i64,
+            left as i64,
+        ))
+    }
+
+    /// The value of one minute alone; sums and counts scaled up to the window.
+    pub fn alone(&self, minute: Minute) -> Result<f64, Unknown> {
+        let value = self.pane_value(minute)?;
+        Ok(scale(
+            self.measurement.stat,
+            value,
+            self.panes.len() as i64,
+            1,
+        ))
+    }
+
+    /// The value of one minute as it is.
+    pub fn pane_value(&self, minute: Minute) -> Result<f64, Unknown> {
+        if !self.known {
+            return Err(Unknown::NoBaseline);
+        }
+        let Some(pane) = self.pane(minute) else {
+            return Err(Unknown::NoData);
+        };
+        if pane.n == 0 {
+            return Err(Unknown::NoData);
+        }
+        match (self.measurement.stat.quantile(), self.series) {
+            (Some(q), Some(series)) => series
+                .quantile(q, minute, minute, minute.plus(1))
+                .ok_or(Unknown::NoData),
+            _ => of_sums(self.measurement.stat, pane, 1),
+        }
+    }
+
+    /// One minute's sums.
+    pub fn pane(&self, minute: Minute) -> Option<&Sums> {
+        usize::try_from(minute.0 - self.from.0)
+            .ok()
+            .and_then(|at| self.panes.get(at))
+    }
+
+    /// How many samples of one minute lie in buckets strictly above (or below) the bucket of `value`.
+    pub fn beyond(&self, minute: Minute, value: f64, above: bool) -> u64 {
+        let Some((values, layout)) = self
+            .series
+            .and_then(|s| Some((s.values(minute)?, s.layout()?)))
+        else {
+            return 0;
+        };
+        let edge = layout.bucket(value);
+        values
+            .entries()
+            .filter(|(b, _)| if above { *b > edge } else { *b < edge })
+            .map(|(_, n)| n)
+            .sum()
+    }
+
+    fn place(&self, minute: Minute) -> usize {
+        usize::try_from(minute.0 - self.from.0)
+            .unwrap_or(0)
+            .min(self.panes.len())
+    }
+
+    fn pair(&self, pair: Minute) -> &[Sums] {
+        &self.panes[self.place(pair)..self.place(pair.plus(2))]
+    }
+
+    fn quantile_without(&self, pair: Minute, left: u64) -> Result<f64, Unknown> {
+        let Some(walk) = self.quantile.as_ref().filter(|_| left > 0) else {
+            return Err(Unknown::NoData);
+        };
+        let start = self.place(pair);
+        let end = self.place(pair.plus(2));
+        Ok(walk.layout.upper(walk.without(start..end, left)))
+    }
+}
+
+impl QuantileWalk {
+    fn new(q: f64, series: &Series, from: Minute, frame: Frame) -> Option<Self> {
+        let layout = *series.layout()?;
+        let histogram = series.histogram(from, frame.closed, frame.closed)?;
+        if histogram.is_empty() {
+            return None;
+        }
+        let bucket = quantile_bucket(&histogram, &layout, q);
+        let below = (0..=bucket)
+            .map(|b| histogram.count_at(Layout::lowest_units(b)))
+            .sum();
+        let (mut cumulative, mut ends) = (Vec::new(), Vec::new());
+        for minute in from.0..=frame.closed.0 {
+            let mut so_far = 0;
+            cumulative.extend(
+                series
+                    .values(Minute(minute))
+                    .into_iter()
+                    .flat_map(SealedValues::entries)
+                    .map(|(bucket, n)| {
+                        so_far += n;
+                        (bucket, so_far)
+                    }),
+            );
+            ends.push(cumulative.len());
+        }
+        Some(Self {
+            q,
+            histogram,
+            layout,
+            bucket,
+            below,
+            cumulative,
+            ends,
+        })
+    }
+
+    /// The quantile's bucket without some panes: from the full quantile's bucket, walk to where it is now.
+    fn without(&self, gone: Range<usize>, left: u64) -> u16 {
+        let target = ((self.q * left as f64).ceil() as u64).clamp(1, left);
+        let removed = |bucket: u16| {
+            gone.clone()
+                .map(|pane| self.up_to(pane, bucket))
+                .sum::<u64>()
+        };
+        let mut bucket = self.bucket;
+        let mut full = self.below;
+        while full - removed(bucket) < target && usize::from(bucket) + 1 < self.layout.buckets() {
+            bucket += 1;
+            full += self.count(bucket);
+        }
+        while bucket > 0 {
+            let lower = full - self.count(bucket);
+            if lower - removed(bucket - 1) < target {
+                break;
+            }
+            full = lower;
+            bucket -= 1;
+        }
+        bucket
+    }
+
+    fn count(&self, bucket: u16) -> u64 {
+        self.histogram.count_at(Layout::lowest_units(bucket))
+    }
+
+    /// Samples of one pane in buckets up to and including `bucket`.
+    fn up_to(&self, pane: usize, bucket: u16) -> u64 {
+        let start = pane.checked_sub(1).map_or(0, |p| self.ends[p]);
+        let entries = &self.cumulative[start..self.ends[pane]];
+        match entries.partition_point(|e| e.0 <= bucket) {
+            0 => 0,
+            n => entries[n - 1].1,
+        }
+    }
+}
+
+/// Running extremes from the left and from the right, only where a statistic asks for them.
+#[expect(
+    clippy::type_complexity,
+    reason = "two parallel lists, named where they are kept"
+)]
+fn extremes(panes: &[Sums], stat: Stat) -> (Vec<(i64, i64)>, Vec<(i64, i64)>) {
+    if !matches!(stat, Stat::Min | Stat::Max) {
+        return (Vec::new(), Vec::new());
+    }
+    let none = (i64::MAX, i64::MIN);
+    let join = |a: (i64, i64), p: &Sums| (a.0.min(p.min), a.1.max(p.max));
+    let mut before = vec![none];
+    let mut after = vec![none];
+    for (left, right) in panes.iter().zip(panes.iter().rev()) {
+        before.push(join(before[before.len() - 1], left));
+        after.push(join(after[after.len() - 1], right));
+    }
+    after.reverse();
+    (before, after)
+}
+
+/// The panes of every slot of a condition.
+pub fn lay_out<'a>(
+    lookup: &'a impl Lookup,
+    condition: &Condition,
+    frame: Frame,
+) -> Vec<SlotPanes<'a>> {
+    condition
+        .slots
+        .iter()
+        .map(|m| SlotPanes::new(lookup, m, frame))
+        .collect()
+}

@@ -1,0 +1,251 @@
+//! What receivers are told, in words. Numbers come from evidence; what became of a flip is added by dispatch.
+
+use super::input::Delta;
+use super::output::{Decision, Evidence, Gate, Message, MessageKind};
+use super::rule::{Page, Rule, RuleAction};
+use super::verdict::Reason;
+use crate::model::flag::Scope;
+use crate::model::incident::Severity;
+use crate::model::time::{Minute, Timestamp};
+
+/// A message about a decision.
+pub fn decided(rule: &Rule, decision: &Decision) -> Message {
+    Message {
+        dedup_key: dedup_key(decision),
+        kind: super::machine::kind_of(decision.action),
+        severity: decision.severity,
+        flag: Some(decision.key.flag.clone()),
+        variant: Some(decision.variant.clone()),
+        decision: Some(decision.id.clone()),
+        incident: decision.incident.clone(),
+        summary: summary(decision),
+        detail: detail(decision),
+        receiver: match &rule.page {
+            Page::Receiver(name) => Some(name.clone()),
+            Page::Default | Page::Never | Page::Always => None,
+        },
+        at: decision.at,
+    }
+}
+
+/// The key under which every system knows this episode.
+pub fn dedup_key(decision: &Decision) -> String {
+    match &decision.incident {
+        Some(incident) => format!("rearguard/{}/{incident}", decision.key.flag),
+        None => format!("rearguard/{}/{}", decision.key.flag, decision.id),
+    }
+}
+
+/// A message about an alert that is neither a decision nor its end: silence, or a breach hidden by a burst.
+pub fn notice(
+    rule: &Rule,
+    kind: MessageKind,
+    scope: &Scope,
+    reason: &Reason,
+    at: Timestamp,
+) -> Message {
+    let slice = slice_words(scope);
+    let word = if kind == MessageKind::Masked {
+        "masked"
+    } else {
+        "silent"
+    };
+    Message {
+        dedup_key: format!("rearguard/{}/{word}/{}/{scope}", rule.flag, rule.id),
+        kind,
+        severity: Severity::Warning,
+        flag: Some(rule.flag.clone()),
+        variant: Some(rule.variant.clone()),
+        decision: None,
+        incident: None,
+        summary: format!(
+            "{}{slice}: `{}` is {word}: {reason}",
+            rule.variant, rule.condition.source
+        ),
+        detail: String::new(),
+        receiver: None,
+        at,
+    }
+}
+
+/// An alert has resolved.
+pub fn resolved(
+    rule: &Rule,
+    scope: &Scope,
+    dedup_key: String,
+    why: &str,
+    at: Timestamp,
+) -> Message {
+    Message {
+        dedup_key,
+        kind: MessageKind::Resolved,
+        severity: Severity::Info,
+        flag: Some(rule.flag.clone()),
+        variant: Some(rule.variant.clone()),
+        decision: None,
+        incident: None,
+        summary: format!(
+            "{}{}: `{}` {why}",
+            rule.variant,
+            slice_words(scope),
+            rule.condition.source
+        ),
+        detail: String::new(),
+        receiver: None,
+        at,
+    }
+}
+
+/// Rearguard cannot judge.
+pub fn blind(since: Timestamp, why: &str, at: Timestamp) -> Message {
+    Message {
+        summary: format!("Rearguard is BLIND since {since}: {why}"),
+        detail: "Nothing is judged and nothing is flipped until events arrive again and windows have caught up. The ten-minute \
+                 promise is void meanwhile."
+            .into(),
+        ..system(MessageKind::Blind, Severity::Critical, format!("rearguard/blind/{}", since.as_millis()), at)
+    }
+}
+
+/// Rearguard can judge again.
+pub fn sighted(since: Timestamp, at: Timestamp) -> Message {
+    Message {
+        summary: format!(
+            "Rearguard sees again, after {} s",
+            at.since(since).as_secs()
+        ),
+        ..system(
+            MessageKind::Resolved,
+            Severity::Info,
+            format!("rearguard/blind/{}", since.as_millis()),
+            at,
+        )
+    }
+}
+
+/// Offsets are missing, or were read twice and left out.
+pub fn gap(delta: &Delta, expected: i64, overlap: bool, at: Timestamp) -> Message {
+    let source = format!("{}/{}", delta.source.topic, delta.source.partition);
+    let what = if overlap {
+        "overlap what was read"
+    } else {
+        "are not preceded by what was read"
+    };
+    Message {
+        summary: format!("{source}: offsets {}..{} {what} (next was {expected})", delta.from, delta.to),
+        detail: "Events were lost before they were read, by retention or by an offset reset. Windows that span the gap hold fewer \
+                 samples than there were."
+            .into(),
+        ..system(MessageKind::Gap, Severity::Critical, format!("rearguard/gap/{source}/{expected}"), at)
+    }
+}
+
+/// Events of a rolled-back variant keep coming.
+pub fn still_serving(
+    decision_key: String,
+    variant: &str,
+    per_minute: f64,
+    before: f64,
+    at: Timestamp,
+) -> Message {
+    Message {
+        summary: format!("{variant} is STILL SERVING after its rollback: {per_minute:.1} events/min, {before:.1} before"),
+        detail: "The flip was read back, yet the variant's own traffic has not stopped. Some caller does not ask the flag, or \
+                 caches it: look there."
+            .into(),
+        ..system(MessageKind::StillServing, Severity::Critical, decision_key, at)
+    }
+}
+
+fn system(kind: MessageKind, severity: Severity, dedup_key: String, at: Timestamp) -> Message {
+    Message {
+        dedup_key,
+        kind,
+        severity,
+        flag: None,
+        variant: None,
+        decision: None,
+        incident: None,
+        summary: String::new(),
+        detail: String::new(),
+        receiver: None,
+        at,
+    }
+}
+
+fn summary(decision: &Decision) -> String {
+    let act = match (decision.action, &decision.gate) {
+        (RuleAction::Rollback, Gate::Act) => "rolling back to control",
+        (RuleAction::Rollback, Gate::AlreadyLatched) => "already rolled back",
+        (RuleAction::Rollback, Gate::DryRun) => "dry run, would roll back",
+        (RuleAction::Rollback, _) => "NOT rolled back, act by hand",
+        (RuleAction::PauseRollout, Gate::Act) => "pausing the rollout",
+        (RuleAction::PauseRollout, Gate::DryRun) => "dry run, would pause",
+        (RuleAction::PauseRollout, _) => "rollout not paused",
+        (RuleAction::Notify, _) => "notice",
+    };
+    format!(
+        "{}{}: {} ({act})",
+        decision.variant,
+        slice_words(&decision.key.slice),
+        breach(&decision.condition, &decision.evidence)
+    )
+}
+
+fn breach(condition: &str, evidence: &Evidence) -> String {
+    match evidence.value {
+        Some(value) => format!("`{condition}` at {}", number(value, &evidence.unit)),
+        None => format!("`{condition}`"),
+    }
+}
+
+fn detail(decision: &Decision) -> String {
+    let e = &decision.evidence;
+    let about = if e.tenants_exact { "" } else { "about " };
+    let mut text = format!(
+        "{} samples over {} min, {} bad minutes, {about}{} tenants. In breach since {}.",
+        e.samples, e.window_minutes, e.bad_minutes, e.tenants, decision.t0
+    );
+    let why = match &decision.gate {
+        Gate::Act | Gate::DryRun | Gate::AlreadyLatched => String::new(),
+        Gate::AutomationOff => " Automation is off: nothing was flipped.".into(),
+        Gate::FlipLimit { limit, of } => {
+            format!(
+                " {limit} rollbacks within ten minutes ({of}) are the limit: nothing was flipped."
+            )
+        }
+        Gate::WorldBreach { why } => {
+            format!(" It looks like the world, not the variant: {why}. Nothing was flipped.")
+        }
+        Gate::UnknownFlag => format!(
+            " No flag `{}` is configured: nothing was flipped.",
+            decision.key.flag
+        ),
+    };
+    text.push_str(&why);
+    text
+}
+
+/// A number as people read it: four significant digits and its unit.
+pub fn number(value: f64, unit: &str) -> String {
+    let magnitude = value.abs().max(1e-9).log10().floor();
+    let decimals = (3.0 - magnitude).clamp(0.0, 6.0) as usize;
+    let digits = format!("{value:.decimals$}");
+    if unit.is_empty() {
+        digits
+    } else {
+        format!("{digits} {unit}")
+    }
+}
+
+fn slice_words(scope: &Scope) -> String {
+    match scope {
+        Scope::All => String::new(),
+        Scope::Only(dimension, value) => format!(" ({} {value})", dimension.as_str()),
+    }
+}
+
+/// Event time of a closing: the end of its minute.
+pub const fn closing_time(minute: Minute) -> Timestamp {
+    minute.end()
+}

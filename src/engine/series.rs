@@ -1,0 +1,494 @@
+//! One series: the panes of a metric of a variant (or of one slice of it), and the running totals that rules read.
+//!
+//! A pane exists once per minute; panes ahead of the clock wait, only closed ones count into totals. Totals slide by adding
+//! the pane that closes and taking away the one that leaves: everything is an integer, so the inverse is exact and late
+//! data simply adds. If a subtraction ever errs, the total is rebuilt from its panes.
+
+use std::collections::VecDeque;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use super::layout::Layout;
+use super::pane::{PaneData, SealedValues, Sums};
+use super::rule::Window;
+use crate::model::time::Minute;
+
+/// Closed panes kept: the longest window, and the pane that leaves it next.
+pub const KEEP: i64 = Window::LONGEST.0 as i64 + 1;
+/// Micro-units in one: booleans count as 0 and 1 in the same sums as values.
+const ONE: i128 = 1_000_000;
+
+/// The panes and totals of one series.
+#[derive(Clone, Debug)]
+pub struct Series {
+    layout: Option<Layout>,
+    /// The minute of the first slot.
+    first: Minute,
+    slots: Slots,
+    totals: Vec<Total>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Slots {
+    Counts(VecDeque<(u64, u64)>),
+    Values(VecDeque<Option<SealedValues>>),
+}
+
+/// The samples of the closed panes of one window. `sums.min` and `sums.max` are not kept: extremes do not subtract.
+#[derive(Clone, Debug)]
+struct Total {
+    window: Window,
+    sums: Sums,
+    histogram: Option<Histogram<u64>>,
+}
+
+/// A series as a snapshot keeps it: panes only, totals are rebuilt.
+#[derive(Serialize, Deserialize)]
+pub struct SeriesPanes {
+    first: Minute,
+    slots: Slots,
+}
+
+impl Series {
+    /// An empty series; `layout` is `None` for booleans.
+    pub fn new(layout: Option<Layout>) -> Self {
+        let slots = if layout.is_some() {
+            Slots::Values(VecDeque::new())
+        } else {
+            Slots::Counts(VecDeque::new())
+        };
+        Self {
+            layout,
+            first: Minute::default(),
+            slots,
+            totals: Vec::new(),
+        }
+    }
+
+    /// The bucket layout; `None` for booleans.
+    pub fn layout(&self) -> Option<&Layout> {
+        self.layout.as_ref()
+    }
+
+    /// Adds a pane's data to its minute. `closed` is the last closed minute: data for it or an earlier one counts at once.
+    pub fn add(&mut self, minute: Minute, data: PaneData, closed: Option<Minute>) {
+        if let Some(closed) = closed {
+            if minute.0 <= closed.0 - KEEP {
+                return;
+            }
+            for total in self.totals.iter_mut().filter(|t| t.covers(minute, closed)) {
+                total.add(&data, self.layout.as_ref());
+            }
+        }
+        self.merge(minute, data);
+    }
+
+    /// Moves the totals on to `closed`, which follows the last closed minute, and drops panes that no window needs.
+    pub fn close(&mut self, closed: Minute) {
+        for at in 0..self.totals.len() {
+            let mut total = std::mem::replace(&mut self.totals[at], Total::empty(Window(0)));
+            self.slide(&mut total, closed);
+            self.totals[at] = total;
+        }
+        while self.len() > 0 && self.first.0 <= closed.0 - KEEP {
+            self.pop_front();
+        }
+    }
+
+    /// Declares which totals rules read: windows, and whether a quantile is asked of them. New ones are built from panes.
+    pub fn want(&mut self, wanted: &[(Window, bool)], closed: Option<Minute>) {
+        let layout = self.layout;
+        let mut totals = Vec::with_capacity(wanted.len());
+        for &(window, quantile) in wanted.iter().filter(|(window, _)| window.0 > SCANNED.0) {
+            let needs = quantile && layout.is_some();
+            let kept = self
+                .totals
+                .iter()
+                .position(|t| t.window == window && t.histogram.is_some() == needs);
+            totals.push(match kept {
+                Some(at) => self.totals.swap_remove(at),
+                None => self.build(window, needs, closed),
+            });
+        }
+        totals.sort_by_key(|t| t.window);
+        self.totals = totals;
+    }
+
+    /// Exact sums over the closed panes of `from..=to`. Served from a total where one covers just that, else added up.
+    pub fn sums(&self, from: Minute, to: Minute, closed: Minute) -> Sums {
+        match self.total(from, to, closed) {
+            Some(total) => total.sums,
+            None => {
+                let mut sums = Sums::default();
+                for minute in from.0..=to.0 {
+                    sums.add(&self.pane_sums(Minute(minute)));
+                }
+                sums
+            }
+        }
+    }
+
+    /// The histogram over `from..=to`: a total's own, or one added up from panes. `None` for booleans.
+    pub fn histogram(&self, from: Minute, to: Minute, closed: Minute) -> Option<Histogram<u64>> {
+        let layout = self.layout.as_ref()?;
+        if let Some(Total {
+            histogram: Some(histogram),
+            ..
+        }) = self.total(from, to, closed)
+        {
+            return Some(histogram.clone());
+        }
+        let mut histogram = layout.histogram();
+        for minute in from.0..=to.0 {
+            if let Some(values) = self.values(Minute(minute)) {
+                add_values(&mut histogram, values);
+            }
+        }
+        Some(histogram)
+    }
+
+    /// The q-quantile over `from..=to` as the highest value of its bucket, in the metric's unit.
+    pub fn quantile(&self, q: f64, from: Minute, to: Minute, closed: Minute) -> Option<f64> {
+        let layout = self.layout.as_ref()?;
+        let owned;
+        let histogram = match self.total(from, to, closed) {
+            Some(Total {
+                histogram: Some(histogram),
+                ..
+            }) => histogram,
+            _ => {
+                owned = self.histogram(from, to, closed)?;
+                &owned
+            }
+        };
+        (!histogram.is_empty()).then(|| layout.upper(quantile_bucket(histogram, layout, q)))
+    }
+
+    /// One minute's sums; zero where the minute has no pane.
+    pub fn pane_sums(&self, minute: Minute) -> Sums {
+        let Some(at) = self.index(minute) else {
+            return Sums::default();
+        };
+        match &self.slots {
+            Slots::Counts(slots) => {
+                let (n, trues) = slots[at];
+                counts_as_sums(n, trues)
+            }
+            Slots::Values(slots) => slots[at]
+                .as_ref()
+                .map(SealedValues::sums)
+                .unwrap_or_default(),
+        }
+    }
+
+    /// One minute's values, if it has any.
+    pub fn values(&self, minute: Minute) -> Option<&SealedValues> {
+        match &self.slots {
+            Slots::Values(slots) => slots[self.index(minute)?].as_ref(),
+            Slots::Counts(_) => None,
+        }
+    }
+
+    /// Compares every total with its panes and rebuilds those that differ; the number rebuilt (0 unless there is a bug).
+    pub fn audit(&mut self, closed: Minute) -> usize {
+        let mut wrong = 0;
+        for at in 0..self.totals.len() {
+            let fresh = self.build(
+                self.totals[at].window,
+                self.totals[at].histogram.is_some(),
+                Some(closed),
+            );
+            let total = &self.totals[at];
+            let same = total.sums.n == fresh.sums.n
+                && total.sums.sum == fresh.sums.sum
+                && total.sums.squares == fresh.sums.squares
+                && total.histogram == fresh.histogram;
+            if !same {
+                self.totals[at] = fresh;
+                wrong += 1;
+            }
+        }
+        wrong
+    }
+
+    /// What a snapshot keeps.
+    pub fn panes(&self) -> SeriesPanes {
+        SeriesPanes {
+            first: self.first,
+            slots: self.slots.clone(),
+        }
+    }
+
+    /// A series with the panes of a snapshot; `None` if they are of another kind than the layout says.
+    pub fn from_panes(panes: SeriesPanes, layout: Option<Layout>) -> Option<Self> {
+        let fits = matches!(panes.slots, Slots::Values(_)) == layout.is_some();
+        fits.then(|| Self {
+            layout,
+            first: panes.first,
+            slots: panes.slots,
+            totals: Vec::new(),
+        })
+    }
+
+    fn total(&self, from: Minute, to: Minute, closed: Minute) -> Option<&Total> {
+        let length = u32::try_from(to.0 - from.0 + 1).ok()?;
+        if to != closed {
+            return None;
+        }
+        self.totals.iter().find(|t| t.window.0 == length)
+    }
+
+    fn build(&self, window: Window, histogram: bool, closed: Option<Minute>) -> Total {
+        let mut total = Total::empty(window);
+        total.histogram = self
+            .layout
+            .as_ref()
+            .filter(|_| histogram)
+            .map(Layout::histogram);
+        if let Some(closed) = closed {
+            for minute in closed.0 - i64::from(window.0) + 1..=closed.0 {
+                if let Some(data) = self.data(Minute(minute)) {
+                    total.add(&data, self.layout.as_ref());
+                }
+            }
+        }
+        total
+    }
+
+    fn slide(&self, total: &mut Total, closed: Minute) {
+        if let Some(entering) = self.data(closed) {
+            total.add(&entering, self.layout.as_ref());
+        }
+        let Some(leaving) = self.data(closed.plus(-i64::from(total.window.0))) else {
+            return;
+        };
+        if total.subtract(&leaving, self.layout.as_ref()).is_none() {
+            *total = self.build(total.window, total.histogram.is_some(), Some(closed));
+        }
+    }
+
+    fn data(&self, minute: Minute) -> Option<PaneData> {
+        let at = self.index(minute)?;
+        match &self.slots {
+            Slots::Counts(slots) => {
+                let (n, trues) = slots[at];
+                (n > 0).then_some(PaneData::Counts { n, trues })
+            }
+            Slots::Values(slots) => slots[at].clone().map(PaneData::Values),
+        }
+    }
+
+    fn merge(&mut self, minute: Minute, data: PaneData) {
+        self.reach(minute);
+        let Some(at) = self.index(minute) else { return };
+        match (&mut self.slots, data) {
+            (Slots::Counts(slots), PaneData::Counts { n, trues }) => {
+                slots[at].0 += n;
+                slots[at].1 += trues;
+            }
+            (Slots::Values(slots), PaneData::Values(values)) => {
+                slots[at] = Some(match slots[at].take() {
+                    Some(present) => present.merge(&values),
+                    None => values,
+                });
+            }
+            // A schema gives a metric one kind for the life of the process; a reload that changes it is refused.
+            (Slots::Counts(_), PaneData::Values(_))
+            | (Slots::Values(_), PaneData::Counts { .. }) => {}
+        }
+    }
+
+    /// Makes the ring span `minute`.
+    fn reach(&mut self, minute: Minute) {
+        if self.len() == 0 {
+            self.first = minute;
+        }
+        while minute < self.first {
+            match &mut self.slots {
+                Slots::Counts(slots) => slots.push_front((0, 0)),
+                Slots::Values(slots) => slots.push_front(None),
+            }
+            self.first = self.first.plus(-1);
+        }
+        let length = usize::try_from(minute.0 - self.first.0 + 1).unwrap_or(0);
+        if length > self.len() {
+            match &mut self.slots {
+                Slots::Counts(slots) => slots.resize(length, (0, 0)),
+                Slots::Values(slots) => slots.resize(length, None),
+            }
+        }
+    }
+
+    fn index(&self, minute: Minute) -> Option<usize> {
+        usize::try_from(minute.0 - self.first.0)
+            .ok()
+            .filter(|at| *at < self.len())
+    }
+
+    fn len(&self) -> usize {
+        match &self.slots {
+            Slots::Counts(slots) => slots.len(),
+            Slots::Values(slots) => slots.len(),
+        }
+    }
+
+    fn pop_front(&mut self) {
+        match &mut self.slots {
+            Slots::Counts(slots) => drop(slots.pop_front()),
+            Slots::Values(slots) => drop(slots.pop_front()),
+        }
+        self.first = self.first.plus(1);
+    }
+}
+
+/// Windows up to this length are added up from their panes.
+const SCANNED: Window = Window(5);
+
+impl Total {
+    fn empty(window: Window) -> Self {
+        Self {
+            window,
+            sums: Sums::default(),
+            histogram: None,
+        }
+    }
+
+    fn covers(&self, minute: Minute, closed: Minute) -> bool {
+        minute <= closed && minute.0 > closed.0 - i64::from(self.window.0)
+    }
+
+    fn add(&mut self, data: &PaneData, layout: Option<&Layout>) {
+        let sums = data_sums(data);
+        self.sums.n += sums.n;
+        self.sums.sum += sums.sum;
+        self.sums.squares += sums.squares;
+        if let (Some(histogram), PaneData::Values(values), Some(_)) =
+            (&mut self.histogram, data, layout)
+        {
+            add_values(histogram, values);
+        }
+    }
+
+    /// `None` if the total cannot have contained the data.
+    fn subtract(&mut self, data: &PaneData, layout: Option<&Layout>) -> Option<()> {
+        let sums = data_sums(data);
+        self.sums.n = self.sums.n.checked_sub(sums.n)?;
+        self.sums.sum -= sums.sum;
+        self.sums.squares = self.sums.squares.checked_sub(sums.squares)?;
+        if let (Some(histogram), PaneData::Values(values), Some(layout)) =
+            (&mut self.histogram, data, layout)
+        {
+            let mut leaving = layout.histogram();
+            add_values(&mut leaving, values);
+            histogram.subtract(&leaving).ok()?;
+        }
+        Some(())
+    }
+}
+
+fn data_sums(data: &PaneData) -> Sums {
+    match data {
+        PaneData::Counts { n, trues } => counts_as_sums(*n, *trues),
+        PaneData::Values(values) => values.sums(),
+    }
+}
+
+fn counts_as_sums(n: u64, trues: u64) -> Sums {
+    if n == 0 {
+        return Sums::default();
+    }
+    Sums {
+        n,
+        sum: i128::from(trues) * ONE,
+        squares: u128::from(trues) * (ONE * ONE).unsigned_abs(),
+        min: if trues < n { 0 } else { ONE as i64 },
+        max: if trues > 0 { ONE as i64 } else { 0 },
+    }
+}
+
+fn add_values(histogram: &mut Histogram<u64>, values: &SealedValues) {
+    for (bucket, count) in values.entries() {
+        // The value is a bucket of this very layout, so it is in range.
+        histogram.saturating_record_n(Layout::lowest_units(bucket), count);
+    }
+}
+
+/// The bucket of the smallest value at or below which at least `q` of the samples lie.
+pub fn quantile_bucket(histogram: &Histogram<u64>, layout: &Layout, q: f64) -> u16 {
+    layout.bucket_of(histogram.value_at_quantile(q))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::pane::OpenValues;
+    use super::*;
+
+    const BASE: i64 = 28_000_000;
+
+    fn values(layout: &Layout, samples: &[f64]) -> PaneData {
+        let mut open = OpenValues::default();
+        samples.iter().for_each(|v| open.record(layout, *v));
+        PaneData::Values(open.seal())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Totals equal what brute force finds, whatever arrives late and however far the clock jumps.
+        #[test]
+        fn windows_are_brute_force(events in prop::collection::vec((0i64..480, -40i64..3, 0.0f64..900.0), 1..400)) {
+            let layout = Layout::new(1.0, 600.0);
+            let mut series = Series::new(Some(layout));
+            let mut all: Vec<(Minute, f64)> = Vec::new();
+            let mut closed = Minute(BASE);
+            series.want(&[(Window(60), true), (Window(360), true)], Some(closed));
+            let mut order = events;
+            order.sort_by_key(|e| e.0);
+            for (at, offset, value) in order {
+                while closed.0 < BASE + at {
+                    closed = closed.plus(1);
+                    series.close(closed);
+                }
+                let minute = Minute(BASE + at + offset);
+                series.add(minute, values(&layout, &[value]), Some(closed));
+                all.push((minute, value));
+                for window in [5i64, 60, 360] {
+                    let from = closed.plus(1 - window);
+                    let inside: Vec<f64> =
+                        all.iter().filter(|(m, _)| *m >= from && *m <= closed).map(|(_, v)| *v).collect();
+                    let sums = series.sums(from, closed, closed);
+                    prop_assert_eq!(sums.n, inside.len() as u64);
+                    prop_assert_eq!(sums.sum, inside.iter().map(|v| i128::from(super::super::layout::micros(*v))).sum::<i128>());
+                    let mut buckets: Vec<u16> = inside.iter().map(|v| layout.bucket(*v)).collect();
+                    buckets.sort_unstable();
+                    let rank = ((buckets.len() as f64 * 0.95).ceil() as usize).max(1);
+                    let expected = buckets.get(rank - 1).map(|b| layout.upper(*b));
+                    prop_assert_eq!(series.quantile(0.95, from, closed, closed), expected);
+                }
+            }
+            prop_assert_eq!(series.audit(closed), 0);
+        }
+    }
+
+    #[test]
+    fn a_damaged_total_is_found_and_rebuilt() {
+        let mut series = Series::new(None);
+        series.want(&[(Window(60), false)], Some(Minute(BASE)));
+        series.add(
+            Minute(BASE),
+            PaneData::Counts { n: 10, trues: 3 },
+            Some(Minute(BASE)),
+        );
+        series.totals[0].sums.sum += 1;
+        assert_eq!(series.audit(Minute(BASE)), 1);
+        assert_eq!(
+            series
+                .sums(Minute(BASE - 59), Minute(BASE), Minute(BASE))
+                .sum,
+            3 * ONE
+        );
+    }
+}

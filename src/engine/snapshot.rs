@@ -1,0 +1,151 @@
+//! Snapshots: every pane, so that a restart need not read six hours of events again. The store keeps them in files with a
+//! checksum; what else the engine remembers lives in SQL.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::fleet::Traffic;
+use super::input::{Settings, Source};
+use super::layout::Layout;
+use super::machine::Engine;
+use super::memory::Memory;
+use super::series::{Series, SeriesPanes};
+use crate::model::flag::Scope;
+use crate::model::metric::{Kind, MetricId};
+use crate::model::time::Minute;
+
+/// What a snapshot holds. Names, not numbers: ids may differ after a restart.
+#[derive(Serialize, Deserialize)]
+struct Contents {
+    closed: Option<Minute>,
+    /// Where each source stood: the offset that its next delta starts at.
+    positions: Vec<(Source, i64)>,
+    variants: Vec<String>,
+    metrics: Vec<MetricShape>,
+    series: Vec<(u16, u16, Scope, SeriesPanes)>,
+    traffic: Vec<(u16, Traffic)>,
+}
+
+/// A metric's panes can be read back only under the layout that they were recorded with.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+struct MetricShape {
+    name: String,
+    kind: Kind,
+    resolution: f64,
+    max: f64,
+}
+
+/// Why a snapshot could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error("the snapshot cannot be decoded: {0}")]
+    Decode(#[from] postcard::Error),
+}
+
+impl Engine {
+    /// All panes as bytes, consistent with the inputs taken so far.
+    pub fn snapshot(&self) -> Result<Vec<u8>, SnapshotError> {
+        let schema = self.fleet.schema();
+        let contents = Contents {
+            closed: self.fleet.closed(),
+            positions: self
+                .memory
+                .core
+                .sources
+                .positions()
+                .map(|p| (p.0.clone(), p.1))
+                .collect(),
+            variants: schema
+                .variants()
+                .iter()
+                .map(|v| v.as_str().to_owned())
+                .collect(),
+            metrics: shapes(&self.settings),
+            series: self
+                .fleet
+                .all()
+                .map(|(k, s)| (k.0.0, k.1.0, k.2.clone(), s.panes()))
+                .collect(),
+            traffic: self
+                .fleet
+                .traffic()
+                .iter()
+                .map(|(v, t)| (v.0, t.clone()))
+                .collect(),
+        };
+        Ok(postcard::to_stdvec(&contents)?)
+    }
+
+    /// An engine that goes on from stored memory. Panes come from `snapshot`, and from the deltas that are stepped until
+    /// [`Engine::finish_loading`]; meanwhile nothing is judged. Returns where each source has to be read from: nowhere
+    /// without a snapshot.
+    pub fn restore(
+        settings: Settings,
+        memory: Memory,
+        snapshot: Option<&[u8]>,
+    ) -> Result<(Self, BTreeMap<Source, i64>), SnapshotError> {
+        let mut engine = Self::new(settings);
+        engine.memory = memory;
+        engine.loading = true;
+        let mut positions = BTreeMap::new();
+        if let Some(bytes) = snapshot {
+            let contents: Contents = postcard::from_bytes(bytes)?;
+            positions = contents.positions.iter().cloned().collect();
+            engine.fill(contents);
+        }
+        Ok((engine, positions))
+    }
+
+    /// All panes up to the stored position are there: windows move on to the stored minute, judging goes on from it.
+    pub fn finish_loading(&mut self) {
+        if let Some(closed) = self.memory.core.closed {
+            self.fleet.jump_to(closed);
+        }
+        self.loading = false;
+    }
+
+    fn fill(&mut self, contents: Contents) {
+        let schema = Arc::clone(self.fleet.schema());
+        let now = shapes(&self.settings);
+        let variant = |id: u16| schema.find(contents.variants.get(usize::from(id))?);
+        let metric = |id: u16| -> Option<MetricId> {
+            let then = contents.metrics.get(usize::from(id))?;
+            now.contains(then)
+                .then(|| schema.catalogue().find(&then.name))?
+        };
+        if let Some(closed) = contents.closed {
+            self.fleet.jump_to(closed);
+        }
+        for (v, m, scope, panes) in contents.series {
+            let (Some(v), Some(m)) = (variant(v), metric(m)) else {
+                continue;
+            };
+            let layout = Layout::of(schema.catalogue().get(m));
+            if let Some(series) = Series::from_panes(panes, layout) {
+                self.fleet.restore_series((v, m, scope), series);
+            }
+        }
+        for (v, traffic) in contents.traffic {
+            if let Some(v) = variant(v) {
+                self.fleet.restore_traffic(v, traffic);
+            }
+        }
+    }
+}
+
+fn shapes(settings: &Settings) -> Vec<MetricShape> {
+    let shape = |m: &crate::model::metric::Metric| MetricShape {
+        name: m.name.clone(),
+        kind: m.kind,
+        resolution: m.resolution,
+        max: m.max,
+    };
+    settings
+        .schema
+        .catalogue()
+        .iter()
+        .map(|(_, m)| shape(m))
+        .collect()
+}
