@@ -10,6 +10,8 @@ mod decide;
 pub mod evidence;
 pub mod fleet;
 pub mod input;
+#[cfg(test)]
+mod law_tests;
 pub mod layout;
 pub mod machine;
 pub mod measure;
@@ -24,4 +26,6 @@ pub mod snapshot;
 pub mod sources;
 pub mod targeting;
 pub mod tenants;
+#[cfg(test)]
+mod testkit;
 pub mod verdict;

@@ -76,11 +76,13 @@ pub(super) fn withheld(
     world: &World,
     output: &mut Output,
 ) {
-    if judged.rule.action == RuleAction::Notify {
-        return;
-    }
     let gate = gate(engine, judged, world);
-    if !matches!(gate, Gate::Act | Gate::AlreadyLatched) {
+    let opens = match judged.rule.action {
+        RuleAction::Rollback => matches!(gate, Gate::Act | Gate::AlreadyLatched),
+        RuleAction::PauseRollout => gate == Gate::Act,
+        RuleAction::Notify => false,
+    };
+    if !opens {
         return;
     }
     let tries = firing.tries + 1;

@@ -461,3 +461,7 @@ pub(super) fn kind_of(action: RuleAction) -> MessageKind {
         RuleAction::Notify => MessageKind::Notice,
     }
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

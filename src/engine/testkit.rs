@@ -1,0 +1,308 @@
+//! Equipment for the engine's own tests: rules by hand, streams of events, an oracle that erases minutes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::input::{Delta, Fates, Input, Limits, Settings, Source};
+use super::layout::Layout;
+use super::machine::Engine;
+use super::output::Output;
+use super::pane::{OpenValues, PaneData, SeriesPane, VariantPane};
+use super::rule::{
+    Arm, Compare, Condition, Expr, Measurement, NoData, Origin, Page, Rule, RuleAction, RuleHash,
+    RuleSet, Shape, Side, Stat, Threshold, Window,
+};
+use super::schema::Schema;
+use super::tenants::Tenants;
+use crate::model::flag::{Dimension, FlagSpec, Scope};
+use crate::model::incident::Severity;
+use crate::model::metric::Catalogue;
+use crate::model::time::{Minute, Timestamp};
+
+/// An arbitrary minute of 2026, where every stream starts.
+pub const START: i64 = 29_500_000;
+pub const TREATMENT: &str = "support-copilot.prompt-v18";
+pub const CONTROL: &str = "support-copilot.prompt-v17";
+pub const FLAG: &str = "ai.support-copilot.prompt-v18";
+
+/// `metric_stat_window < threshold` or `>`, on [`TREATMENT`].
+pub fn rule(
+    metric: &str,
+    stat: Stat,
+    window: u32,
+    side: Side,
+    threshold: f64,
+    action: RuleAction,
+) -> Rule {
+    let slot = Measurement {
+        metric: Catalogue::default().find(metric).unwrap(),
+        stat,
+        window: Window(window),
+        arm: Arm::Own,
+    };
+    let op = if side == Side::Below {
+        Compare::Lt
+    } else {
+        Compare::Gt
+    };
+    let condition = |op, threshold: f64| Condition {
+        source: format!("{metric}_{window}m {op:?} {threshold}"),
+        expr: Expr::Compare(
+            op,
+            Box::new(Expr::Slot(0)),
+            Box::new(Expr::Const(threshold)),
+        ),
+        slots: vec![slot],
+        shape: Shape::Simple {
+            slot: 0,
+            side,
+            threshold: Threshold::Const(threshold),
+        },
+    };
+    let good = if side == Side::Below {
+        (Compare::Gt, threshold + 0.01)
+    } else {
+        (Compare::Lt, threshold - 0.01)
+    };
+    Rule {
+        id: format!("{metric}-{window}-{}", action.as_str()).into(),
+        flag: FLAG.into(),
+        variant: TREATMENT.into(),
+        baseline: Some(CONTROL.into()),
+        condition: condition(op, threshold),
+        clear: condition(good.0, good.1),
+        action,
+        hold: Duration::from_secs(180),
+        dwell: Duration::from_secs(900),
+        min_samples: 100,
+        no_data: NoData::Hold,
+        by: None,
+        whole_flag: false,
+        dry_run: false,
+        severity: Severity::Critical,
+        failure_class: "quality_regression".into(),
+        runbook: None,
+        page: Page::Default,
+        owner: None,
+        origin: Origin::default(),
+        hash: RuleHash(format!("{metric}{window}{threshold}")),
+    }
+}
+
+/// Settings with these rules, every variant of theirs configured, and one flag per rule's flag.
+pub fn settings(rules: Vec<Rule>) -> Settings {
+    let mut schema = Schema::new(Arc::new(Catalogue::default()));
+    let mut flags: BTreeMap<String, FlagSpec> = BTreeMap::new();
+    for rule in &rules {
+        for variant in [Some(&rule.variant), rule.baseline.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            let id = schema.add_variant(variant);
+            if let Some(dimension) = rule.by {
+                schema.add_slice(id, dimension, rule.condition.slots[0].metric);
+            }
+        }
+        flags
+            .entry(rule.flag.to_string())
+            .or_insert_with(|| FlagSpec {
+                key: rule.flag.clone(),
+                control: rule.baseline.clone().unwrap_or_else(|| CONTROL.into()),
+                treatment: rule.variant.clone(),
+                share: 500_000,
+                frozen: false,
+            });
+    }
+    Settings {
+        rules: Arc::new(RuleSet {
+            rules: rules.into_iter().map(Arc::new).collect(),
+        }),
+        flags: flags.into_values().collect(),
+        schema: Arc::new(schema),
+        limits: Limits::default(),
+        lateness: Duration::from_secs(30),
+        dry_run: false,
+    }
+}
+
+/// One event as the engine's tests write it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ev {
+    /// Milliseconds since [`START`].
+    pub at: i64,
+    pub variant: &'static str,
+    pub metric: &'static str,
+    pub value: f64,
+    pub tenant: u64,
+}
+
+/// The source of a partition.
+pub fn source(partition: i32) -> Source {
+    Source {
+        topic: "events".into(),
+        partition,
+    }
+}
+
+/// A time, in milliseconds since [`START`].
+pub fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(Minute(START).start().as_millis() + millis)
+}
+
+/// Folds events into a delta, as ingest does.
+pub fn delta(
+    settings: &Settings,
+    partition: i32,
+    from: i64,
+    watermark: Timestamp,
+    events: &[Ev],
+) -> Delta {
+    let mut panes: Vec<VariantPane> = Vec::new();
+    let mut open: BTreeMap<(usize, usize), OpenValues> = BTreeMap::new();
+    let catalogue = settings.schema.catalogue();
+    for event in events {
+        let variant = settings.schema.find(event.variant).unwrap();
+        let metric = catalogue.find(event.metric).unwrap();
+        let minute = at(event.at).minute();
+        let place = panes
+            .iter()
+            .position(|p| p.variant == variant && p.minute == minute)
+            .unwrap_or_else(|| {
+                panes.push(VariantPane {
+                    variant,
+                    minute,
+                    events: 0,
+                    tenants: Tenants::default(),
+                    series: Vec::new(),
+                });
+                panes.len() - 1
+            });
+        let pane = &mut panes[place];
+        pane.events += 1;
+        pane.tenants
+            .insert(event.tenant.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut slices = vec![Scope::All];
+        if settings
+            .schema
+            .slices(variant)
+            .iter()
+            .any(|(d, m)| *d == Dimension::Tenant && *m == metric)
+        {
+            slices.push(Scope::Only(Dimension::Tenant, format!("t{}", event.tenant)));
+        }
+        for slice in slices {
+            let at = pane
+                .series
+                .iter()
+                .position(|s| s.metric == metric && s.slice == slice)
+                .unwrap_or_else(|| {
+                    pane.series.push(SeriesPane {
+                        metric,
+                        slice,
+                        data: PaneData::Counts { n: 0, trues: 0 },
+                    });
+                    pane.series.len() - 1
+                });
+            match Layout::of(catalogue.get(metric)) {
+                Some(layout) => open
+                    .entry((place, at))
+                    .or_default()
+                    .record(&layout, event.value),
+                None => {
+                    let PaneData::Counts { n, trues } = &mut pane.series[at].data else {
+                        unreachable!()
+                    };
+                    *n += 1;
+                    *trues += u64::from(event.value > 0.5);
+                }
+            }
+        }
+    }
+    for ((place, at), values) in open {
+        panes[place].series[at].data = PaneData::Values(values.seal());
+    }
+    let n = events.len() as u64;
+    Delta {
+        source: source(partition),
+        from,
+        to: from + events.len() as i64,
+        watermark: Some(watermark),
+        fates: Fates {
+            consumed: n,
+            windowed: n,
+            ..Fates::default()
+        },
+        panes,
+    }
+}
+
+/// An engine that reads one partition from [`START`] on.
+pub fn engine(rules: Vec<Rule>) -> Engine {
+    let mut engine = Engine::new(settings(rules));
+    engine.step(Input::Assign {
+        sources: vec![source(0)],
+        start: Some(at(0)),
+    });
+    engine
+}
+
+/// Feeds a stream minute by minute, watermark following, and gathers what comes out. `lateness` and one more minute are
+/// waited out at the end, so that every minute that has events is judged.
+pub fn run(engine: &mut Engine, events: &[Ev], minutes: std::ops::Range<i64>) -> Output {
+    let mut all = Output::default();
+    let mut offset = engine
+        .memory()
+        .core
+        .sources
+        .positions()
+        .map(|p| p.1)
+        .next()
+        .unwrap_or(0);
+    for minute in minutes {
+        let part: Vec<Ev> = events
+            .iter()
+            .filter(|e| e.at.div_euclid(60_000) == minute)
+            .cloned()
+            .collect();
+        let input = delta(
+            engine.settings(),
+            0,
+            offset,
+            at((minute + 1) * 60_000 + 30_000),
+            &part,
+        );
+        offset = input.to;
+        absorb(&mut all, engine.step(Input::Delta(input)));
+    }
+    all
+}
+
+/// Appends one output to another.
+pub fn absorb(all: &mut Output, more: Output) {
+    all.transitions.extend(more.transitions);
+    all.decisions.extend(more.decisions);
+    all.orders.extend(more.orders);
+    all.latches.extend(more.latches);
+    all.closed = more.closed.or(all.closed);
+}
+
+/// `per_minute` events of `value` for each minute.
+pub fn steady(
+    variant: &'static str,
+    metric: &'static str,
+    minutes: std::ops::Range<i64>,
+    per_minute: i64,
+    value: impl Fn(i64, i64) -> f64,
+) -> Vec<Ev> {
+    minutes
+        .flat_map(|m| (0..per_minute).map(move |i| (m, i)))
+        .map(|(m, i)| Ev {
+            at: m * 60_000 + i * 60_000 / per_minute,
+            variant,
+            metric,
+            value: value(m, i),
+            tenant: i.unsigned_abs() % 17,
+        })
+        .collect()
+}
