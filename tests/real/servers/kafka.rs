@@ -50,8 +50,12 @@ impl Kafka {
         tool.push(properties.clone().into());
         run_tool(OsStr::new("java"), &tool, &[]).context("Kafka's storage cannot be formatted")?;
 
-        let argv = ["java", "-Xmx1g", "-XX:+UseG1GC", "-cp"].map(OsString::from);
-        let mut argv = argv.to_vec();
+        let mut argv = ["java", "-Xmx1g", "-XX:+UseG1GC"].map(OsString::from).to_vec();
+        argv.extend(
+            ["showDateTime=true", "dateTimeFormat=HH:mm:ss.SSS"]
+                .map(|setting| OsString::from(format!("-Dorg.slf4j.simpleLogger.{setting}"))),
+        );
+        argv.push("-cp".into());
         argv.extend([class_path, "kafka.Kafka".into(), properties.into()]);
         let process = Process::new(Launch {
             name: "Kafka",
@@ -124,6 +128,8 @@ impl Kafka {
     }
 }
 
+/// One node needs one replica of everything. After SIGKILL the controller half takes the broker half back only when the
+/// old session has run out: 3 s here, 9 s by default.
 fn server_properties(bootstrap: &str, controller: &str, folder: &Path, settings: &[(&str, &str)]) -> String {
     let mut text = format!(
         "process.roles=broker,controller\n\
@@ -135,6 +141,8 @@ fn server_properties(bootstrap: &str, controller: &str, folder: &Path, settings:
          listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
          log.dirs={}\n\
          auto.create.topics.enable=false\n\
+         broker.heartbeat.interval.ms=500\n\
+         broker.session.timeout.ms=3000\n\
          offsets.topic.replication.factor=1\n\
          transaction.state.log.replication.factor=1\n\
          transaction.state.log.min.isr=1\n\
