@@ -69,6 +69,7 @@ need_servers() {
 # What the checks of deploy/ need besides.
 need_deploy() {
     need systemd-analyze systemd
+    [ -x /bin/kill ] || MISSING+=(procps) # the unit's ExecReload
     need docker-compose docker-compose
     need promtool prometheus
     need amtool prometheus-alertmanager
