@@ -101,15 +101,18 @@ cargo_tool() {
     rm -rf "$WORK/$1-build"
 }
 
+# A folder per POM, so that another version never shares a class path with an old one.
+KAFKA_LIBS=$WORK/kafka-$(cksum <"$ROOT/.ci/kafka/pom.xml" | cut -d ' ' -f 1)
+
 kafka_jars() {
-    mvn -q -B -f .ci/kafka/pom.xml dependency:copy-dependencies "-DoutputDirectory=$WORK/kafka-libs" </dev/null \
-        || fail "Kafka's jars cannot be fetched"
-    compgen -G "$WORK/kafka-libs/kafka_2.13-*.jar"
+    mvn -q -B -f .ci/kafka/pom.xml dependency:copy-dependencies "-DoutputDirectory=$KAFKA_LIBS" \
+        </dev/null >"$WORK/mvn.log" 2>&1 || { tail -n 40 "$WORK/mvn.log"; fail "Kafka's jars cannot be fetched"; }
+    compgen -G "$KAFKA_LIBS/kafka_2.13-*.jar"
 }
 
 # Tells tests/real/servers.rs where the programs are.
 export_servers() {
-    REARGUARD_KAFKA_LIBS=$WORK/kafka-libs
+    REARGUARD_KAFKA_LIBS=$KAFKA_LIBS
     REARGUARD_PG_BIN=$(pg_bin)
     REARGUARD_ALERTMANAGER=$(command -v prometheus-alertmanager)
     export REARGUARD_KAFKA_LIBS REARGUARD_PG_BIN REARGUARD_ALERTMANAGER
