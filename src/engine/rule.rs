@@ -3,9 +3,17 @@
 //! `spec` reads rule files, `compile` turns their conditions into [`Condition`]s and refuses everything that is not a rule,
 //! `eval` evaluates over measurements that may be missing.
 
+pub mod clear;
 pub mod compile;
+pub mod condition;
+pub mod diagnostic;
 pub mod eval;
+pub mod identifier;
+pub mod shape;
+pub mod span;
 pub mod spec;
+pub mod token;
+pub mod yaml;
 
 use std::sync::Arc;
 use std::time::Duration;
