@@ -7,7 +7,10 @@
 //! └ ingest ┘└──────────────── engine (pure) ────────────────┘└ dispatch ┘
 //! ```
 
+#[deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 pub mod model;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 pub mod stats;
 
+#[deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 pub mod engine;

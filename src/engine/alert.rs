@@ -169,18 +169,8 @@ impl Alert {
     /// Notices about silence and masks; they have their own timers and never touch the state.
     pub fn notices(&mut self, closing: &Closing<'_>) -> Notices {
         let verdict = &closing.judgement.verdict;
-        let silent = matches!(
-            verdict,
-            Verdict::Inconclusive {
-                reason: Reason::NoData
-            }
-        ) && !closing.latched;
-        let masked = matches!(
-            verdict,
-            Verdict::Inconclusive {
-                reason: Reason::Masked { .. }
-            }
-        );
+        let silent = matches!(verdict, Verdict::Inconclusive { reason: Reason::NoData }) && !closing.latched;
+        let masked = matches!(verdict, Verdict::Inconclusive { reason: Reason::Masked { .. } });
         let after = match closing.rule.no_data {
             NoData::Hold => SILENCE_NOTICE,
             NoData::Notify => Duration::ZERO,
@@ -190,9 +180,7 @@ impl Alert {
         let idle = matches!(self.state, State::Quiet | State::Pending(_));
         Notices {
             silence,
-            masked: self
-                .masked
-                .due(masked, closing.at, closing.rule.hold, closing.armed),
+            masked: self.masked.due(masked, closing.at, closing.rule.hold, closing.armed),
             pause_on_silence: silence && idle && closing.rule.no_data == NoData::Pause,
         }
     }
@@ -225,25 +213,13 @@ fn signal(verdict: &Verdict) -> Signal {
 fn transition(state: State, closing: &Closing<'_>) -> (State, Change) {
     let at = closing.at;
     match (state, signal(&closing.judgement.verdict)) {
-        (State::Quiet, Signal::Breach) => confirm(
-            Pending {
-                first: at,
-                last: at,
-                held: 0,
-            },
-            Change::Began,
-            closing,
-        ),
+        (State::Quiet, Signal::Breach) => {
+            confirm(Pending { first: at, last: at, held: 0 }, Change::Began, closing)
+        }
         (State::Quiet, Signal::Clear | Signal::Unknown) => (State::Quiet, Change::None),
-        (State::Pending(pending), Signal::Breach) => confirm(
-            Pending {
-                held: pending.held + 1,
-                last: at,
-                ..pending
-            },
-            Change::None,
-            closing,
-        ),
+        (State::Pending(pending), Signal::Breach) => {
+            confirm(Pending { held: pending.held + 1, last: at, ..pending }, Change::None, closing)
+        }
         (State::Pending(_), Signal::Clear) => (State::Quiet, Change::Ended),
         (State::Pending(pending), Signal::Unknown) => {
             // After a whole window of ignorance nothing of the breach is left in it.
@@ -270,11 +246,7 @@ fn transition(state: State, closing: &Closing<'_>) -> (State, Change) {
 
 fn confirm(pending: Pending, otherwise: Change, closing: &Closing<'_>) -> (State, Change) {
     let held_long_enough = i64::from(pending.held) >= minutes(closing.rule.hold);
-    let change = if held_long_enough && closing.armed {
-        Change::Confirmed(pending)
-    } else {
-        otherwise
-    };
+    let change = if held_long_enough && closing.armed { Change::Confirmed(pending) } else { otherwise };
     (State::Pending(pending), change)
 }
 

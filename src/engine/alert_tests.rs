@@ -13,32 +13,17 @@ fn verdicts() -> Vec<(&'static str, Verdict)> {
         ("breach", Verdict::Breach),
         ("no data", inconclusive(Reason::NoData)),
         ("not finite", inconclusive(Reason::NotFinite)),
-        (
-            "few samples",
-            inconclusive(Reason::TooFewSamples { have: 1, need: 100 }),
-        ),
-        (
-            "single minute",
-            inconclusive(Reason::SingleMinute { pair: NOW }),
-        ),
+        ("few samples", inconclusive(Reason::TooFewSamples { have: 1, need: 100 })),
+        ("single minute", inconclusive(Reason::SingleMinute { pair: NOW })),
         ("few bad", inconclusive(Reason::FewBadMinutes { bad: 2 })),
         ("within noise", inconclusive(Reason::WithinNoise)),
         ("masked", inconclusive(Reason::Masked { pair: NOW })),
-        (
-            "error",
-            Verdict::Error {
-                reason: Reason::NoBaseline,
-            },
-        ),
+        ("error", Verdict::Error { reason: Reason::NoBaseline }),
     ]
 }
 
 fn pending(held: u32, last: i64) -> State {
-    State::Pending(Pending {
-        first: Minute(990),
-        last: Minute(last),
-        held,
-    })
+    State::Pending(Pending { first: Minute(990), last: Minute(last), held })
 }
 
 fn firing(acted: bool, clear: u32) -> State {
@@ -55,41 +40,16 @@ fn firing(acted: bool, clear: u32) -> State {
 }
 
 fn latched() -> State {
-    State::Latched {
-        since: Minute(995),
-        decision: "d".into(),
-    }
+    State::Latched { since: Minute(995), decision: "d".into() }
 }
 
 /// What a cell leads to: the state's name with its counters, and the change.
 fn outcome(state: &State, verdict: &Verdict, armed: bool, clear: Option<bool>) -> String {
-    let rule = testkit::rule(
-        "faithfulness",
-        Stat::Mean,
-        60,
-        Side::Below,
-        0.9,
-        RuleAction::Rollback,
-    );
-    let judgement = Judgement {
-        verdict: verdict.clone(),
-        literal: None,
-        samples: 500,
-        bad_minutes: 0,
-        worst_pair: None,
-    };
-    let closing = Closing {
-        rule: &rule,
-        judgement: &judgement,
-        at: NOW,
-        armed,
-        clear,
-        latched: false,
-    };
-    let mut alert = Alert {
-        state: state.clone(),
-        ..Alert::default()
-    };
+    let rule = testkit::rule("faithfulness", Stat::Mean, 60, Side::Below, 0.9, RuleAction::Rollback);
+    let judgement =
+        Judgement { verdict: verdict.clone(), literal: None, samples: 500, bad_minutes: 0, worst_pair: None };
+    let closing = Closing { rule: &rule, judgement: &judgement, at: NOW, armed, clear, latched: false };
+    let mut alert = Alert { state: state.clone(), ..Alert::default() };
     let change = match alert.close(&closing) {
         Change::None => "",
         Change::Began => " began",
@@ -111,60 +71,208 @@ fn outcome(state: &State, verdict: &Verdict, armed: bool, clear: Option<bool>) -
 fn every_cell_of_state_and_verdict() {
     // Columns as in `verdicts()`; `clear` is unknown to the condition unless the row says so.
     #[rustfmt::skip]
-    let table: Vec<(&str, State, bool, Option<bool>, [&str; 10])> = vec![
-        ("quiet", State::Quiet, true, None,
-            ["quiet", "pending 0 began", "quiet", "quiet", "quiet", "quiet", "quiet", "quiet", "quiet", "quiet"]),
-        ("pending", pending(1, 999), true, None,
-            ["quiet ended", "pending 2", "pending 1", "pending 1", "pending 1", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "pending 1"]),
-        ("pending, due", pending(2, 999), true, None,
-            ["quiet ended", "pending 3 CONFIRMED", "pending 2", "pending 2", "pending 2", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "pending 2"]),
-        ("pending, due, blind", pending(2, 999), false, None,
-            ["quiet ended", "pending 3", "pending 2", "pending 2", "pending 2", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "pending 2"]),
-        ("pending, a window of ignorance ago", pending(2, 939), true, None,
-            ["quiet ended", "pending 3 CONFIRMED", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "quiet ended"]),
-        ("firing", firing(true, 5), true, None,
-            ["firing 5", "firing 0", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5"]),
-        ("firing, not clear", firing(true, 5), true, Some(false),
-            ["firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0"]),
-        ("firing, clear and due", firing(true, 14), true, Some(true),
-            ["quiet resolved", "firing 0", "quiet resolved", "quiet resolved", "quiet resolved", "quiet resolved", "quiet resolved", "quiet resolved", "quiet resolved", "quiet resolved"]),
-        ("firing, clear and due, blind", firing(true, 14), false, Some(true),
-            ["firing 15", "firing 0", "firing 15", "firing 15", "firing 15", "firing 15", "firing 15", "firing 15", "firing 15", "firing 15"]),
-        ("withheld", firing(false, 5), true, None,
-            ["firing 5", "firing 0 WITHHELD", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5"]),
-        ("withheld, blind", firing(false, 5), false, None,
-            ["firing 5", "firing 0", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5"]),
-        ("latched", latched(), true, Some(true),
-            ["latched", "latched", "latched", "latched", "latched", "latched", "latched", "latched", "latched", "latched"]),
+    type Row = (&'static str, State, bool, Option<bool>, [&'static str; 10]);
+    let table: Vec<Row> = vec![
+        (
+            "quiet",
+            State::Quiet,
+            true,
+            None,
+            [
+                "quiet",
+                "pending 0 began",
+                "quiet",
+                "quiet",
+                "quiet",
+                "quiet",
+                "quiet",
+                "quiet",
+                "quiet",
+                "quiet",
+            ],
+        ),
+        (
+            "pending",
+            pending(1, 999),
+            true,
+            None,
+            [
+                "quiet ended",
+                "pending 2",
+                "pending 1",
+                "pending 1",
+                "pending 1",
+                "quiet ended",
+                "quiet ended",
+                "quiet ended",
+                "quiet ended",
+                "pending 1",
+            ],
+        ),
+        (
+            "pending, due",
+            pending(2, 999),
+            true,
+            None,
+            [
+                "quiet ended",
+                "pending 3 CONFIRMED",
+                "pending 2",
+                "pending 2",
+                "pending 2",
+                "quiet ended",
+                "quiet ended",
+                "quiet ended",
+                "quiet ended",
+                "pending 2",
+            ],
+        ),
+        (
+            "pending, due, blind",
+            pending(2, 999),
+            false,
+            None,
+            [
+                "quiet ended",
+                "pending 3",
+                "pending 2",
+                "pending 2",
+                "pending 2",
+                "quiet ended",
+                "quiet ended",
+                "quiet ended",
+                "quiet ended",
+                "pending 2",
+            ],
+        ),
+        (
+            "pending, a window of ignorance ago",
+            pending(2, 939),
+            true,
+            None,
+            [
+                "quiet ended",
+                "pending 3 CONFIRMED",
+                "quiet ended",
+                "quiet ended",
+                "quiet ended",
+                "quiet ended",
+                "quiet ended",
+                "quiet ended",
+                "quiet ended",
+                "quiet ended",
+            ],
+        ),
+        (
+            "firing",
+            firing(true, 5),
+            true,
+            None,
+            [
+                "firing 5", "firing 0", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5",
+                "firing 5", "firing 5", "firing 5",
+            ],
+        ),
+        (
+            "firing, not clear",
+            firing(true, 5),
+            true,
+            Some(false),
+            [
+                "firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0",
+                "firing 0", "firing 0", "firing 0",
+            ],
+        ),
+        (
+            "firing, clear and due",
+            firing(true, 14),
+            true,
+            Some(true),
+            [
+                "quiet resolved",
+                "firing 0",
+                "quiet resolved",
+                "quiet resolved",
+                "quiet resolved",
+                "quiet resolved",
+                "quiet resolved",
+                "quiet resolved",
+                "quiet resolved",
+                "quiet resolved",
+            ],
+        ),
+        (
+            "firing, clear and due, blind",
+            firing(true, 14),
+            false,
+            Some(true),
+            [
+                "firing 15",
+                "firing 0",
+                "firing 15",
+                "firing 15",
+                "firing 15",
+                "firing 15",
+                "firing 15",
+                "firing 15",
+                "firing 15",
+                "firing 15",
+            ],
+        ),
+        (
+            "withheld",
+            firing(false, 5),
+            true,
+            None,
+            [
+                "firing 5",
+                "firing 0 WITHHELD",
+                "firing 5",
+                "firing 5",
+                "firing 5",
+                "firing 5",
+                "firing 5",
+                "firing 5",
+                "firing 5",
+                "firing 5",
+            ],
+        ),
+        (
+            "withheld, blind",
+            firing(false, 5),
+            false,
+            None,
+            [
+                "firing 5", "firing 0", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5",
+                "firing 5", "firing 5", "firing 5",
+            ],
+        ),
+        (
+            "latched",
+            latched(),
+            true,
+            Some(true),
+            [
+                "latched", "latched", "latched", "latched", "latched", "latched", "latched", "latched",
+                "latched", "latched",
+            ],
+        ),
     ];
     for (row, state, armed, clear, expected) in table {
         for ((column, verdict), expected) in verdicts().iter().zip(expected) {
-            assert_eq!(
-                outcome(&state, verdict, armed, clear),
-                expected,
-                "{row} × {column}"
-            );
+            assert_eq!(outcome(&state, verdict, armed, clear), expected, "{row} × {column}");
         }
     }
 }
 
 #[test]
 fn silence_and_masks_are_told_once_after_they_have_lasted() {
-    let mut rule = testkit::rule(
-        "faithfulness",
-        Stat::Mean,
-        60,
-        Side::Below,
-        0.9,
-        RuleAction::Rollback,
-    );
+    let mut rule = testkit::rule("faithfulness", Stat::Mean, 60, Side::Below, 0.9, RuleAction::Rollback);
     let mut alert = Alert::default();
     let mut told = Vec::new();
     for minute in 0..40 {
         let judgement = Judgement {
-            verdict: Verdict::Inconclusive {
-                reason: Reason::NoData,
-            },
+            verdict: Verdict::Inconclusive { reason: Reason::NoData },
             literal: None,
             samples: 0,
             bad_minutes: 0,
@@ -185,9 +293,7 @@ fn silence_and_masks_are_told_once_after_they_have_lasted() {
     assert_eq!(told, [16], "after 15 minutes, but not while blind");
     rule.no_data = NoData::Pause;
     let judgement = Judgement {
-        verdict: Verdict::Inconclusive {
-            reason: Reason::NoData,
-        },
+        verdict: Verdict::Inconclusive { reason: Reason::NoData },
         literal: None,
         samples: 0,
         bad_minutes: 0,
@@ -197,14 +303,8 @@ fn silence_and_masks_are_told_once_after_they_have_lasted() {
     let pauses: Vec<i64> = (0..10)
         .filter(|m| {
             let at = Minute(*m);
-            let closing = Closing {
-                rule: &rule,
-                judgement: &judgement,
-                at,
-                armed: true,
-                clear: None,
-                latched: false,
-            };
+            let closing =
+                Closing { rule: &rule, judgement: &judgement, at, armed: true, clear: None, latched: false };
             alert.notices(&closing).pause_on_silence
         })
         .collect();

@@ -59,59 +59,31 @@ fn judge_all(engine: &Engine, minute: Minute, armed: bool) -> Vec<Judged> {
         let baseline = rule.baseline.as_ref().and_then(|b| schema.find(b.as_str()));
         let scopes: Vec<Scope> = match (rule.by, own) {
             (None, _) => vec![Scope::All],
-            (Some(dimension), Some(own)) => engine
-                .fleet
-                .slices(own, dimension)
-                .map(|v| Scope::Only(dimension, v.clone()))
-                .collect(),
+            (Some(dimension), Some(own)) => {
+                engine.fleet.slices(own, dimension).map(|v| Scope::Only(dimension, v.clone())).collect()
+            }
             (Some(_), None) => Vec::new(),
         };
         for slice in scopes {
-            let frame = Frame {
-                closed: minute,
-                floor: engine.memory.floor(&rule.variant, &slice),
-            };
+            let frame = Frame { closed: minute, floor: engine.memory.floor(&rule.variant, &slice) };
             let view = RuleView::new(&engine.fleet, own, baseline, &slice);
             let judgement = judge(rule, &view, frame, armed);
-            judged.push(Judged {
-                rule: Arc::clone(rule),
-                key: rule.key(&slice),
-                frame,
-                judgement,
-            });
+            judged.push(Judged { rule: Arc::clone(rule), key: rule.key(&slice), frame, judgement });
         }
     }
     judged
 }
 
-fn move_alert(
-    engine: &mut Engine,
-    judged: Judged,
-    armed: bool,
-    world: &World,
-    output: &mut Output,
-) {
-    let Judged {
-        rule,
-        key,
-        frame,
-        judgement,
-    } = &judged;
+fn move_alert(engine: &mut Engine, judged: Judged, armed: bool, world: &World, output: &mut Output) {
+    let Judged { rule, key, frame, judgement } = &judged;
     let scope = decide::scope_of(rule, &key.slice);
-    let firing = matches!(
-        engine.memory.alert(key).map(|a| &a.state),
-        Some(State::Firing(_))
-    );
+    let firing = matches!(engine.memory.alert(key).map(|a| &a.state), Some(State::Firing(_)));
     let closing = Closing {
         rule,
         judgement,
         at: frame.closed,
         armed,
-        clear: if firing {
-            clears(engine, rule, &key.slice, *frame)
-        } else {
-            None
-        },
+        clear: if firing { clears(engine, rule, &key.slice, *frame) } else { None },
         latched: engine.memory.latch(&rule.flag, &scope).is_some(),
     };
     let (from, to, change, notices) = engine.memory.update(key, |alert| {
@@ -124,33 +96,21 @@ fn move_alert(
     }
     match change {
         Change::None | Change::Began | Change::Ended => {}
-        Change::Confirmed(pending) => {
-            decide::confirmed(engine, &judged, pending, from, world, output)
-        }
+        Change::Confirmed(pending) => decide::confirmed(engine, &judged, pending, from, world, output),
         Change::Withheld(firing) => decide::withheld(engine, &judged, firing, world, output),
-        Change::Resolved(firing) => {
-            decide::resolved(engine, rule, key, &firing, "has cleared", output)
-        }
+        Change::Resolved(firing) => decide::resolved(engine, rule, key, &firing, "has cleared", output),
     }
     let at = closing_time(frame.closed);
     if notices.silence {
         let kind = MessageKind::NoData;
-        output.orders.push(Order::Notify(message::notice(
-            rule,
-            kind,
-            &key.slice,
-            &Reason::NoData,
-            at,
-        )));
+        output.orders.push(Order::Notify(message::notice(rule, kind, &key.slice, &Reason::NoData, at)));
     }
     if notices.pause_on_silence {
         decide::pause_on_silence(engine, &judged, world, output);
     }
     if let (true, Verdict::Inconclusive { reason }) = (notices.masked, &judgement.verdict) {
         let kind = MessageKind::Masked;
-        output.orders.push(Order::Notify(message::notice(
-            rule, kind, &key.slice, reason, at,
-        )));
+        output.orders.push(Order::Notify(message::notice(rule, kind, &key.slice, reason, at)));
     }
     engine.last.insert(key.clone(), judged.judgement);
 }
@@ -162,12 +122,8 @@ fn clears(engine: &Engine, rule: &Rule, slice: &Scope, frame: Frame) -> Option<b
     let baseline = rule.baseline.as_ref().and_then(|b| schema.find(b.as_str()));
     let view = RuleView::new(&engine.fleet, own, baseline, slice);
     let slots = &rule.clear.slots;
-    let full = truth(&rule.clear, &mut |slot| {
-        measure::full(&view, &slots[slot], frame)
-    });
-    let recent = truth(&rule.clear, &mut |slot| {
-        measure::recent(&view, &slots[slot], frame)
-    });
+    let full = truth(&rule.clear.expr, &mut |slot| measure::full(&view, &slots[slot], frame));
+    let recent = truth(&rule.clear.expr, &mut |slot| measure::recent(&view, &slots[slot], frame));
     match (full, recent) {
         (Ok(false), _) | (_, Ok(false)) => Some(false),
         (Ok(true), Ok(true)) => Some(true),
@@ -177,12 +133,7 @@ fn clears(engine: &Engine, rule: &Rule, slice: &Scope, frame: Frame) -> Option<b
 
 /// Whether the control of a flag breaches a rule's own condition. Rules that compare with the baseline have their answer
 /// in the comparison.
-pub(super) fn control_breaches(
-    engine: &Engine,
-    rule: &Rule,
-    slice: &Scope,
-    frame: Frame,
-) -> Option<Variant> {
+pub(super) fn control_breaches(engine: &Engine, rule: &Rule, slice: &Scope, frame: Frame) -> Option<Variant> {
     if rule.condition.reads_baseline() {
         return None;
     }
@@ -190,9 +141,7 @@ pub(super) fn control_breaches(
     let id = engine.fleet.schema().find(control.as_str());
     let view = RuleView::new(&engine.fleet, id, None, slice);
     let slots = &rule.condition.slots;
-    let holds = truth(&rule.condition, &mut |slot| {
-        measure::full(&view, &slots[slot], frame)
-    });
+    let holds = truth(&rule.condition.expr, &mut |slot| measure::full(&view, &slots[slot], frame));
     (holds == Ok(true)).then_some(control)
 }
 
@@ -207,13 +156,8 @@ pub(super) struct World {
 impl World {
     fn of(judged: &[Judged], flags: &[FlagSpec]) -> Self {
         let mut world = Self::default();
-        for one in judged
-            .iter()
-            .filter(|j| j.rule.action == RuleAction::Rollback)
-        {
-            if flags.iter().any(|f| f.control == one.rule.variant)
-                || one.judgement.literal.is_none()
-            {
+        for one in judged.iter().filter(|j| j.rule.action == RuleAction::Rollback) {
+            if flags.iter().any(|f| f.control == one.rule.variant) || one.judgement.literal.is_none() {
                 continue;
             }
             world.fresh.insert(one.rule.variant.clone());
@@ -227,33 +171,17 @@ impl World {
 
     /// More than half of at least four fresh variants on at least three flags.
     pub(super) fn is_breaking(&self) -> Option<String> {
-        let breaks = self.fresh.len() >= 4
-            && self.flags.len() >= 3
-            && self.breaching.len() * 2 > self.fresh.len();
-        breaks.then(|| {
-            format!(
-                "{} of {} variants breach together",
-                self.breaching.len(),
-                self.fresh.len()
-            )
-        })
+        let breaks =
+            self.fresh.len() >= 4 && self.flags.len() >= 3 && self.breaching.len() * 2 > self.fresh.len();
+        breaks.then(|| format!("{} of {} variants breach together", self.breaching.len(), self.fresh.len()))
     }
 }
 
 /// The flipped variant's own traffic must fall to about zero.
 fn second_proof(engine: &mut Engine, minute: Minute, output: &mut Output) {
     let fleet = &engine.fleet;
-    for latch in engine
-        .memory
-        .core
-        .latches
-        .iter_mut()
-        .filter(|l| l.scope == Scope::All && !l.escalated)
-    {
-        let Some(flipped) = latch
-            .flipped_at
-            .filter(|t| minute.0 - t.minute().0 >= STOP_MINUTES)
-        else {
+    for latch in engine.memory.core.latches.iter_mut().filter(|l| l.scope == Scope::All && !l.escalated) {
+        let Some(flipped) = latch.flipped_at.filter(|t| minute.0 - t.minute().0 >= STOP_MINUTES) else {
             continue;
         };
         let Some(variant) = fleet.schema().find(latch.variant.as_str()) else {
@@ -308,20 +236,12 @@ fn close_quiet_episodes(engine: &mut Engine, minute: Minute, output: &mut Output
 
 fn forget_old(engine: &mut Engine, minute: Minute) {
     let core = &mut engine.memory.core;
-    core.flips
-        .retain(|flip| minute.0 - flip.at.0 < decide::LIMIT_MINUTES);
-    core.floors
-        .retain(|floor| minute.0 - floor.from.0 < super::series::KEEP);
+    core.flips.retain(|flip| minute.0 - flip.at.0 < decide::LIMIT_MINUTES);
+    core.floors.retain(|floor| minute.0 - floor.from.0 < super::series::KEEP);
 }
 
 /// A rule is gone: its pause resolves, its latch stays.
-pub(super) fn removed(
-    engine: &mut Engine,
-    rule: &Rule,
-    key: &AlertKey,
-    alert: &Alert,
-    output: &mut Output,
-) {
+pub(super) fn removed(engine: &mut Engine, rule: &Rule, key: &AlertKey, alert: &Alert, output: &mut Output) {
     let from = alert.phase();
     if from == Phase::Quiet {
         return;
@@ -376,14 +296,9 @@ pub(super) fn report(engine: &Engine) -> Vec<AlertReport> {
         let baseline = rule.baseline.as_ref().and_then(|b| schema.find(b.as_str()));
         let view = RuleView::new(&engine.fleet, own, baseline, &key.slice);
         let closed = engine.memory.core.closed.unwrap_or_default();
-        let frame = Frame {
-            closed,
-            floor: engine.memory.floor(&rule.variant, &key.slice),
-        };
+        let frame = Frame { closed, floor: engine.memory.floor(&rule.variant, &key.slice) };
         let (value, threshold) = match &rule.condition.shape {
-            Shape::Simple {
-                slot, threshold, ..
-            } => (
+            Shape::Simple { slot, threshold, .. } => (
                 measure::full(&view, &rule.condition.slots[*slot], frame).ok(),
                 limit(&rule.condition, *threshold, &view, frame),
             ),
@@ -399,11 +314,7 @@ pub(super) fn report(engine: &Engine) -> Vec<AlertReport> {
             verdict: judgement.verdict.to_string(),
             value,
             threshold,
-            samples: if judgement.samples == u64::MAX {
-                0
-            } else {
-                judgement.samples
-            },
+            samples: if judgement.samples == u64::MAX { 0 } else { judgement.samples },
             dry_run: rule.dry_run || engine.settings.dry_run,
         });
     }

@@ -6,9 +6,7 @@ use super::evidence;
 use super::machine::Engine;
 use super::memory::{Episode, Flip, Latch};
 use super::message::{self, closing_time};
-use super::output::{
-    AlertKey, Decision, Evidence, Gate, IncidentOrder, LatchChange, Order, Output, Phase,
-};
+use super::output::{AlertKey, Decision, Evidence, Gate, IncidentOrder, LatchChange, Order, Output, Phase};
 use super::rule::{Page, Rule, RuleAction};
 use crate::model::flag::{Dimension, FlagSpec, Scope};
 use crate::model::id::{DecisionId, IncidentId, Variant};
@@ -20,18 +18,12 @@ pub(super) const LIMIT_MINUTES: i64 = 10;
 
 /// What a rule acts on when it fires for a slice.
 pub(super) fn scope_of(rule: &Rule, slice: &Scope) -> Scope {
-    if rule.whole_flag {
-        Scope::All
-    } else {
-        slice.clone()
-    }
+    if rule.whole_flag { Scope::All } else { slice.clone() }
 }
 
 /// The variant that a rollback serves.
 pub(super) fn control_of(engine: &Engine, rule: &Rule) -> Option<Variant> {
-    flag_of(engine, rule)
-        .map(|f| f.control.clone())
-        .or_else(|| rule.baseline.clone())
+    flag_of(engine, rule).map(|f| f.control.clone()).or_else(|| rule.baseline.clone())
 }
 
 fn flag_of<'a>(engine: &'a Engine, rule: &Rule) -> Option<&'a FlagSpec> {
@@ -48,24 +40,14 @@ pub(super) fn confirmed(
     output: &mut Output,
 ) {
     let gate = gate(engine, judged, world);
-    let crossing = engine
-        .memory
-        .alert(&judged.key)
-        .and_then(|a| a.crossing)
-        .unwrap_or(pending.first);
+    let crossing = engine.memory.alert(&judged.key).and_then(|a| a.crossing).unwrap_or(pending.first);
     let decision = decision(engine, judged, &gate, pending, crossing, 0);
     let state = carry_out(engine, judged, decision, pending, 0, output);
     let to = engine.memory.update(&judged.key, |alert| {
         alert.state = state;
         alert.phase()
     });
-    note(
-        output,
-        judged,
-        from,
-        to,
-        &format!("held for {} min: {}", pending.held, gate.as_str()),
-    );
+    note(output, judged, from, to, &format!("held for {} min: {}", pending.held, gate.as_str()));
 }
 
 /// The rollback was withheld and the breach goes on: act as soon as nothing stands in the way any more.
@@ -86,52 +68,26 @@ pub(super) fn withheld(
         return;
     }
     let tries = firing.tries + 1;
-    let pending = Pending {
-        first: firing.first,
-        last: judged.frame.closed,
-        held: firing.held,
-    };
-    let crossing = engine
-        .memory
-        .alert(&judged.key)
-        .and_then(|a| a.crossing)
-        .unwrap_or(firing.first);
+    let pending = Pending { first: firing.first, last: judged.frame.closed, held: firing.held };
+    let crossing = engine.memory.alert(&judged.key).and_then(|a| a.crossing).unwrap_or(firing.first);
     let decision = decision(engine, judged, &gate, pending, crossing, tries);
     let state = carry_out(engine, judged, decision, pending, tries, output);
     let to = engine.memory.update(&judged.key, |alert| {
         alert.state = state;
         alert.phase()
     });
-    note(
-        output,
-        judged,
-        Phase::Firing,
-        to,
-        &format!("no longer withheld: {}", gate.as_str()),
-    );
+    note(output, judged, Phase::Firing, to, &format!("no longer withheld: {}", gate.as_str()));
 }
 
 /// `no_data: pause`: silence has lasted, so the share is frozen.
-pub(super) fn pause_on_silence(
-    engine: &mut Engine,
-    judged: &Judged,
-    world: &World,
-    output: &mut Output,
-) {
+pub(super) fn pause_on_silence(engine: &mut Engine, judged: &Judged, world: &World, output: &mut Output) {
     let at = judged.frame.closed;
-    let pending = Pending {
-        first: at,
-        last: at,
-        held: 0,
-    };
+    let pending = Pending { first: at, last: at, held: 0 };
     let gate = gate_of(engine, judged, RuleAction::PauseRollout, world);
     let mut decision = decision(engine, judged, &gate, pending, at, 0);
     decision.action = RuleAction::PauseRollout;
     decision.severity = Severity::Warning;
-    let from = engine
-        .memory
-        .alert(&judged.key)
-        .map_or(Phase::Quiet, super::alert::Alert::phase);
+    let from = engine.memory.alert(&judged.key).map_or(Phase::Quiet, super::alert::Alert::phase);
     let state = carry_out(engine, judged, decision, pending, 0, output);
     let to = engine.memory.update(&judged.key, |alert| {
         alert.state = state;
@@ -149,12 +105,7 @@ pub(super) fn resolved(
     why: &str,
     output: &mut Output,
 ) {
-    let at = engine
-        .memory
-        .core
-        .closed
-        .map(closing_time)
-        .unwrap_or_default();
+    let at = engine.memory.core.closed.map(closing_time).unwrap_or_default();
     let froze = firing.acted && rule.action == RuleAction::PauseRollout;
     if froze && !another_pause(engine, key) {
         output.orders.push(Order::Unfreeze {
@@ -166,9 +117,7 @@ pub(super) fn resolved(
         Some(incident) => format!("rearguard/{}/{incident}/{}", key.flag, key.rule),
         None => format!("rearguard/{}/{}", key.flag, firing.decision),
     };
-    output.orders.push(Order::Notify(message::resolved(
-        rule, &key.slice, dedup, why, at,
-    )));
+    output.orders.push(Order::Notify(message::resolved(rule, &key.slice, dedup, why, at)));
 }
 
 fn another_pause(engine: &Engine, key: &AlertKey) -> bool {
@@ -176,9 +125,7 @@ fn another_pause(engine: &Engine, key: &AlertKey) -> bool {
         other != key
             && other.flag == key.flag
             && matches!(&alert.state, State::Firing(f) if f.acted)
-            && engine
-                .rule(other)
-                .is_some_and(|r| r.action == RuleAction::PauseRollout)
+            && engine.rule(other).is_some_and(|r| r.action == RuleAction::PauseRollout)
     })
 }
 
@@ -209,9 +156,7 @@ fn gate_of(engine: &Engine, judged: &Judged, action: RuleAction, world: &World) 
         return Gate::Act;
     }
     if let Some(control) = control_breaches(engine, rule, &judged.key.slice, judged.frame) {
-        return Gate::WorldBreach {
-            why: format!("control {control} breaches the same condition"),
-        };
+        return Gate::WorldBreach { why: format!("control {control} breaches the same condition") };
     }
     if let Some(why) = world.is_breaking() {
         return Gate::WorldBreach { why };
@@ -221,30 +166,16 @@ fn gate_of(engine: &Engine, judged: &Judged, action: RuleAction, world: &World) 
 
 fn flip_limit(engine: &Engine, scope: &Scope, now: Minute) -> Option<Gate> {
     let limits = engine.settings.limits;
-    let recent = || {
-        engine
-            .memory
-            .core
-            .flips
-            .iter()
-            .filter(|f| now.0 - f.at.0 < LIMIT_MINUTES)
-    };
+    let recent = || engine.memory.core.flips.iter().filter(|f| now.0 - f.at.0 < LIMIT_MINUTES);
     if recent().count() >= usize::try_from(limits.flips).unwrap_or(usize::MAX) {
-        return Some(Gate::FlipLimit {
-            limit: limits.flips,
-            of: "in all".into(),
-        });
+        return Some(Gate::FlipLimit { limit: limits.flips, of: "in all".into() });
     }
     let Scope::Only(Dimension::Tenant, tenant) = scope else {
         return None;
     };
     let of_tenant = recent().filter(|f| f.scope == *scope).count();
-    (of_tenant >= usize::try_from(limits.flips_per_tenant).unwrap_or(usize::MAX)).then(|| {
-        Gate::FlipLimit {
-            limit: limits.flips_per_tenant,
-            of: format!("of tenant {tenant}"),
-        }
-    })
+    (of_tenant >= usize::try_from(limits.flips_per_tenant).unwrap_or(usize::MAX))
+        .then(|| Gate::FlipLimit { limit: limits.flips_per_tenant, of: format!("of tenant {tenant}") })
 }
 
 fn decision(
@@ -267,8 +198,7 @@ fn decision(
     );
     let id = decision_id(rule, &scope, pending.first, tries);
     let incident = match (rule.action, gate) {
-        (RuleAction::Rollback, Gate::DryRun)
-        | (RuleAction::PauseRollout | RuleAction::Notify, _) => None,
+        (RuleAction::Rollback, Gate::DryRun) | (RuleAction::PauseRollout | RuleAction::Notify, _) => None,
         (RuleAction::Rollback, _) => Some(match engine.memory.episode(&rule.flag) {
             Some(episode) => episode.incident.clone(),
             None => IncidentId::new(format!("inc-{}", &id.as_str()[..12])),
@@ -302,14 +232,7 @@ fn decision_id(rule: &Rule, scope: &Scope, breach: Minute, tries: u32) -> Decisi
     let breach = breach.0.to_string();
     let tries = tries.to_string();
     let scope = scope.to_string();
-    for part in [
-        rule.flag.as_str(),
-        &scope,
-        rule.id.as_str(),
-        &rule.hash.0,
-        &breach,
-        &tries,
-    ] {
+    for part in [rule.flag.as_str(), &scope, rule.id.as_str(), &rule.hash.0, &breach, &tries] {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
@@ -332,20 +255,14 @@ fn carry_out(
     match decision.action {
         RuleAction::Rollback => roll_back(engine, judged, &decision, output),
         RuleAction::PauseRollout if acts => {
-            output.orders.push(Order::Freeze {
-                decision: decision.id.clone(),
-                flag: rule.flag.clone(),
-            });
+            output.orders.push(Order::Freeze { decision: decision.id.clone(), flag: rule.flag.clone() });
             tell(rule, &decision, false, output);
         }
         RuleAction::PauseRollout if latched => {}
         RuleAction::PauseRollout | RuleAction::Notify => tell(rule, &decision, false, output),
     }
     let state = if decision.action == RuleAction::Rollback && (acts || latched) {
-        State::Latched {
-            since: judged.frame.closed,
-            decision: decision.id.clone(),
-        }
+        State::Latched { since: judged.frame.closed, decision: decision.id.clone() }
     } else {
         State::Firing(Firing {
             since: judged.frame.closed,
@@ -371,10 +288,7 @@ fn roll_back(engine: &mut Engine, judged: &Judged, decision: &Decision, output: 
     };
     let joins = engine.memory.episode(&rule.flag).is_some();
     if joins {
-        output.orders.push(Order::JoinIncident {
-            incident: incident.clone(),
-            decision: decision.id.clone(),
-        });
+        output.orders.push(Order::JoinIncident { incident: incident.clone(), decision: decision.id.clone() });
     } else {
         engine.memory.core.episodes.push(Episode {
             incident: incident.clone(),
@@ -382,18 +296,16 @@ fn roll_back(engine: &mut Engine, judged: &Judged, decision: &Decision, output: 
             opened: judged.frame.closed,
             quiet_since: None,
         });
-        output
-            .orders
-            .push(Order::OpenIncident(Box::new(IncidentOrder {
-                incident: incident.clone(),
-                flag: rule.flag.clone(),
-                variant: rule.variant.clone(),
-                decision: decision.id.clone(),
-                severity: decision.severity,
-                failure_class: decision.failure_class.clone(),
-                title: title(decision),
-                at: decision.at,
-            })));
+        output.orders.push(Order::OpenIncident(Box::new(IncidentOrder {
+            incident: incident.clone(),
+            flag: rule.flag.clone(),
+            variant: rule.variant.clone(),
+            decision: decision.id.clone(),
+            severity: decision.severity,
+            failure_class: decision.failure_class.clone(),
+            title: title(decision),
+            at: decision.at,
+        })));
     }
     if decision.gate == Gate::Act
         && let Some(control) = decision.control.clone()
@@ -423,9 +335,7 @@ fn latch(
         .fleet
         .schema()
         .find(decision.variant.as_str())
-        .map_or(0, |v| {
-            engine.fleet.traffic_between(v, closed.plus(-59), closed).0
-        });
+        .map_or(0, |v| engine.fleet.traffic_between(v, closed.plus(-59), closed).0);
     engine.memory.core.latches.push(Latch {
         flag: decision.key.flag.clone(),
         scope: decision.scope.clone(),
@@ -460,20 +370,11 @@ fn tell(rule: &Rule, decision: &Decision, wakes: bool, output: &mut Output) {
         Page::Never => false,
         Page::Always | Page::Receiver(_) => decision.gate != Gate::DryRun,
     };
-    output.orders.push(if pages {
-        Order::Page(message)
-    } else {
-        Order::Notify(message)
-    });
+    output.orders.push(if pages { Order::Page(message) } else { Order::Notify(message) });
 }
 
 fn title(decision: &Decision) -> String {
     let Evidence { value, unit, .. } = &decision.evidence;
-    let value = value
-        .map(|v| format!(" at {}", message::number(v, unit)))
-        .unwrap_or_default();
-    format!(
-        "{}: {} — `{}`{value}",
-        decision.variant, decision.failure_class, decision.condition
-    )
+    let value = value.map(|v| format!(" at {}", message::number(v, unit))).unwrap_or_default();
+    format!("{}: {} — `{}`{value}", decision.variant, decision.failure_class, decision.condition)
 }

@@ -30,29 +30,20 @@ pub fn collect(
     let name = |m: &Measurement| measurement_name(m, schema.catalogue());
     let full = |m: &Measurement| measure::full(&view, m, frame).ok();
     let (value, threshold, side) = match &condition.shape {
-        Shape::Simple {
-            slot,
-            side,
-            threshold,
-        } => (
-            full(&condition.slots[*slot]),
-            limit(condition, *threshold, &view, frame),
-            Some(*side),
-        ),
+        Shape::Simple { slot, side, threshold } => {
+            (full(&condition.slots[*slot]), limit(condition, *threshold, &view, frame), Some(*side))
+        }
         Shape::Other => (None, None, None),
     };
-    let (_, tenants) = own
-        .map(|v| fleet.traffic_between(v, frame.from(window), frame.closed))
-        .unwrap_or_default();
+    let (_, tenants) =
+        own.map(|v| fleet.traffic_between(v, frame.from(window), frame.closed)).unwrap_or_default();
     let main = condition.slots.iter().find(|m| m.arm == Arm::Own);
     Evidence {
         values: condition.slots.iter().map(|m| (name(m), full(m))).collect(),
         value,
         threshold,
         side,
-        unit: main
-            .map(|m| unit(m, schema.catalogue()))
-            .unwrap_or_default(),
+        unit: main.map(|m| unit(m, schema.catalogue())).unwrap_or_default(),
         samples: main.map_or(0, |m| measure::samples(&view, m, frame)),
         baseline_samples: condition
             .slots
@@ -60,9 +51,7 @@ pub fn collect(
             .find(|m| m.arm == Arm::Baseline)
             .map(|m| measure::samples(&view, m, frame)),
         min_samples: rule.min_samples,
-        worst_pair: judgement
-            .worst_pair
-            .map(|(first, value)| WorstPair { first, value }),
+        worst_pair: judgement.worst_pair.map(|(first, value)| WorstPair { first, value }),
         bad_minutes: judgement.bad_minutes,
         held: Duration::from_millis(u64::from(held) * MINUTE_MS.unsigned_abs()),
         tenants: tenants.estimate(),
@@ -76,10 +65,7 @@ pub fn collect(
 /// `faithfulness_1h`, `cost_p95_1h`, `baseline(latency_p95_6h)`.
 pub fn measurement_name(m: &Measurement, catalogue: &Catalogue) -> String {
     let metric = catalogue.get(m.metric);
-    let window = super::rule::Window::ALL
-        .iter()
-        .find(|w| w.1 == m.window)
-        .map_or("?", |w| w.0);
+    let window = super::rule::Window::ALL.iter().find(|w| w.1 == m.window).map_or("?", |w| w.0);
     let implied = match metric.kind {
         Kind::Boolean => Stat::Rate,
         Kind::Score | Kind::Value => Stat::Mean,
@@ -89,11 +75,7 @@ pub fn measurement_name(m: &Measurement, catalogue: &Catalogue) -> String {
     } else {
         format!("{}_{}_{window}", metric.name, m.stat.as_str())
     };
-    if m.arm == Arm::Baseline {
-        format!("baseline({name})")
-    } else {
-        name
-    }
+    if m.arm == Arm::Baseline { format!("baseline({name})") } else { name }
 }
 
 fn unit(m: &Measurement, catalogue: &Catalogue) -> String {
@@ -135,16 +117,8 @@ fn context(
                 Kind::Boolean => Stat::Rate,
                 Kind::Value => Stat::P95,
             };
-            let own = Measurement {
-                metric: id,
-                stat,
-                window: main.window,
-                arm: Arm::Own,
-            };
-            let control = Measurement {
-                arm: Arm::Baseline,
-                ..own
-            };
+            let own = Measurement { metric: id, stat, window: main.window, arm: Arm::Own };
+            let control = Measurement { arm: Arm::Baseline, ..own };
             view.series(&own)?;
             Some(ContextLine {
                 metric: measurement_name(&own, catalogue),

@@ -63,10 +63,7 @@ impl Fleet {
         self.wanted.clear();
         for rule in &rules.rules {
             for slot in rule.condition.slots.iter().chain(&rule.clear.slots) {
-                for variant in [Some(&rule.variant), rule.baseline.as_ref()]
-                    .into_iter()
-                    .flatten()
-                {
+                for variant in [Some(&rule.variant), rule.baseline.as_ref()].into_iter().flatten() {
                     let Some(id) = self.schema.find(variant.as_str()) else {
                         continue;
                     };
@@ -80,38 +77,26 @@ impl Fleet {
             }
         }
         for (key, series) in &mut self.series {
-            series.want(
-                self.wanted.get(&(key.0, key.1)).map_or(&[], Vec::as_slice),
-                self.closed,
-            );
+            series.want(self.wanted.get(&(key.0, key.1)).map_or(&[], Vec::as_slice), self.closed);
         }
     }
 
     /// Adds one variant's part of a delta.
     pub fn add(&mut self, pane: VariantPane) {
-        if self
-            .closed
-            .is_some_and(|closed| pane.minute.0 <= closed.0 - KEEP)
-        {
+        if self.closed.is_some_and(|closed| pane.minute.0 <= closed.0 - KEEP) {
             return;
         }
-        self.traffic
-            .entry(pane.variant)
-            .or_default()
-            .add(pane.minute, pane.events, &pane.tenants);
+        self.traffic.entry(pane.variant).or_default().add(pane.minute, pane.events, &pane.tenants);
         for part in pane.series {
             let scope = self.admit(pane.variant, part.slice);
             let metric = self.schema.catalogue().get(part.metric);
             let closed = self.closed;
             let wanted = self.wanted.get(&(pane.variant, part.metric));
-            let series = self
-                .series
-                .entry((pane.variant, part.metric, scope))
-                .or_insert_with(|| {
-                    let mut series = Series::new(Layout::of(metric));
-                    series.want(wanted.map_or(&[], Vec::as_slice), closed);
-                    series
-                });
+            let series = self.series.entry((pane.variant, part.metric, scope)).or_insert_with(|| {
+                let mut series = Series::new(Layout::of(metric));
+                series.want(wanted.map_or(&[], Vec::as_slice), closed);
+                series
+            });
             series.add(pane.minute, part.data, closed);
         }
     }
@@ -132,10 +117,7 @@ impl Fleet {
         for (key, series) in &mut self.series {
             series.want(&[], None);
             series.close(minute);
-            series.want(
-                self.wanted.get(&(key.0, key.1)).map_or(&[], Vec::as_slice),
-                Some(minute),
-            );
+            series.want(self.wanted.get(&(key.0, key.1)).map_or(&[], Vec::as_slice), Some(minute));
         }
         for traffic in self.traffic.values_mut() {
             traffic.evict(minute);
@@ -179,15 +161,8 @@ impl Fleet {
     }
 
     /// The admitted values of a dimension of a variant, in order.
-    pub fn slices(
-        &self,
-        variant: VariantId,
-        dimension: Dimension,
-    ) -> impl Iterator<Item = &String> {
-        self.admitted
-            .get(&(variant, dimension))
-            .into_iter()
-            .flatten()
+    pub fn slices(&self, variant: VariantId, dimension: Dimension) -> impl Iterator<Item = &String> {
+        self.admitted.get(&(variant, dimension)).into_iter().flatten()
     }
 
     /// Events of a variant in `from..=to`, and the tenants they came from.
@@ -213,17 +188,11 @@ impl Fleet {
 
     /// Puts a restored series in its place.
     pub fn restore_series(&mut self, key: SeriesKey, mut series: Series) {
-        series.want(
-            self.wanted.get(&(key.0, key.1)).map_or(&[], Vec::as_slice),
-            self.closed,
-        );
+        series.want(self.wanted.get(&(key.0, key.1)).map_or(&[], Vec::as_slice), self.closed);
         if let Scope::Only(dimension, value) = &key.2
             && value != OTHER
         {
-            self.admitted
-                .entry((key.0, *dimension))
-                .or_default()
-                .insert(value.clone());
+            self.admitted.entry((key.0, *dimension)).or_default().insert(value.clone());
         }
         self.series.insert(key, series);
     }
@@ -276,6 +245,7 @@ impl Traffic {
 }
 
 /// What one rule on one slice reads.
+#[derive(Debug)]
 pub struct RuleView<'a> {
     fleet: &'a Fleet,
     own: Option<VariantId>,
@@ -291,12 +261,7 @@ impl<'a> RuleView<'a> {
         baseline: Option<VariantId>,
         scope: &'a Scope,
     ) -> Self {
-        Self {
-            fleet,
-            own,
-            baseline,
-            scope,
-        }
+        Self { fleet, own, baseline, scope }
     }
 }
 

@@ -18,53 +18,18 @@ use crate::model::time::Timestamp;
 fn rules() -> impl Strategy<Value = Rule> {
     let window = prop_oneof![Just(5u32), Just(60)];
     (0..4u8, window).prop_map(|(kind, window)| match kind {
-        0 => rule(
-            "faithfulness",
-            Stat::Mean,
-            window,
-            Side::Below,
-            0.9,
-            RuleAction::Rollback,
-        ),
-        1 => rule(
-            "abstain",
-            Stat::Rate,
-            window,
-            Side::Above,
-            0.2,
-            RuleAction::Rollback,
-        ),
-        2 => rule(
-            "latency",
-            Stat::P95,
-            window,
-            Side::Above,
-            1_000.0,
-            RuleAction::Rollback,
-        ),
+        0 => rule("faithfulness", Stat::Mean, window, Side::Below, 0.9, RuleAction::Rollback),
+        1 => rule("abstain", Stat::Rate, window, Side::Above, 0.2, RuleAction::Rollback),
+        2 => rule("latency", Stat::P95, window, Side::Above, 1_000.0, RuleAction::Rollback),
         _ => against_baseline(window),
     })
 }
 
 fn against_baseline(window: u32) -> Rule {
-    let mut rule = rule(
-        "abstain",
-        Stat::Rate,
-        window,
-        Side::Above,
-        0.0,
-        RuleAction::Rollback,
-    );
+    let mut rule = rule("abstain", Stat::Rate, window, Side::Above, 0.0, RuleAction::Rollback);
     let own = rule.condition.slots[0];
-    let base = Measurement {
-        arm: Arm::Baseline,
-        ..own
-    };
-    let threshold = Expr::Arith(
-        super::rule::Arith::Mul,
-        Box::new(Expr::Slot(1)),
-        Box::new(Expr::Const(3.0)),
-    );
+    let base = Measurement { arm: Arm::Baseline, ..own };
+    let threshold = Expr::Arith(super::rule::Arith::Mul, Box::new(Expr::Slot(1)), Box::new(Expr::Const(3.0)));
     rule.condition = Condition {
         source: "abstain_rate > baseline*3".into(),
         expr: Expr::Compare(Compare::Gt, Box::new(Expr::Slot(0)), Box::new(threshold)),
@@ -72,10 +37,7 @@ fn against_baseline(window: u32) -> Rule {
         shape: Shape::Simple {
             slot: 0,
             side: Side::Above,
-            threshold: Threshold::Baseline {
-                slot: 1,
-                factor: 3.0,
-            },
+            threshold: Threshold::Baseline { slot: 1, factor: 3.0 },
         },
     };
     rule
@@ -105,11 +67,7 @@ fn near_miss(rule: &Rule, seed: u64, per_minute: i64) -> Vec<Ev> {
     }
     let mut control = steady(CONTROL, metric, 0..75, per_minute, |_, _| 0.0);
     for event in &mut control {
-        event.value = if random.next() < usual / 2.5 {
-            bad
-        } else {
-            good
-        };
+        event.value = if random.next() < usual / 2.5 { bad } else { good };
     }
     events.extend(control);
     events
@@ -128,10 +86,7 @@ struct Lcg(u64);
 
 impl Lcg {
     fn next(&mut self) -> f64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 11) as f64 / (1u64 << 53) as f64
     }
 }
@@ -307,33 +262,20 @@ fn check_window(engine: &Engine, parts: &[Vec<Ev>]) -> Result<(), TestCaseError>
         return Ok(());
     };
     let inside = |e: &&Ev| (closed - 359..=closed).contains(&e.at.div_euclid(60_000));
-    let expected: Vec<f64> = parts
-        .iter()
-        .flatten()
-        .filter(inside)
-        .map(|e| e.value)
-        .collect();
+    let expected: Vec<f64> = parts.iter().flatten().filter(inside).map(|e| e.value).collect();
     let Some(alert) = engine.report().alerts.into_iter().next() else {
         return Ok(());
     };
     prop_assert_eq!(alert.samples, expected.len() as u64);
     if let Some(value) = alert.value {
-        let mean =
-            expected.iter().map(|v| (v * 1e6).round()).sum::<f64>() / 1e6 / expected.len() as f64;
+        let mean = expected.iter().map(|v| (v * 1e6).round()).sum::<f64>() / 1e6 / expected.len() as f64;
         prop_assert!((value - mean).abs() < 1e-9, "{} {}", value, mean);
     }
     Ok(())
 }
 
 fn offset(engine: &Engine) -> i64 {
-    engine
-        .memory()
-        .core
-        .sources
-        .positions()
-        .map(|p| p.1)
-        .next()
-        .unwrap_or(0)
+    engine.memory().core.sources.positions().map(|p| p.1).next().unwrap_or(0)
 }
 
 /// Feeds events in arrival order, cut as said (cycling), each delta with the watermark reached so far.
@@ -349,16 +291,7 @@ fn feed(rules: &[Rule], events: &[Ev], cuts: &[usize]) -> Output {
         let chunk = &events[place..(place + cut).min(events.len())];
         watermark = chunk.iter().map(|e| e.at).max().unwrap_or(0).max(watermark);
         let mark: Timestamp = at(watermark);
-        absorb(
-            &mut all,
-            engine.step(Input::Delta(delta(
-                engine.settings(),
-                0,
-                place as i64,
-                mark,
-                chunk,
-            ))),
-        );
+        absorb(&mut all, engine.step(Input::Delta(delta(engine.settings(), 0, place as i64, mark, chunk))));
         place += chunk.len();
     }
     all
@@ -373,8 +306,7 @@ fn literal(rule: &Rule, events: &[Ev]) -> Vec<i64> {
                 events
                     .iter()
                     .filter(move |e| {
-                        e.variant == v
-                            && (closed - window + 1..=*closed).contains(&e.at.div_euclid(60_000))
+                        e.variant == v && (closed - window + 1..=*closed).contains(&e.at.div_euclid(60_000))
                     })
                     .map(|e| e.value)
             };
@@ -384,13 +316,7 @@ fn literal(rule: &Rule, events: &[Ev]) -> Vec<i64> {
             let enough = own.len() >= 100;
             enough
                 && match (&rule.condition.shape, rule.condition.slots[0].stat) {
-                    (
-                        Shape::Simple {
-                            threshold: Threshold::Baseline { .. },
-                            ..
-                        },
-                        _,
-                    ) => {
+                    (Shape::Simple { threshold: Threshold::Baseline { .. }, .. }, _) => {
                         let control: Vec<f64> = inside(CONTROL).collect();
                         let base = control.iter().sum::<f64>() / control.len() as f64;
                         control.len() >= 100 && mean > base * 3.0

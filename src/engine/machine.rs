@@ -10,8 +10,7 @@ use super::input::{Answer, Command, CommandKind, Delta, FlipOutcome, Input, Sett
 use super::memory::{Blind, Floor, Memory};
 use super::message;
 use super::output::{
-    AlertKey, CommandError, LatchChange, LatchReport, MessageKind, Order, Output, Phase, Report,
-    Transition,
+    AlertKey, CommandError, LatchChange, LatchReport, MessageKind, Order, Output, Phase, Report, Transition,
 };
 use super::rule::{Rule, RuleAction};
 use super::sources::Accept;
@@ -41,13 +40,7 @@ impl Engine {
         let slices = usize::try_from(settings.limits.slices).unwrap_or(usize::MAX);
         let mut fleet = Fleet::new(Arc::clone(&settings.schema), slices);
         fleet.configure(Arc::clone(&settings.schema), &settings.rules, slices);
-        Self {
-            settings,
-            fleet,
-            memory: Memory::default(),
-            last: BTreeMap::new(),
-            loading: false,
-        }
+        Self { settings, fleet, memory: Memory::default(), last: BTreeMap::new(), loading: false }
     }
 
     /// Takes one input and says what follows from it.
@@ -77,10 +70,7 @@ impl Engine {
         if self.loading {
             return Some("windows are being restored".into());
         }
-        self.memory
-            .core
-            .sources
-            .why_blind(self.settings.limits.blind_after + self.settings.lateness)
+        self.memory.core.sources.why_blind(self.settings.limits.blind_after + self.settings.lateness)
     }
 
     /// Event time as far as it is known.
@@ -151,14 +141,10 @@ impl Engine {
                 Accept::Take => {}
                 Accept::Skip => return,
                 Accept::Gap { expected } => {
-                    output
-                        .orders
-                        .push(Order::Page(message::gap(&delta, expected, false, at)));
+                    output.orders.push(Order::Page(message::gap(&delta, expected, false, at)));
                 }
                 Accept::Overlap { expected } => {
-                    output
-                        .orders
-                        .push(Order::Page(message::gap(&delta, expected, true, at)));
+                    output.orders.push(Order::Page(message::gap(&delta, expected, true, at)));
                     return;
                 }
             }
@@ -200,26 +186,15 @@ impl Engine {
         let Some(why) = why else {
             core.was_armed = true;
             if let Some(Blind { told: true, since }) = core.blind.take() {
-                output
-                    .orders
-                    .push(Order::Notify(message::sighted(since, wall)));
+                output.orders.push(Order::Notify(message::sighted(since, wall)));
             }
             return;
         };
-        let allowance = if core.was_armed {
-            self.settings.limits.blind_after
-        } else {
-            START_ALLOWANCE
-        };
-        let blind = core.blind.get_or_insert(Blind {
-            since: wall,
-            told: false,
-        });
+        let allowance = if core.was_armed { self.settings.limits.blind_after } else { START_ALLOWANCE };
+        let blind = core.blind.get_or_insert(Blind { since: wall, told: false });
         if !blind.told && wall.since(blind.since) >= allowance {
             blind.told = true;
-            output
-                .orders
-                .push(Order::Page(message::blind(blind.since, &why, wall)));
+            output.orders.push(Order::Page(message::blind(blind.since, &why, wall)));
         }
     }
 
@@ -229,16 +204,10 @@ impl Engine {
                 self.memory.core.automation = *on;
                 Ok(format!(
                     "automation is {}",
-                    if *on {
-                        "on"
-                    } else {
-                        "off: nothing is flipped, pages go on"
-                    }
+                    if *on { "on" } else { "off: nothing is flipped, pages go on" }
                 ))
             }
-            CommandKind::ResolveIncident { incident } => {
-                self.resolve_incident(incident, command, output)
-            }
+            CommandKind::ResolveIncident { incident } => self.resolve_incident(incident, command, output),
             CommandKind::Rearm { flag, scope } => self.rearm(flag, scope.as_ref(), command, output),
         }
     }
@@ -251,9 +220,7 @@ impl Engine {
     ) -> Result<String, CommandError> {
         let episodes = &mut self.memory.core.episodes;
         let Some(place) = episodes.iter().position(|e| e.incident == *incident) else {
-            return Err(CommandError::NoSuchIncident {
-                incident: incident.clone(),
-            });
+            return Err(CommandError::NoSuchIncident { incident: incident.clone() });
         };
         let episode = episodes.remove(place);
         output.orders.push(Order::CloseIncident {
@@ -273,21 +240,14 @@ impl Engine {
         output: &mut Output,
     ) -> Result<String, CommandError> {
         let wanted = |s: &Scope| scope.is_none_or(|w| w == s);
-        let (gone, kept): (Vec<_>, Vec<_>) = self
-            .memory
-            .core
-            .latches
-            .drain(..)
-            .partition(|l| l.flag == *flag && wanted(&l.scope));
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            self.memory.core.latches.drain(..).partition(|l| l.flag == *flag && wanted(&l.scope));
         self.memory.core.latches = kept;
         if gone.is_empty() {
             let known = self.settings.flags.iter().any(|f| f.key == *flag);
             let scope = scope.cloned().unwrap_or_default();
             return Err(if known {
-                CommandError::NotLatched {
-                    flag: flag.clone(),
-                    scope,
-                }
+                CommandError::NotLatched { flag: flag.clone(), scope }
             } else {
                 CommandError::UnknownFlag { flag: flag.clone() }
             });
@@ -306,11 +266,7 @@ impl Engine {
                 by: command.actor.clone(),
                 why: command.reason.clone(),
             });
-            output.orders.push(Order::Unpin {
-                flag: flag.clone(),
-                scope,
-                actor: command.actor.clone(),
-            });
+            output.orders.push(Order::Unpin { flag: flag.clone(), scope, actor: command.actor.clone() });
         }
         self.quieten(
             |rule, key| {
@@ -322,19 +278,11 @@ impl Engine {
             output,
         );
         let scopes: Vec<String> = gone.iter().map(|l| l.scope.to_string()).collect();
-        Ok(format!(
-            "flag {flag} is re-armed ({}); its windows start anew",
-            scopes.join(", ")
-        ))
+        Ok(format!("flag {flag} is re-armed ({}); its windows start anew", scopes.join(", ")))
     }
 
     /// Puts alerts back to quiet by hand.
-    fn quieten(
-        &mut self,
-        which: impl Fn(&Rule, &AlertKey) -> bool,
-        why: &str,
-        output: &mut Output,
-    ) {
+    fn quieten(&mut self, which: impl Fn(&Rule, &AlertKey) -> bool, why: &str, output: &mut Output) {
         let at = self.event_time().unwrap_or_default();
         let keys: Vec<AlertKey> = self.memory.alerts().map(|(k, _)| k.clone()).collect();
         for key in keys {
@@ -362,9 +310,8 @@ impl Engine {
 
     fn answer(&mut self, answer: &Answer, output: &mut Output) {
         let latches = &mut self.memory.core.latches;
-        let Some(place) = latches
-            .iter()
-            .position(|l| l.decision == answer.decision && l.scope == answer.scope)
+        let Some(place) =
+            latches.iter().position(|l| l.decision == answer.decision && l.scope == answer.scope)
         else {
             return;
         };
@@ -397,8 +344,7 @@ impl Engine {
 
     fn reload(&mut self, settings: Settings, output: &mut Output) {
         let slices = usize::try_from(settings.limits.slices).unwrap_or(usize::MAX);
-        self.fleet
-            .configure(Arc::clone(&settings.schema), &settings.rules, slices);
+        self.fleet.configure(Arc::clone(&settings.schema), &settings.rules, slices);
         let old = std::mem::replace(&mut self.settings, settings);
         let keys: Vec<AlertKey> = self.memory.alerts().map(|(k, _)| k.clone()).collect();
         for key in keys {
@@ -424,15 +370,11 @@ impl Engine {
         let mut found = Vec::new();
         let unbalanced = self.memory.core.sources.unbalanced();
         if unbalanced > 0 {
-            found.push(format!(
-                "{unbalanced} sources have events without exactly one fate"
-            ));
+            found.push(format!("{unbalanced} sources have events without exactly one fate"));
         }
         let wrong = self.fleet.audit();
         if wrong > 0 {
-            found.push(format!(
-                "{wrong} totals differed from their panes and were rebuilt"
-            ));
+            found.push(format!("{wrong} totals differed from their panes and were rebuilt"));
         }
         found
     }
@@ -441,9 +383,7 @@ impl Engine {
 /// Whether an alert on `slice` is covered by one of these latches.
 fn wanted_slice(latches: &[super::memory::Latch], rule: &Rule, slice: &Scope) -> bool {
     let scope = if rule.whole_flag { &Scope::All } else { slice };
-    latches
-        .iter()
-        .any(|l| l.scope == Scope::All || l.scope == *scope)
+    latches.iter().any(|l| l.scope == Scope::All || l.scope == *scope)
 }
 
 impl Rule {

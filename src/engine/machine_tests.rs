@@ -8,14 +8,7 @@ use crate::model::flag::{Dimension, Scope};
 use crate::model::time::Minute;
 
 fn floor(window: u32, threshold: f64, action: RuleAction) -> super::Rule {
-    rule(
-        "faithfulness",
-        Stat::Mean,
-        window,
-        Side::Below,
-        threshold,
-        action,
-    )
+    rule("faithfulness", Stat::Mean, window, Side::Below, threshold, action)
 }
 
 fn drop_at(minute: i64) -> impl Fn(i64, i64) -> f64 {
@@ -23,20 +16,11 @@ fn drop_at(minute: i64) -> impl Fn(i64, i64) -> f64 {
 }
 
 fn command(kind: CommandKind) -> Input {
-    Input::Command(Command {
-        actor: "ada".into(),
-        reason: "fixed the prompt".into(),
-        at: at(0),
-        kind,
-    })
+    Input::Command(Command { actor: "ada".into(), reason: "fixed the prompt".into(), at: at(0), kind })
 }
 
 fn pins(output: &Output) -> usize {
-    output
-        .orders
-        .iter()
-        .filter(|o| matches!(o, Order::Pin { .. }))
-        .count()
+    output.orders.iter().filter(|o| matches!(o, Order::Pin { .. })).count()
 }
 
 #[test]
@@ -75,10 +59,8 @@ fn name(order: &Order) -> &'static str {
 
 #[test]
 fn one_terrible_minute_does_nothing_even_at_ten_times_the_traffic() {
-    let mut engine = engine(vec![
-        floor(60, 0.9, RuleAction::Rollback),
-        floor(5, 0.9, RuleAction::PauseRollout),
-    ]);
+    let mut engine =
+        engine(vec![floor(60, 0.9, RuleAction::Rollback), floor(5, 0.9, RuleAction::PauseRollout)]);
     let mut events = steady(TREATMENT, "faithfulness", 0..180, 60, |_, _| 0.95);
     events.extend(steady(TREATMENT, "faithfulness", 90..91, 600, |_, _| 0.0));
     let output = run(&mut engine, &events, 0..180);
@@ -90,11 +72,7 @@ fn one_terrible_minute_does_nothing_even_at_ten_times_the_traffic() {
 fn a_pause_freezes_and_resolves_by_itself() {
     let mut engine = engine(vec![floor(60, 0.9, RuleAction::PauseRollout)]);
     let value = |m: i64, _| if (60..75).contains(&m) { 0.5 } else { 0.97 };
-    let output = run(
-        &mut engine,
-        &steady(TREATMENT, "faithfulness", 0..240, 60, value),
-        0..240,
-    );
+    let output = run(&mut engine, &steady(TREATMENT, "faithfulness", 0..240, 60, value), 0..240);
     let orders: Vec<&str> = output.orders.iter().map(name).collect();
     assert_eq!(orders, ["freeze", "notify", "unfreeze", "notify"]);
 }
@@ -103,19 +81,13 @@ fn a_pause_freezes_and_resolves_by_itself() {
 fn the_strongest_action_wins_and_further_rules_join_the_episode() {
     let mut other = floor(60, 0.85, RuleAction::Rollback);
     other.id = "second".into();
-    let mut engine = engine(vec![
-        floor(60, 0.9, RuleAction::PauseRollout),
-        floor(60, 0.9, RuleAction::Rollback),
-        other,
-    ]);
+    let mut engine =
+        engine(vec![floor(60, 0.9, RuleAction::PauseRollout), floor(60, 0.9, RuleAction::Rollback), other]);
     let events = steady(TREATMENT, "faithfulness", 0..240, 60, drop_at(120));
     let output = run(&mut engine, &events, 0..240);
     assert_eq!(pins(&output), 1);
-    let gates: Vec<(RuleAction, &str)> = output
-        .decisions
-        .iter()
-        .map(|d| (d.action, d.gate.as_str()))
-        .collect();
+    let gates: Vec<(RuleAction, &str)> =
+        output.decisions.iter().map(|d| (d.action, d.gate.as_str())).collect();
     assert_eq!(
         gates,
         [
@@ -138,30 +110,13 @@ fn rearming_starts_windows_anew_and_an_old_breach_does_not_fire_again() {
     let flag = FLAG.into();
     let rearmed = engine.step(command(CommandKind::Rearm { flag, scope: None }));
     assert!(rearmed.reply.is_some_and(|r| r.is_ok()));
-    assert_eq!(
-        rearmed.orders.iter().map(name).collect::<Vec<_>>(),
-        ["unpin"]
-    );
+    assert_eq!(rearmed.orders.iter().map(name).collect::<Vec<_>>(), ["unpin"]);
     let again = run(&mut engine, &events, 400..800);
     assert_eq!(pins(&again), 0, "the old panes are no longer read");
-    assert_eq!(
-        again.orders.iter().map(name).collect::<Vec<_>>(),
-        ["close"],
-        "re-armed and quiet"
-    );
-    let reply = engine
-        .step(command(CommandKind::Rearm {
-            flag: FLAG.into(),
-            scope: None,
-        }))
-        .reply;
+    assert_eq!(again.orders.iter().map(name).collect::<Vec<_>>(), ["close"], "re-armed and quiet");
+    let reply = engine.step(command(CommandKind::Rearm { flag: FLAG.into(), scope: None })).reply;
     assert!(matches!(reply, Some(Err(CommandError::NotLatched { .. }))));
-    let reply = engine
-        .step(command(CommandKind::Rearm {
-            flag: "ai.typo".into(),
-            scope: None,
-        }))
-        .reply;
+    let reply = engine.step(command(CommandKind::Rearm { flag: "ai.typo".into(), scope: None })).reply;
     assert!(matches!(reply, Some(Err(CommandError::UnknownFlag { .. }))));
 }
 
@@ -171,17 +126,11 @@ fn automation_off_pages_and_acts_once_it_is_on_again() {
     engine.step(command(CommandKind::Automation { on: false }));
     let events = steady(TREATMENT, "faithfulness", 0..240, 60, drop_at(60));
     let off = run(&mut engine, &events, 0..120);
-    assert_eq!(
-        off.orders.iter().map(name).collect::<Vec<_>>(),
-        ["open", "page"]
-    );
+    assert_eq!(off.orders.iter().map(name).collect::<Vec<_>>(), ["open", "page"]);
     assert_eq!(off.decisions[0].gate, Gate::AutomationOff);
     engine.step(command(CommandKind::Automation { on: true }));
     let on = run(&mut engine, &events, 120..130);
-    assert_eq!(
-        on.orders.iter().map(name).collect::<Vec<_>>(),
-        ["join", "pin", "page"]
-    );
+    assert_eq!(on.orders.iter().map(name).collect::<Vec<_>>(), ["join", "pin", "page"]);
     assert_ne!(on.decisions[0].id, off.decisions[0].id);
     assert_eq!(on.decisions[0].incident, off.decisions[0].incident);
 }
@@ -191,16 +140,9 @@ fn a_dry_run_says_what_it_would_do_and_does_nothing() {
     let mut dry = floor(60, 0.9, RuleAction::Rollback);
     dry.dry_run = true;
     let mut engine = engine(vec![dry]);
-    let output = run(
-        &mut engine,
-        &steady(TREATMENT, "faithfulness", 0..240, 60, drop_at(60)),
-        0..240,
-    );
+    let output = run(&mut engine, &steady(TREATMENT, "faithfulness", 0..240, 60, drop_at(60)), 0..240);
     assert_eq!(output.decisions.len(), 1);
-    assert_eq!(
-        output.orders.iter().map(name).collect::<Vec<_>>(),
-        ["notify"]
-    );
+    assert_eq!(output.orders.iter().map(name).collect::<Vec<_>>(), ["notify"]);
 }
 
 #[test]
@@ -210,10 +152,7 @@ fn when_control_breaches_too_it_is_the_world_and_a_human_is_paged() {
     events.extend(steady(CONTROL, "faithfulness", 0..180, 60, drop_at(60)));
     let output = run(&mut engine, &events, 0..180);
     assert!(matches!(output.decisions[0].gate, Gate::WorldBreach { .. }));
-    assert_eq!(
-        output.orders.iter().map(name).collect::<Vec<_>>(),
-        ["open", "page"]
-    );
+    assert_eq!(output.orders.iter().map(name).collect::<Vec<_>>(), ["open", "page"]);
 }
 
 const VARIANTS: [&str; 6] = ["a.v2", "b.v2", "c.v2", "d.v2", "e.v2", "f.v2"];
@@ -234,49 +173,26 @@ fn many(count: usize) -> Vec<super::Rule> {
 #[test]
 fn most_variants_breaching_together_is_the_world() {
     let mut engine = engine(many(4));
-    let events: Vec<Ev> = VARIANTS[..3]
-        .iter()
-        .flat_map(|v| steady(v, "faithfulness", 0..120, 60, drop_at(60)))
-        .collect();
+    let events: Vec<Ev> =
+        VARIANTS[..3].iter().flat_map(|v| steady(v, "faithfulness", 0..120, 60, drop_at(60))).collect();
     let healthy = steady("d.v2", "faithfulness", 0..120, 60, |_, _| 0.97);
     let output = run(&mut engine, &[events, healthy].concat(), 0..120);
     assert_eq!(pins(&output), 0);
-    assert!(
-        output
-            .decisions
-            .iter()
-            .all(|d| matches!(d.gate, Gate::WorldBreach { .. }))
-    );
+    assert!(output.decisions.iter().all(|d| matches!(d.gate, Gate::WorldBreach { .. })));
 }
 
 #[test]
 fn flips_are_limited_and_go_on_when_the_limit_allows() {
     let mut engine = engine(many(3));
     engine.settings.limits.flips = 1;
-    let events: Vec<Ev> = VARIANTS[..3]
-        .iter()
-        .flat_map(|v| steady(v, "faithfulness", 0..180, 60, drop_at(60)))
-        .collect();
+    let events: Vec<Ev> =
+        VARIANTS[..3].iter().flat_map(|v| steady(v, "faithfulness", 0..180, 60, drop_at(60))).collect();
     let output = run(&mut engine, &events, 0..180);
-    let acted: Vec<i64> = output
-        .decisions
-        .iter()
-        .filter(|d| d.gate == Gate::Act)
-        .map(|d| d.at.minute().0 - START)
-        .collect();
+    let acted: Vec<i64> =
+        output.decisions.iter().filter(|d| d.gate == Gate::Act).map(|d| d.at.minute().0 - START).collect();
     assert_eq!(acted.len(), 3);
-    assert!(
-        acted.windows(2).all(|pair| pair[1] - pair[0] >= 10),
-        "{acted:?}"
-    );
-    assert_eq!(
-        output
-            .orders
-            .iter()
-            .filter(|o| matches!(o, Order::OpenIncident(_)))
-            .count(),
-        3
-    );
+    assert!(acted.windows(2).all(|pair| pair[1] - pair[0] >= 10), "{acted:?}");
+    assert_eq!(output.orders.iter().filter(|o| matches!(o, Order::OpenIncident(_))).count(), 3);
 }
 
 #[test]
@@ -296,10 +212,7 @@ fn a_rule_by_tenant_pins_only_the_bad_tenant() {
         .collect();
     let output = run(&mut engine, &events, 0..150);
     assert_eq!(output.decisions.len(), 1);
-    assert_eq!(
-        output.decisions[0].scope,
-        Scope::Only(Dimension::Tenant, "t1".into())
-    );
+    assert_eq!(output.decisions[0].scope, Scope::Only(Dimension::Tenant, "t1".into()));
 }
 
 #[test]
@@ -316,29 +229,16 @@ fn catching_up_judges_but_acts_only_when_caught_up() {
 #[test]
 fn blindness_is_paged_once_and_its_end_is_told() {
     let mut engine = engine(vec![floor(60, 0.9, RuleAction::Rollback)]);
-    run(
-        &mut engine,
-        &steady(TREATMENT, "faithfulness", 0..10, 60, |_, _| 0.97),
-        0..10,
-    );
+    run(&mut engine, &steady(TREATMENT, "faithfulness", 0..10, 60, |_, _| 0.97), 0..10);
     engine.step(Input::Advance(at(11 * 60_000)));
-    engine.step(Input::Connection {
-        up: false,
-        reason: "broker down".into(),
-    });
+    engine.step(Input::Connection { up: false, reason: "broker down".into() });
     let mut orders = Vec::new();
     for minute in 11..20 {
         orders.extend(engine.step(Input::Advance(at(minute * 60_000))).orders);
     }
     assert_eq!(orders.iter().map(name).collect::<Vec<_>>(), ["page"]);
-    engine.step(Input::Connection {
-        up: true,
-        reason: String::new(),
-    });
-    engine.step(Input::Idle {
-        source: source(0),
-        at: at(20 * 60_000),
-    });
+    engine.step(Input::Connection { up: true, reason: String::new() });
+    engine.step(Input::Idle { source: source(0), at: at(20 * 60_000) });
     let orders = engine.step(Input::Advance(at(20 * 60_000))).orders;
     assert_eq!(orders.iter().map(name).collect::<Vec<_>>(), ["notify"]);
 }
@@ -391,10 +291,7 @@ fn a_removed_rule_ends_its_pause_and_keeps_its_latch() {
     let mut settings = engine.settings().clone();
     settings.rules = std::sync::Arc::default();
     let output = engine.step(Input::Reload(Box::new(settings)));
-    assert_eq!(
-        output.orders.iter().map(name).collect::<Vec<_>>(),
-        ["unfreeze", "notify"]
-    );
+    assert_eq!(output.orders.iter().map(name).collect::<Vec<_>>(), ["unfreeze", "notify"]);
     assert_eq!(engine.report().latches.len(), 1);
     assert_eq!(engine.memory().alerts().count(), 0);
 }
@@ -405,9 +302,6 @@ fn silence_is_told_after_fifteen_minutes_and_never_rolls_back() {
     let events = steady(TREATMENT, "faithfulness", 0..60, 60, |_, _| 0.97);
     let output = run(&mut engine, &events, 0..300);
     assert_eq!(output.decisions, []);
-    assert_eq!(
-        output.orders.iter().map(name).collect::<Vec<_>>(),
-        ["notify"]
-    );
+    assert_eq!(output.orders.iter().map(name).collect::<Vec<_>>(), ["notify"]);
     assert_eq!(engine.report().closed, Some(Minute(START + 299)));
 }

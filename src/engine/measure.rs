@@ -50,19 +50,12 @@ pub fn full(lookup: &impl Lookup, m: &Measurement, frame: Frame) -> Result<f64, 
 pub fn recent(lookup: &impl Lookup, m: &Measurement, frame: Frame) -> Result<f64, Unknown> {
     let from = frame.from(m.window.recent());
     let value = over(lookup, m, from, frame)?;
-    Ok(scale(
-        m.stat,
-        value,
-        frame.minutes(m.window),
-        frame.closed.0 - from.0 + 1,
-    ))
+    Ok(scale(m.stat, value, frame.minutes(m.window), frame.closed.0 - from.0 + 1))
 }
 
 /// Samples of one measurement in its window.
 pub fn samples(lookup: &impl Lookup, m: &Measurement, frame: Frame) -> u64 {
-    lookup.series(m).map_or(0, |s| {
-        s.sums(frame.from(m.window), frame.closed, frame.closed).n
-    })
+    lookup.series(m).map_or(0, |s| s.sums(frame.from(m.window), frame.closed, frame.closed).n)
 }
 
 fn over(lookup: &impl Lookup, m: &Measurement, from: Minute, frame: Frame) -> Result<f64, Unknown> {
@@ -76,19 +69,12 @@ fn over(lookup: &impl Lookup, m: &Measurement, from: Minute, frame: Frame) -> Re
     match m.stat {
         Stat::Min | Stat::Max => {
             let mut sums = Sums::default();
-            (from.0..=frame.closed.0)
-                .for_each(|minute| sums.add(&series.pane_sums(Minute(minute))));
+            (from.0..=frame.closed.0).for_each(|minute| sums.add(&series.pane_sums(Minute(minute))));
             of_sums(m.stat, &sums, minutes)
         }
         stat => match stat.quantile() {
-            Some(q) => series
-                .quantile(q, from, frame.closed, frame.closed)
-                .ok_or(Unknown::NoData),
-            None => of_sums(
-                stat,
-                &series.sums(from, frame.closed, frame.closed),
-                minutes,
-            ),
+            Some(q) => series.quantile(q, from, frame.closed, frame.closed).ok_or(Unknown::NoData),
+            None => of_sums(stat, &series.sums(from, frame.closed, frame.closed), minutes),
         },
     }
 }
@@ -114,23 +100,18 @@ fn of_sums(stat: Stat, sums: &Sums, minutes: i64) -> Result<f64, Unknown> {
         Stat::Max => sums.max as f64 / 1e6,
         Stat::Stddev => {
             let mean = total / n;
-            (sums.squares as f64 / 1e12 / n - mean * mean)
-                .max(0.0)
-                .sqrt()
+            (sums.squares as f64 / 1e12 / n - mean * mean).max(0.0).sqrt()
         }
         _ => total / n,
     })
 }
 
 fn scale(stat: Stat, value: f64, whole: i64, part: i64) -> f64 {
-    if stat.is_extensive() && part > 0 {
-        value * whole as f64 / part as f64
-    } else {
-        value
-    }
+    if stat.is_extensive() && part > 0 { value * whole as f64 / part as f64 } else { value }
 }
 
 /// All panes of one slot's window laid out, so that any pair of minutes can be deleted quickly.
+#[derive(Debug)]
 pub struct SlotPanes<'a> {
     measurement: Measurement,
     known: bool,
@@ -146,6 +127,7 @@ pub struct SlotPanes<'a> {
 }
 
 /// The full histogram and where its quantile lies: deletions start walking from there.
+#[derive(Debug)]
 struct QuantileWalk {
     q: f64,
     histogram: Histogram<u64>,
@@ -164,18 +146,11 @@ impl<'a> SlotPanes<'a> {
         let from = frame.from(m.window);
         let series = lookup.series(m);
         let panes: Vec<Sums> = (from.0..=frame.closed.0)
-            .map(|minute| {
-                series
-                    .map(|s| s.pane_sums(Minute(minute)))
-                    .unwrap_or_default()
-            })
+            .map(|minute| series.map(|s| s.pane_sums(Minute(minute))).unwrap_or_default())
             .collect();
         let mut total = Sums::default();
         panes.iter().for_each(|p| total.add(p));
-        let quantile = m
-            .stat
-            .quantile()
-            .and_then(|q| QuantileWalk::new(q, series?, from, frame));
+        let quantile = m.stat.quantile().and_then(|q| QuantileWalk::new(q, series?, from, frame));
         let (before, after) = extremes(&panes, m.stat);
         Self {
             measurement: *m,
@@ -230,23 +205,13 @@ impl<'a> SlotPanes<'a> {
             (sums.min, sums.max) = (head.0.min(tail.0), head.1.max(tail.1));
         }
         let value = of_sums(self.measurement.stat, &sums, left as i64)?;
-        Ok(scale(
-            self.measurement.stat,
-            value,
-            self.panes.len() as i64,
-            left as i64,
-        ))
+        Ok(scale(self.measurement.stat, value, self.panes.len() as i64, left as i64))
     }
 
     /// The value of one minute alone; sums and counts scaled up to the window.
     pub fn alone(&self, minute: Minute) -> Result<f64, Unknown> {
         let value = self.pane_value(minute)?;
-        Ok(scale(
-            self.measurement.stat,
-            value,
-            self.panes.len() as i64,
-            1,
-        ))
+        Ok(scale(self.measurement.stat, value, self.panes.len() as i64, 1))
     }
 
     /// The value of one minute as it is.
@@ -261,40 +226,29 @@ impl<'a> SlotPanes<'a> {
             return Err(Unknown::NoData);
         }
         match (self.measurement.stat.quantile(), self.series) {
-            (Some(q), Some(series)) => series
-                .quantile(q, minute, minute, minute.plus(1))
-                .ok_or(Unknown::NoData),
+            (Some(q), Some(series)) => {
+                series.quantile(q, minute, minute, minute.plus(1)).ok_or(Unknown::NoData)
+            }
             _ => of_sums(self.measurement.stat, pane, 1),
         }
     }
 
     /// One minute's sums.
     pub fn pane(&self, minute: Minute) -> Option<&Sums> {
-        usize::try_from(minute.0 - self.from.0)
-            .ok()
-            .and_then(|at| self.panes.get(at))
+        usize::try_from(minute.0 - self.from.0).ok().and_then(|at| self.panes.get(at))
     }
 
     /// How many samples of one minute lie in buckets strictly above (or below) the bucket of `value`.
     pub fn beyond(&self, minute: Minute, value: f64, above: bool) -> u64 {
-        let Some((values, layout)) = self
-            .series
-            .and_then(|s| Some((s.values(minute)?, s.layout()?)))
-        else {
+        let Some((values, layout)) = self.series.and_then(|s| Some((s.values(minute)?, s.layout()?))) else {
             return 0;
         };
         let edge = layout.bucket(value);
-        values
-            .entries()
-            .filter(|(b, _)| if above { *b > edge } else { *b < edge })
-            .map(|(_, n)| n)
-            .sum()
+        values.entries().filter(|(b, _)| if above { *b > edge } else { *b < edge }).map(|(_, n)| n).sum()
     }
 
     fn place(&self, minute: Minute) -> usize {
-        usize::try_from(minute.0 - self.from.0)
-            .unwrap_or(0)
-            .min(self.panes.len())
+        usize::try_from(minute.0 - self.from.0).unwrap_or(0).min(self.panes.len())
     }
 
     fn pair(&self, pair: Minute) -> &[Sums] {
@@ -319,43 +273,25 @@ impl QuantileWalk {
             return None;
         }
         let bucket = quantile_bucket(&histogram, &layout, q);
-        let below = (0..=bucket)
-            .map(|b| histogram.count_at(Layout::lowest_units(b)))
-            .sum();
+        let below = (0..=bucket).map(|b| histogram.count_at(Layout::lowest_units(b))).sum();
         let (mut cumulative, mut ends) = (Vec::new(), Vec::new());
         for minute in from.0..=frame.closed.0 {
             let mut so_far = 0;
-            cumulative.extend(
-                series
-                    .values(Minute(minute))
-                    .into_iter()
-                    .flat_map(SealedValues::entries)
-                    .map(|(bucket, n)| {
-                        so_far += n;
-                        (bucket, so_far)
-                    }),
-            );
+            cumulative.extend(series.values(Minute(minute)).into_iter().flat_map(SealedValues::entries).map(
+                |(bucket, n)| {
+                    so_far += n;
+                    (bucket, so_far)
+                },
+            ));
             ends.push(cumulative.len());
         }
-        Some(Self {
-            q,
-            histogram,
-            layout,
-            bucket,
-            below,
-            cumulative,
-            ends,
-        })
+        Some(Self { q, histogram, layout, bucket, below, cumulative, ends })
     }
 
     /// The quantile's bucket without some panes: from the full quantile's bucket, walk to where it is now.
     fn without(&self, gone: Range<usize>, left: u64) -> u16 {
         let target = ((self.q * left as f64).ceil() as u64).clamp(1, left);
-        let removed = |bucket: u16| {
-            gone.clone()
-                .map(|pane| self.up_to(pane, bucket))
-                .sum::<u64>()
-        };
+        let removed = |bucket: u16| gone.clone().map(|pane| self.up_to(pane, bucket)).sum::<u64>();
         let mut bucket = self.bucket;
         let mut full = self.below;
         while full - removed(bucket) < target && usize::from(bucket) + 1 < self.layout.buckets() {
@@ -389,10 +325,7 @@ impl QuantileWalk {
 }
 
 /// Running extremes from the left and from the right, only where a statistic asks for them.
-#[expect(
-    clippy::type_complexity,
-    reason = "two parallel lists, named where they are kept"
-)]
+#[expect(clippy::type_complexity, reason = "two parallel lists, named where they are kept")]
 fn extremes(panes: &[Sums], stat: Stat) -> (Vec<(i64, i64)>, Vec<(i64, i64)>) {
     if !matches!(stat, Stat::Min | Stat::Max) {
         return (Vec::new(), Vec::new());
@@ -410,14 +343,6 @@ fn extremes(panes: &[Sums], stat: Stat) -> (Vec<(i64, i64)>, Vec<(i64, i64)>) {
 }
 
 /// The panes of every slot of a condition.
-pub fn lay_out<'a>(
-    lookup: &'a impl Lookup,
-    condition: &Condition,
-    frame: Frame,
-) -> Vec<SlotPanes<'a>> {
-    condition
-        .slots
-        .iter()
-        .map(|m| SlotPanes::new(lookup, m, frame))
-        .collect()
+pub fn lay_out<'a>(lookup: &'a impl Lookup, condition: &Condition, frame: Frame) -> Vec<SlotPanes<'a>> {
+    condition.slots.iter().map(|m| SlotPanes::new(lookup, m, frame)).collect()
 }

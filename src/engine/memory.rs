@@ -117,10 +117,7 @@ pub struct Blind {
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
     #[error("the stored engine state `{key}` cannot be read: {source}")]
-    Unreadable {
-        key: String,
-        source: serde_json::Error,
-    },
+    Unreadable { key: String, source: serde_json::Error },
 }
 
 impl Memory {
@@ -161,10 +158,7 @@ impl Memory {
 
     /// The latch that covers a scope of a flag, if any: its own, or one on everybody.
     pub fn latch(&self, flag: &FlagKey, scope: &Scope) -> Option<&Latch> {
-        self.core
-            .latches
-            .iter()
-            .find(|l| l.flag == *flag && (l.scope == *scope || l.scope == Scope::All))
+        self.core.latches.iter().find(|l| l.flag == *flag && (l.scope == *scope || l.scope == Scope::All))
     }
 
     /// The first minute that windows of a variant's slice may read.
@@ -186,25 +180,17 @@ impl Memory {
     pub fn changed_rows(&mut self) -> Vec<(String, Option<String>)> {
         let mut rows = vec![(CORE.to_owned(), serde_json::to_string(&self.core).ok())];
         for key in std::mem::take(&mut self.dirty) {
-            let value = self
-                .alerts
-                .get(&key)
-                .and_then(|alert| serde_json::to_string(&(&key, alert)).ok());
+            let value = self.alerts.get(&key).and_then(|alert| serde_json::to_string(&(&key, alert)).ok());
             rows.push((row_key(&key), value));
         }
         rows
     }
 
     /// Reads back what [`Self::changed_rows`] gave.
-    pub fn from_rows(
-        rows: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, MemoryError> {
+    pub fn from_rows(rows: impl IntoIterator<Item = (String, String)>) -> Result<Self, MemoryError> {
         let mut memory = Self::default();
         for (key, value) in rows {
-            let unreadable = |source| MemoryError::Unreadable {
-                key: key.clone(),
-                source,
-            };
+            let unreadable = |source| MemoryError::Unreadable { key: key.clone(), source };
             if key == CORE {
                 memory.core = serde_json::from_str(&value).map_err(unreadable)?;
             } else if key.starts_with(ALERT) {
@@ -217,8 +203,5 @@ impl Memory {
 }
 
 fn row_key(key: &AlertKey) -> String {
-    format!(
-        "{ALERT}{}/{}/{}/{}",
-        key.flag, key.rule, key.hash.0, key.slice
-    )
+    format!("{ALERT}{}/{}/{}/{}", key.flag, key.rule, key.hash.0, key.slice)
 }

@@ -37,19 +37,9 @@ pub fn dedup_key(decision: &Decision) -> String {
 }
 
 /// A message about an alert that is neither a decision nor its end: silence, or a breach hidden by a burst.
-pub fn notice(
-    rule: &Rule,
-    kind: MessageKind,
-    scope: &Scope,
-    reason: &Reason,
-    at: Timestamp,
-) -> Message {
+pub fn notice(rule: &Rule, kind: MessageKind, scope: &Scope, reason: &Reason, at: Timestamp) -> Message {
     let slice = slice_words(scope);
-    let word = if kind == MessageKind::Masked {
-        "masked"
-    } else {
-        "silent"
-    };
+    let word = if kind == MessageKind::Masked { "masked" } else { "silent" };
     Message {
         dedup_key: format!("rearguard/{}/{word}/{}/{scope}", rule.flag, rule.id),
         kind,
@@ -58,10 +48,7 @@ pub fn notice(
         variant: Some(rule.variant.clone()),
         decision: None,
         incident: None,
-        summary: format!(
-            "{}{slice}: `{}` is {word}: {reason}",
-            rule.variant, rule.condition.source
-        ),
+        summary: format!("{}{slice}: `{}` is {word}: {reason}", rule.variant, rule.condition.source),
         detail: String::new(),
         receiver: None,
         at,
@@ -69,13 +56,7 @@ pub fn notice(
 }
 
 /// An alert has resolved.
-pub fn resolved(
-    rule: &Rule,
-    scope: &Scope,
-    dedup_key: String,
-    why: &str,
-    at: Timestamp,
-) -> Message {
+pub fn resolved(rule: &Rule, scope: &Scope, dedup_key: String, why: &str, at: Timestamp) -> Message {
     Message {
         dedup_key,
         kind: MessageKind::Resolved,
@@ -84,12 +65,7 @@ pub fn resolved(
         variant: Some(rule.variant.clone()),
         decision: None,
         incident: None,
-        summary: format!(
-            "{}{}: `{}` {why}",
-            rule.variant,
-            slice_words(scope),
-            rule.condition.source
-        ),
+        summary: format!("{}{}: `{}` {why}", rule.variant, slice_words(scope), rule.condition.source),
         detail: String::new(),
         receiver: None,
         at,
@@ -110,27 +86,15 @@ pub fn blind(since: Timestamp, why: &str, at: Timestamp) -> Message {
 /// Rearguard can judge again.
 pub fn sighted(since: Timestamp, at: Timestamp) -> Message {
     Message {
-        summary: format!(
-            "Rearguard sees again, after {} s",
-            at.since(since).as_secs()
-        ),
-        ..system(
-            MessageKind::Resolved,
-            Severity::Info,
-            format!("rearguard/blind/{}", since.as_millis()),
-            at,
-        )
+        summary: format!("Rearguard sees again, after {} s", at.since(since).as_secs()),
+        ..system(MessageKind::Resolved, Severity::Info, format!("rearguard/blind/{}", since.as_millis()), at)
     }
 }
 
 /// Offsets are missing, or were read twice and left out.
 pub fn gap(delta: &Delta, expected: i64, overlap: bool, at: Timestamp) -> Message {
     let source = format!("{}/{}", delta.source.topic, delta.source.partition);
-    let what = if overlap {
-        "overlap what was read"
-    } else {
-        "are not preceded by what was read"
-    };
+    let what = if overlap { "overlap what was read" } else { "are not preceded by what was read" };
     Message {
         summary: format!("{source}: offsets {}..{} {what} (next was {expected})", delta.from, delta.to),
         detail: "Events were lost before they were read, by retention or by an offset reset. Windows that span the gap hold fewer \
@@ -210,17 +174,12 @@ fn detail(decision: &Decision) -> String {
         Gate::Act | Gate::DryRun | Gate::AlreadyLatched => String::new(),
         Gate::AutomationOff => " Automation is off: nothing was flipped.".into(),
         Gate::FlipLimit { limit, of } => {
-            format!(
-                " {limit} rollbacks within ten minutes ({of}) are the limit: nothing was flipped."
-            )
+            format!(" {limit} rollbacks within ten minutes ({of}) are the limit: nothing was flipped.")
         }
         Gate::WorldBreach { why } => {
             format!(" It looks like the world, not the variant: {why}. Nothing was flipped.")
         }
-        Gate::UnknownFlag => format!(
-            " No flag `{}` is configured: nothing was flipped.",
-            decision.key.flag
-        ),
+        Gate::UnknownFlag => format!(" No flag `{}` is configured: nothing was flipped.", decision.key.flag),
     };
     text.push_str(&why);
     text
@@ -231,11 +190,7 @@ pub fn number(value: f64, unit: &str) -> String {
     let magnitude = value.abs().max(1e-9).log10().floor();
     let decimals = (3.0 - magnitude).clamp(0.0, 6.0) as usize;
     let digits = format!("{value:.decimals$}");
-    if unit.is_empty() {
-        digits
-    } else {
-        format!("{digits} {unit}")
-    }
+    if unit.is_empty() { digits } else { format!("{digits} {unit}") }
 }
 
 fn slice_words(scope: &Scope) -> String {

@@ -32,19 +32,8 @@ pub struct Output {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum LatchChange {
-    Open {
-        flag: FlagKey,
-        scope: Scope,
-        decision: DecisionId,
-        incident: IncidentId,
-        at: Timestamp,
-    },
-    Close {
-        flag: FlagKey,
-        scope: Scope,
-        by: String,
-        why: String,
-    },
+    Open { flag: FlagKey, scope: Scope, decision: DecisionId, incident: IncidentId, at: Timestamp },
+    Close { flag: FlagKey, scope: Scope, by: String, why: String },
 }
 
 /// Why a command could not be carried out.

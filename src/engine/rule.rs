@@ -3,9 +3,17 @@
 //! `spec` reads rule files, `compile` turns their conditions into [`Condition`]s and refuses everything that is not a rule,
 //! `eval` evaluates over measurements that may be missing.
 
+pub mod clear;
 pub mod compile;
+pub mod condition;
+pub mod diagnostic;
 pub mod eval;
+pub mod identifier;
+pub mod shape;
+pub mod span;
 pub mod spec;
+pub mod token;
+pub mod yaml;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,25 +155,6 @@ impl Stat {
         }
     }
 
-    /// The word of identifiers.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Mean => "mean",
-            Self::Rate => "rate",
-            Self::Sum => "sum",
-            Self::Count => "count",
-            Self::PerMin => "per_min",
-            Self::Min => "min",
-            Self::Max => "max",
-            Self::Stddev => "stddev",
-            Self::P50 => "p50",
-            Self::P90 => "p90",
-            Self::P95 => "p95",
-            Self::P99 => "p99",
-            Self::P999 => "p999",
-        }
-    }
-
     /// Whether the statistic grows with the number of samples, so that a window with deleted minutes must be scaled back.
     pub const fn is_extensive(self) -> bool {
         matches!(self, Self::Sum | Self::Count)
@@ -179,8 +168,7 @@ pub struct Window(pub u32);
 
 impl Window {
     /// The windows that rules may name, ascending.
-    pub const ALL: [(&'static str, Self); 3] =
-        [("5m", Self(5)), ("1h", Self(60)), ("6h", Self(360))];
+    pub const ALL: [(&'static str, Self); 3] = [("5m", Self(5)), ("1h", Self(60)), ("6h", Self(360))];
     /// The longest of them: how much history is kept and read at the first start.
     pub const LONGEST: Self = Self(360);
 
@@ -224,11 +212,7 @@ pub struct Condition {
 impl Condition {
     /// The longest window that the condition reads.
     pub fn window(&self) -> Window {
-        self.slots
-            .iter()
-            .map(|slot| slot.window)
-            .max()
-            .unwrap_or(Window(5))
+        self.slots.iter().map(|slot| slot.window).max().unwrap_or(Window(5))
     }
 
     /// Whether it compares with the baseline variant.

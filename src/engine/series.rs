@@ -44,7 +44,7 @@ struct Total {
 }
 
 /// A series as a snapshot keeps it: panes only, totals are rebuilt.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct SeriesPanes {
     first: Minute,
     slots: Slots,
@@ -53,17 +53,9 @@ pub struct SeriesPanes {
 impl Series {
     /// An empty series; `layout` is `None` for booleans.
     pub fn new(layout: Option<Layout>) -> Self {
-        let slots = if layout.is_some() {
-            Slots::Values(VecDeque::new())
-        } else {
-            Slots::Counts(VecDeque::new())
-        };
-        Self {
-            layout,
-            first: Minute::default(),
-            slots,
-            totals: Vec::new(),
-        }
+        let slots =
+            if layout.is_some() { Slots::Values(VecDeque::new()) } else { Slots::Counts(VecDeque::new()) };
+        Self { layout, first: Minute::default(), slots, totals: Vec::new() }
     }
 
     /// The bucket layout; `None` for booleans.
@@ -102,10 +94,7 @@ impl Series {
         let mut totals = Vec::with_capacity(wanted.len());
         for &(window, quantile) in wanted.iter().filter(|(window, _)| window.0 > SCANNED.0) {
             let needs = quantile && layout.is_some();
-            let kept = self
-                .totals
-                .iter()
-                .position(|t| t.window == window && t.histogram.is_some() == needs);
+            let kept = self.totals.iter().position(|t| t.window == window && t.histogram.is_some() == needs);
             totals.push(match kept {
                 Some(at) => self.totals.swap_remove(at),
                 None => self.build(window, needs, closed),
@@ -132,11 +121,7 @@ impl Series {
     /// The histogram over `from..=to`: a total's own, or one added up from panes. `None` for booleans.
     pub fn histogram(&self, from: Minute, to: Minute, closed: Minute) -> Option<Histogram<u64>> {
         let layout = self.layout.as_ref()?;
-        if let Some(Total {
-            histogram: Some(histogram),
-            ..
-        }) = self.total(from, to, closed)
-        {
+        if let Some(Total { histogram: Some(histogram), .. }) = self.total(from, to, closed) {
             return Some(histogram.clone());
         }
         let mut histogram = layout.histogram();
@@ -153,10 +138,7 @@ impl Series {
         let layout = self.layout.as_ref()?;
         let owned;
         let histogram = match self.total(from, to, closed) {
-            Some(Total {
-                histogram: Some(histogram),
-                ..
-            }) => histogram,
+            Some(Total { histogram: Some(histogram), .. }) => histogram,
             _ => {
                 owned = self.histogram(from, to, closed)?;
                 &owned
@@ -175,10 +157,7 @@ impl Series {
                 let (n, trues) = slots[at];
                 counts_as_sums(n, trues)
             }
-            Slots::Values(slots) => slots[at]
-                .as_ref()
-                .map(SealedValues::sums)
-                .unwrap_or_default(),
+            Slots::Values(slots) => slots[at].as_ref().map(SealedValues::sums).unwrap_or_default(),
         }
     }
 
@@ -194,11 +173,7 @@ impl Series {
     pub fn audit(&mut self, closed: Minute) -> usize {
         let mut wrong = 0;
         for at in 0..self.totals.len() {
-            let fresh = self.build(
-                self.totals[at].window,
-                self.totals[at].histogram.is_some(),
-                Some(closed),
-            );
+            let fresh = self.build(self.totals[at].window, self.totals[at].histogram.is_some(), Some(closed));
             let total = &self.totals[at];
             let same = total.sums.n == fresh.sums.n
                 && total.sums.sum == fresh.sums.sum
@@ -214,21 +189,13 @@ impl Series {
 
     /// What a snapshot keeps.
     pub fn panes(&self) -> SeriesPanes {
-        SeriesPanes {
-            first: self.first,
-            slots: self.slots.clone(),
-        }
+        SeriesPanes { first: self.first, slots: self.slots.clone() }
     }
 
     /// A series with the panes of a snapshot; `None` if they are of another kind than the layout says.
     pub fn from_panes(panes: SeriesPanes, layout: Option<Layout>) -> Option<Self> {
         let fits = matches!(panes.slots, Slots::Values(_)) == layout.is_some();
-        fits.then(|| Self {
-            layout,
-            first: panes.first,
-            slots: panes.slots,
-            totals: Vec::new(),
-        })
+        fits.then(|| Self { layout, first: panes.first, slots: panes.slots, totals: Vec::new() })
     }
 
     fn total(&self, from: Minute, to: Minute, closed: Minute) -> Option<&Total> {
@@ -241,11 +208,7 @@ impl Series {
 
     fn build(&self, window: Window, histogram: bool, closed: Option<Minute>) -> Total {
         let mut total = Total::empty(window);
-        total.histogram = self
-            .layout
-            .as_ref()
-            .filter(|_| histogram)
-            .map(Layout::histogram);
+        total.histogram = self.layout.as_ref().filter(|_| histogram).map(Layout::histogram);
         if let Some(closed) = closed {
             for minute in closed.0 - i64::from(window.0) + 1..=closed.0 {
                 if let Some(data) = self.data(Minute(minute)) {
@@ -294,8 +257,7 @@ impl Series {
                 });
             }
             // A schema gives a metric one kind for the life of the process; a reload that changes it is refused.
-            (Slots::Counts(_), PaneData::Values(_))
-            | (Slots::Values(_), PaneData::Counts { .. }) => {}
+            (Slots::Counts(_), PaneData::Values(_)) | (Slots::Values(_), PaneData::Counts { .. }) => {}
         }
     }
 
@@ -321,9 +283,7 @@ impl Series {
     }
 
     fn index(&self, minute: Minute) -> Option<usize> {
-        usize::try_from(minute.0 - self.first.0)
-            .ok()
-            .filter(|at| *at < self.len())
+        usize::try_from(minute.0 - self.first.0).ok().filter(|at| *at < self.len())
     }
 
     fn len(&self) -> usize {
@@ -347,11 +307,7 @@ const SCANNED: Window = Window(5);
 
 impl Total {
     fn empty(window: Window) -> Self {
-        Self {
-            window,
-            sums: Sums::default(),
-            histogram: None,
-        }
+        Self { window, sums: Sums::default(), histogram: None }
     }
 
     fn covers(&self, minute: Minute, closed: Minute) -> bool {
@@ -363,9 +319,7 @@ impl Total {
         self.sums.n += sums.n;
         self.sums.sum += sums.sum;
         self.sums.squares += sums.squares;
-        if let (Some(histogram), PaneData::Values(values), Some(_)) =
-            (&mut self.histogram, data, layout)
-        {
+        if let (Some(histogram), PaneData::Values(values), Some(_)) = (&mut self.histogram, data, layout) {
             add_values(histogram, values);
         }
     }
@@ -376,8 +330,7 @@ impl Total {
         self.sums.n = self.sums.n.checked_sub(sums.n)?;
         self.sums.sum -= sums.sum;
         self.sums.squares = self.sums.squares.checked_sub(sums.squares)?;
-        if let (Some(histogram), PaneData::Values(values), Some(layout)) =
-            (&mut self.histogram, data, layout)
+        if let (Some(histogram), PaneData::Values(values), Some(layout)) = (&mut self.histogram, data, layout)
         {
             let mut leaving = layout.histogram();
             add_values(&mut leaving, values);
@@ -477,18 +430,9 @@ mod tests {
     fn a_damaged_total_is_found_and_rebuilt() {
         let mut series = Series::new(None);
         series.want(&[(Window(60), false)], Some(Minute(BASE)));
-        series.add(
-            Minute(BASE),
-            PaneData::Counts { n: 10, trues: 3 },
-            Some(Minute(BASE)),
-        );
+        series.add(Minute(BASE), PaneData::Counts { n: 10, trues: 3 }, Some(Minute(BASE)));
         series.totals[0].sums.sum += 1;
         assert_eq!(series.audit(Minute(BASE)), 1);
-        assert_eq!(
-            series
-                .sums(Minute(BASE - 59), Minute(BASE), Minute(BASE))
-                .sum,
-            3 * ONE
-        );
+        assert_eq!(series.sums(Minute(BASE - 59), Minute(BASE), Minute(BASE)).sum, 3 * ONE);
     }
 }

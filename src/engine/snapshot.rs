@@ -50,30 +50,11 @@ impl Engine {
         let schema = self.fleet.schema();
         let contents = Contents {
             closed: self.fleet.closed(),
-            positions: self
-                .memory
-                .core
-                .sources
-                .positions()
-                .map(|p| (p.0.clone(), p.1))
-                .collect(),
-            variants: schema
-                .variants()
-                .iter()
-                .map(|v| v.as_str().to_owned())
-                .collect(),
+            positions: self.memory.core.sources.positions().map(|p| (p.0.clone(), p.1)).collect(),
+            variants: schema.variants().iter().map(|v| v.as_str().to_owned()).collect(),
             metrics: shapes(&self.settings),
-            series: self
-                .fleet
-                .all()
-                .map(|(k, s)| (k.0.0, k.1.0, k.2.clone(), s.panes()))
-                .collect(),
-            traffic: self
-                .fleet
-                .traffic()
-                .iter()
-                .map(|(v, t)| (v.0, t.clone()))
-                .collect(),
+            series: self.fleet.all().map(|(k, s)| (k.0.0, k.1.0, k.2.clone(), s.panes())).collect(),
+            traffic: self.fleet.traffic().iter().map(|(v, t)| (v.0, t.clone())).collect(),
         };
         Ok(postcard::to_stdvec(&contents)?)
     }
@@ -112,8 +93,7 @@ impl Engine {
         let variant = |id: u16| schema.find(contents.variants.get(usize::from(id))?);
         let metric = |id: u16| -> Option<MetricId> {
             let then = contents.metrics.get(usize::from(id))?;
-            now.contains(then)
-                .then(|| schema.catalogue().find(&then.name))?
+            now.contains(then).then(|| schema.catalogue().find(&then.name))?
         };
         if let Some(closed) = contents.closed {
             self.fleet.jump_to(closed);
@@ -142,10 +122,5 @@ fn shapes(settings: &Settings) -> Vec<MetricShape> {
         resolution: m.resolution,
         max: m.max,
     };
-    settings
-        .schema
-        .catalogue()
-        .iter()
-        .map(|(_, m)| shape(m))
-        .collect()
+    settings.schema.catalogue().iter().map(|(_, m)| shape(m)).collect()
 }

@@ -130,22 +130,19 @@ impl Sources {
         if let Some(reason) = &self.down {
             return Some(format!("the event source cannot be reached: {reason}"));
         }
-        let Some(wall) = self.wall else { return None };
+        let wall = self.wall?;
         match self.time {
             None => Some("no event time yet: waiting for every partition".into()),
             Some(time) => {
                 let behind = wall.since(time);
-                (behind > blind_after)
-                    .then(|| format!("event time is {} s behind", behind.as_secs()))
+                (behind > blind_after).then(|| format!("event time is {} s behind", behind.as_secs()))
             }
         }
     }
 
     /// Where each source stands, for the stored position.
     pub fn positions(&self) -> impl Iterator<Item = (&Source, i64, Option<Timestamp>, &Fates)> {
-        self.by_source
-            .iter()
-            .filter_map(|(source, s)| Some((source, s.next?, s.watermark, &s.fates)))
+        self.by_source.iter().filter_map(|(source, s)| Some((source, s.next?, s.watermark, &s.fates)))
     }
 
     /// For status pages.
@@ -164,10 +161,7 @@ impl Sources {
 
     /// Sources whose events do not all have exactly one fate: always none.
     pub fn unbalanced(&self) -> usize {
-        self.by_source
-            .values()
-            .filter(|s| !s.fates.balance())
-            .count()
+        self.by_source.values().filter(|s| !s.fates.balance()).count()
     }
 }
 
@@ -199,10 +193,7 @@ mod tests {
     use super::*;
 
     fn source(partition: i32) -> Source {
-        Source {
-            topic: "events".into(),
-            partition,
-        }
+        Source { topic: "events".into(), partition }
     }
 
     fn delta(partition: i32, from: i64, to: i64, watermark: i64) -> Delta {
@@ -223,14 +214,8 @@ mod tests {
         assert_eq!(sources.accept(&delta(0, 5, 10, 0)), Accept::Take);
         assert_eq!(sources.accept(&delta(0, 5, 10, 0)), Accept::Skip);
         assert_eq!(sources.accept(&delta(0, 10, 10, 0)), Accept::Take);
-        assert_eq!(
-            sources.accept(&delta(0, 8, 12, 0)),
-            Accept::Overlap { expected: 10 }
-        );
-        assert_eq!(
-            sources.accept(&delta(0, 12, 14, 0)),
-            Accept::Gap { expected: 10 }
-        );
+        assert_eq!(sources.accept(&delta(0, 8, 12, 0)), Accept::Overlap { expected: 10 });
+        assert_eq!(sources.accept(&delta(0, 12, 14, 0)), Accept::Gap { expected: 10 });
     }
 
     #[test]

@@ -10,8 +10,8 @@ use super::machine::Engine;
 use super::output::Output;
 use super::pane::{OpenValues, PaneData, SeriesPane, VariantPane};
 use super::rule::{
-    Arm, Compare, Condition, Expr, Measurement, NoData, Origin, Page, Rule, RuleAction, RuleHash,
-    RuleSet, Shape, Side, Stat, Threshold, Window,
+    Arm, Compare, Condition, Expr, Measurement, NoData, Origin, Page, Rule, RuleAction, RuleHash, RuleSet,
+    Shape, Side, Stat, Threshold, Window,
 };
 use super::schema::Schema;
 use super::tenants::Tenants;
@@ -27,44 +27,22 @@ pub const CONTROL: &str = "support-copilot.prompt-v17";
 pub const FLAG: &str = "ai.support-copilot.prompt-v18";
 
 /// `metric_stat_window < threshold` or `>`, on [`TREATMENT`].
-pub fn rule(
-    metric: &str,
-    stat: Stat,
-    window: u32,
-    side: Side,
-    threshold: f64,
-    action: RuleAction,
-) -> Rule {
+pub fn rule(metric: &str, stat: Stat, window: u32, side: Side, threshold: f64, action: RuleAction) -> Rule {
     let slot = Measurement {
         metric: Catalogue::default().find(metric).unwrap(),
         stat,
         window: Window(window),
         arm: Arm::Own,
     };
-    let op = if side == Side::Below {
-        Compare::Lt
-    } else {
-        Compare::Gt
-    };
+    let op = if side == Side::Below { Compare::Lt } else { Compare::Gt };
     let condition = |op, threshold: f64| Condition {
         source: format!("{metric}_{window}m {op:?} {threshold}"),
-        expr: Expr::Compare(
-            op,
-            Box::new(Expr::Slot(0)),
-            Box::new(Expr::Const(threshold)),
-        ),
+        expr: Expr::Compare(op, Box::new(Expr::Slot(0)), Box::new(Expr::Const(threshold))),
         slots: vec![slot],
-        shape: Shape::Simple {
-            slot: 0,
-            side,
-            threshold: Threshold::Const(threshold),
-        },
+        shape: Shape::Simple { slot: 0, side, threshold: Threshold::Const(threshold) },
     };
-    let good = if side == Side::Below {
-        (Compare::Gt, threshold + 0.01)
-    } else {
-        (Compare::Lt, threshold - 0.01)
-    };
+    let good =
+        if side == Side::Below { (Compare::Gt, threshold + 0.01) } else { (Compare::Lt, threshold - 0.01) };
     Rule {
         id: format!("{metric}-{window}-{}", action.as_str()).into(),
         flag: FLAG.into(),
@@ -95,29 +73,22 @@ pub fn settings(rules: Vec<Rule>) -> Settings {
     let mut schema = Schema::new(Arc::new(Catalogue::default()));
     let mut flags: BTreeMap<String, FlagSpec> = BTreeMap::new();
     for rule in &rules {
-        for variant in [Some(&rule.variant), rule.baseline.as_ref()]
-            .into_iter()
-            .flatten()
-        {
+        for variant in [Some(&rule.variant), rule.baseline.as_ref()].into_iter().flatten() {
             let id = schema.add_variant(variant);
             if let Some(dimension) = rule.by {
                 schema.add_slice(id, dimension, rule.condition.slots[0].metric);
             }
         }
-        flags
-            .entry(rule.flag.to_string())
-            .or_insert_with(|| FlagSpec {
-                key: rule.flag.clone(),
-                control: rule.baseline.clone().unwrap_or_else(|| CONTROL.into()),
-                treatment: rule.variant.clone(),
-                share: 500_000,
-                frozen: false,
-            });
+        flags.entry(rule.flag.to_string()).or_insert_with(|| FlagSpec {
+            key: rule.flag.clone(),
+            control: rule.baseline.clone().unwrap_or_else(|| CONTROL.into()),
+            treatment: rule.variant.clone(),
+            share: 500_000,
+            frozen: false,
+        });
     }
     Settings {
-        rules: Arc::new(RuleSet {
-            rules: rules.into_iter().map(Arc::new).collect(),
-        }),
+        rules: Arc::new(RuleSet { rules: rules.into_iter().map(Arc::new).collect() }),
         flags: flags.into_values().collect(),
         schema: Arc::new(schema),
         limits: Limits::default(),
@@ -139,10 +110,7 @@ pub struct Ev {
 
 /// The source of a partition.
 pub fn source(partition: i32) -> Source {
-    Source {
-        topic: "events".into(),
-        partition,
-    }
+    Source { topic: "events".into(), partition }
 }
 
 /// A time, in milliseconds since [`START`].
@@ -151,13 +119,7 @@ pub fn at(millis: i64) -> Timestamp {
 }
 
 /// Folds events into a delta, as ingest does.
-pub fn delta(
-    settings: &Settings,
-    partition: i32,
-    from: i64,
-    watermark: Timestamp,
-    events: &[Ev],
-) -> Delta {
+pub fn delta(settings: &Settings, partition: i32, from: i64, watermark: Timestamp, events: &[Ev]) -> Delta {
     let mut panes: Vec<VariantPane> = Vec::new();
     let mut open: BTreeMap<(usize, usize), OpenValues> = BTreeMap::new();
     let catalogue = settings.schema.catalogue();
@@ -165,10 +127,8 @@ pub fn delta(
         let variant = settings.schema.find(event.variant).unwrap();
         let metric = catalogue.find(event.metric).unwrap();
         let minute = at(event.at).minute();
-        let place = panes
-            .iter()
-            .position(|p| p.variant == variant && p.minute == minute)
-            .unwrap_or_else(|| {
+        let place =
+            panes.iter().position(|p| p.variant == variant && p.minute == minute).unwrap_or_else(|| {
                 panes.push(VariantPane {
                     variant,
                     minute,
@@ -180,39 +140,22 @@ pub fn delta(
             });
         let pane = &mut panes[place];
         pane.events += 1;
-        pane.tenants
-            .insert(event.tenant.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        pane.tenants.insert(event.tenant.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut slices = vec![Scope::All];
-        if settings
-            .schema
-            .slices(variant)
-            .iter()
-            .any(|(d, m)| *d == Dimension::Tenant && *m == metric)
-        {
+        if settings.schema.slices(variant).iter().any(|(d, m)| *d == Dimension::Tenant && *m == metric) {
             slices.push(Scope::Only(Dimension::Tenant, format!("t{}", event.tenant)));
         }
         for slice in slices {
-            let at = pane
-                .series
-                .iter()
-                .position(|s| s.metric == metric && s.slice == slice)
-                .unwrap_or_else(|| {
-                    pane.series.push(SeriesPane {
-                        metric,
-                        slice,
-                        data: PaneData::Counts { n: 0, trues: 0 },
-                    });
+            let at = pane.series.iter().position(|s| s.metric == metric && s.slice == slice).unwrap_or_else(
+                || {
+                    pane.series.push(SeriesPane { metric, slice, data: PaneData::Counts { n: 0, trues: 0 } });
                     pane.series.len() - 1
-                });
+                },
+            );
             match Layout::of(catalogue.get(metric)) {
-                Some(layout) => open
-                    .entry((place, at))
-                    .or_default()
-                    .record(&layout, event.value),
+                Some(layout) => open.entry((place, at)).or_default().record(&layout, event.value),
                 None => {
-                    let PaneData::Counts { n, trues } = &mut pane.series[at].data else {
-                        unreachable!()
-                    };
+                    let PaneData::Counts { n, trues } = &mut pane.series[at].data else { unreachable!() };
                     *n += 1;
                     *trues += u64::from(event.value > 0.5);
                 }
@@ -228,11 +171,7 @@ pub fn delta(
         from,
         to: from + events.len() as i64,
         watermark: Some(watermark),
-        fates: Fates {
-            consumed: n,
-            windowed: n,
-            ..Fates::default()
-        },
+        fates: Fates { consumed: n, windowed: n, ..Fates::default() },
         panes,
     }
 }
@@ -240,10 +179,7 @@ pub fn delta(
 /// An engine that reads one partition from [`START`] on.
 pub fn engine(rules: Vec<Rule>) -> Engine {
     let mut engine = Engine::new(settings(rules));
-    engine.step(Input::Assign {
-        sources: vec![source(0)],
-        start: Some(at(0)),
-    });
+    engine.step(Input::Assign { sources: vec![source(0)], start: Some(at(0)) });
     engine
 }
 
@@ -251,27 +187,10 @@ pub fn engine(rules: Vec<Rule>) -> Engine {
 /// waited out at the end, so that every minute that has events is judged.
 pub fn run(engine: &mut Engine, events: &[Ev], minutes: std::ops::Range<i64>) -> Output {
     let mut all = Output::default();
-    let mut offset = engine
-        .memory()
-        .core
-        .sources
-        .positions()
-        .map(|p| p.1)
-        .next()
-        .unwrap_or(0);
+    let mut offset = engine.memory().core.sources.positions().map(|p| p.1).next().unwrap_or(0);
     for minute in minutes {
-        let part: Vec<Ev> = events
-            .iter()
-            .filter(|e| e.at.div_euclid(60_000) == minute)
-            .cloned()
-            .collect();
-        let input = delta(
-            engine.settings(),
-            0,
-            offset,
-            at((minute + 1) * 60_000 + 30_000),
-            &part,
-        );
+        let part: Vec<Ev> = events.iter().filter(|e| e.at.div_euclid(60_000) == minute).cloned().collect();
+        let input = delta(engine.settings(), 0, offset, at((minute + 1) * 60_000 + 30_000), &part);
         offset = input.to;
         absorb(&mut all, engine.step(Input::Delta(input)));
     }

@@ -77,10 +77,7 @@ impl std::fmt::Display for Reason {
             Self::NotFinite => f.write_str("the condition divides by zero or overflows"),
             Self::TooFewSamples { have, need } => write!(f, "{have} samples of the {need} needed"),
             Self::SingleMinute { pair } => {
-                write!(
-                    f,
-                    "true only because of the two minutes from {pair}; a single bad minute never fires"
-                )
+                write!(f, "true only because of the two minutes from {pair}; a single bad minute never fires")
             }
             Self::FewBadMinutes { bad } => {
                 write!(f, "{bad} bad minutes of the {BAD_MINUTES} needed")
@@ -124,9 +121,7 @@ pub fn judge(rule: &Rule, lookup: &impl Lookup, frame: Frame, look_for_masks: bo
         .map(|slot| measure::samples(lookup, &condition.slots[slot], frame))
         .min()
         .unwrap_or(u64::MAX);
-    let literal = truth(condition, &mut |slot| {
-        measure::full(lookup, &condition.slots[slot], frame)
-    });
+    let literal = truth(&condition.expr, &mut |slot| measure::full(lookup, &condition.slots[slot], frame));
     let mut judgement = Judgement {
         verdict: Verdict::Pass,
         literal: literal.ok(),
@@ -136,16 +131,13 @@ pub fn judge(rule: &Rule, lookup: &impl Lookup, frame: Frame, look_for_masks: bo
     };
     let inconclusive = |reason| Verdict::Inconclusive { reason };
     judgement.verdict = match literal {
-        Err(Unknown::NoBaseline) => Verdict::Error {
-            reason: Reason::NoBaseline,
-        },
+        Err(Unknown::NoBaseline) => Verdict::Error { reason: Reason::NoBaseline },
         Err(Unknown::NotFinite) => inconclusive(Reason::NotFinite),
         Err(Unknown::NoData) => inconclusive(Reason::NoData),
         Ok(_) if samples == 0 => inconclusive(Reason::NoData),
-        Ok(_) if samples < rule.min_samples => inconclusive(Reason::TooFewSamples {
-            have: samples,
-            need: rule.min_samples,
-        }),
+        Ok(_) if samples < rule.min_samples => {
+            inconclusive(Reason::TooFewSamples { have: samples, need: rule.min_samples })
+        }
         Ok(false) if look_for_masks => match masked(rule, lookup, frame) {
             Some(pair) => inconclusive(Reason::Masked { pair }),
             None => Verdict::Pass,
@@ -166,22 +158,15 @@ fn persists(rule: &Rule, lookup: &impl Lookup, frame: Frame, judgement: &mut Jud
             note_worst(judgement, pair, panes[slot].without(pair).ok(), side);
         }
         if !holds_without(rule, &panes, pair) {
-            judgement.worst_pair = Some((
-                pair,
-                judgement
-                    .worst_pair
-                    .filter(|w| w.0 == pair)
-                    .and_then(|w| w.1),
-            ));
+            judgement.worst_pair =
+                Some((pair, judgement.worst_pair.filter(|w| w.0 == pair).and_then(|w| w.1)));
             return inconclusive(Reason::SingleMinute { pair });
         }
     }
     let minutes = Minutes::of(condition, &panes, lookup, frame);
     judgement.bad_minutes = minutes.bad();
     if judgement.bad_minutes < BAD_MINUTES {
-        return inconclusive(Reason::FewBadMinutes {
-            bad: judgement.bad_minutes,
-        });
+        return inconclusive(Reason::FewBadMinutes { bad: judgement.bad_minutes });
     }
     if !minutes.beyond_noise(condition, &panes) {
         return inconclusive(Reason::WithinNoise);
@@ -215,9 +200,8 @@ fn masked(rule: &Rule, lookup: &impl Lookup, frame: Frame) -> Option<Minute> {
 /// Whether the condition is true and has its samples with the pair's panes deleted from every measurement.
 fn holds_without(rule: &Rule, panes: &[SlotPanes<'_>], pair: Minute) -> bool {
     let condition = &rule.condition;
-    let enough =
-        needed_slots(condition).all(|slot| panes[slot].samples_without(pair) >= rule.min_samples);
-    enough && truth(condition, &mut |slot| panes[slot].without(pair)) == Ok(true)
+    let enough = needed_slots(condition).all(|slot| panes[slot].samples_without(pair) >= rule.min_samples);
+    enough && truth(&condition.expr, &mut |slot| panes[slot].without(pair)) == Ok(true)
 }
 
 /// All pairs of neighbouring minutes that touch the condition's longest window. The first reaches one minute before it, so
@@ -241,24 +225,15 @@ enum Minutes {
 }
 
 impl Minutes {
-    fn of(
-        condition: &Condition,
-        panes: &[SlotPanes<'_>],
-        lookup: &impl Lookup,
-        frame: Frame,
-    ) -> Self {
+    fn of(condition: &Condition, panes: &[SlotPanes<'_>], lookup: &impl Lookup, frame: Frame) -> Self {
         let minutes = (frame.from(condition.window()).0..=frame.closed.0).map(Minute);
-        if let Shape::Simple {
-            slot,
-            side,
-            threshold,
-        } = condition.shape
+        if let Shape::Simple { slot, side, threshold } = condition.shape
             && let Some(limit) = limit(condition, threshold, lookup, frame)
             && let Some(deficit) = deficit_of(condition.slots[slot].stat, side, limit)
         {
             return Self::Deficits(minutes.map(|m| deficit(&panes[slot], m)).collect());
         }
-        let alone = |m: Minute| truth(condition, &mut |slot| panes[slot].alone(m)) == Ok(true);
+        let alone = |m: Minute| truth(&condition.expr, &mut |slot| panes[slot].alone(m)) == Ok(true);
         Self::Alone(minutes.map(alone).collect())
     }
 
@@ -272,11 +247,8 @@ impl Minutes {
 
     /// Comparisons with the baseline must be beyond noise; others are taken literally.
     fn beyond_noise(&self, condition: &Condition, panes: &[SlotPanes<'_>]) -> bool {
-        let Shape::Simple {
-            slot,
-            side,
-            threshold: Threshold::Baseline { slot: base, factor },
-        } = condition.shape
+        let Shape::Simple { slot, side, threshold: Threshold::Baseline { slot: base, factor } } =
+            condition.shape
         else {
             return true;
         };
@@ -310,11 +282,8 @@ fn total(panes: &SlotPanes<'_>) -> Whole {
     let sums = panes.total();
     let n = sums.n as f64;
     let sum = sums.sum as f64 / 1e6;
-    let variance = if sums.n == 0 {
-        0.0
-    } else {
-        (sums.squares as f64 / 1e12 / n - (sum / n).powi(2)).max(0.0)
-    };
+    let variance =
+        if sums.n == 0 { 0.0 } else { (sums.squares as f64 / 1e12 / n - (sum / n).powi(2)).max(0.0) };
     Whole { n, sum, variance }
 }
 
@@ -330,19 +299,12 @@ fn rate_ratio_beyond_noise(own: Whole, control: Whole, ratio: f64, side: Side) -
 }
 
 /// The number that a simple comparison compares with, over the whole window.
-pub fn limit(
-    condition: &Condition,
-    threshold: Threshold,
-    lookup: &impl Lookup,
-    frame: Frame,
-) -> Option<f64> {
+pub fn limit(condition: &Condition, threshold: Threshold, lookup: &impl Lookup, frame: Frame) -> Option<f64> {
     match threshold {
         Threshold::Const(limit) => Some(limit),
         Threshold::Baseline { slot, factor } => {
             debug_assert_eq!(condition.slots[slot].arm, Arm::Baseline);
-            measure::full(lookup, &condition.slots[slot], frame)
-                .ok()
-                .map(|value| value * factor)
+            measure::full(lookup, &condition.slots[slot], frame).ok().map(|value| value * factor)
         }
     }
 }
@@ -355,9 +317,7 @@ fn deficit_of(stat: Stat, side: Side, limit: f64) -> Option<Deficit> {
     let sign = if side == Side::Above { 1.0 } else { -1.0 };
     match (stat, stat.quantile()) {
         (Stat::Mean | Stat::Rate, _) => Some(Box::new(move |panes, minute| {
-            panes
-                .pane(minute)
-                .map_or(0.0, |p| sign * (p.sum as f64 / 1e6 - limit * p.n as f64))
+            panes.pane(minute).map_or(0.0, |p| sign * (p.sum as f64 / 1e6 - limit * p.n as f64))
         })),
         (_, Some(q)) => Some(Box::new(move |panes, minute| {
             let n = panes.pane(minute).map_or(0.0, |p| p.n as f64);

@@ -24,11 +24,7 @@ pub fn binomial_at_least(k: f64, n: f64, p: f64) -> Option<f64> {
 /// the second, `n·v`, is the noise of independent samples.
 pub fn beyond_two_sigma(deficits: &[f64], sampling_variance: f64) -> bool {
     let sum: f64 = deficits.iter().sum();
-    let successive: f64 = deficits
-        .windows(2)
-        .map(|pair| (pair[1] - pair[0]).powi(2))
-        .sum::<f64>()
-        / 2.0;
+    let successive: f64 = deficits.windows(2).map(|pair| (pair[1] - pair[0]).powi(2)).sum::<f64>() / 2.0;
     sum >= 2.0 * successive.max(sampling_variance).sqrt()
 }
 
@@ -49,9 +45,7 @@ mod tests {
     #[test]
     fn a_steady_deficit_is_beyond_noise_and_an_alternating_one_is_not() {
         assert!(beyond_two_sigma(&[5.0; 30], 20.0));
-        let alternating: Vec<f64> = (0..30)
-            .map(|i| if i % 2 == 0 { 40.0 } else { -38.0 })
-            .collect();
+        let alternating: Vec<f64> = (0..30).map(|i| if i % 2 == 0 { 40.0 } else { -38.0 }).collect();
         assert!(!beyond_two_sigma(&alternating, 20.0));
     }
 }

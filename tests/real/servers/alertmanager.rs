@@ -23,9 +23,7 @@ impl Alertmanager {
     /// Starts it so that every alert goes to `webhook` by itself at once, and again when it is resolved.
     pub fn start(webhook: &str) -> Result<Self> {
         let program = provisioned("REARGUARD_ALERTMANAGER")?;
-        let folder = tempfile::Builder::new()
-            .prefix("rearguard-alertmanager-")
-            .tempdir()?;
+        let folder = tempfile::Builder::new().prefix("rearguard-alertmanager-").tempdir()?;
         let port = free_port()?;
         let config = folder.path().join("alertmanager.yml");
         std::fs::write(&config, configuration(webhook))?;
@@ -34,10 +32,7 @@ impl Alertmanager {
         let argv = vec![
             program,
             option("config.file", &config.display().to_string()),
-            option(
-                "storage.path",
-                &folder.path().join("data").display().to_string(),
-            ),
+            option("storage.path", &folder.path().join("data").display().to_string()),
             option("web.listen-address", &format!("127.0.0.1:{port}")),
             // No cluster: one instance, no port for gossip.
             option("cluster.listen-address", ""),
@@ -50,11 +45,7 @@ impl Alertmanager {
             quit_signal: "KILL",
             log: folder.path().join("server.log"),
         });
-        let mut alertmanager = Self {
-            process,
-            _folder: folder,
-            port,
-        };
+        let mut alertmanager = Self { process, _folder: folder, port };
         alertmanager.launch()?;
         Ok(alertmanager)
     }
@@ -78,8 +69,7 @@ impl Alertmanager {
 
     fn launch(&mut self) -> Result<()> {
         let port = self.port;
-        self.process
-            .start(START_BOUND, |_| answers_ok(port, "/-/ready"))
+        self.process.start(START_BOUND, |_| answers_ok(port, "/-/ready"))
     }
 }
 

@@ -37,31 +37,20 @@ impl Kafka {
     /// The same with more broker settings, e.g. `("message.max.bytes", "200000000")`.
     pub fn start_with(settings: &[(&str, &str)]) -> Result<Self> {
         let libs = PathBuf::from(provisioned("REARGUARD_KAFKA_LIBS")?);
-        let folder = tempfile::Builder::new()
-            .prefix("rearguard-kafka-")
-            .tempdir()?;
+        let folder = tempfile::Builder::new().prefix("rearguard-kafka-").tempdir()?;
         let bootstrap = format!("127.0.0.1:{}", free_port()?);
         let controller = format!("127.0.0.1:{}", free_port()?);
 
         let properties = folder.path().join("server.properties");
-        std::fs::write(
-            &properties,
-            server_properties(&bootstrap, &controller, folder.path(), settings),
-        )?;
+        std::fs::write(&properties, server_properties(&bootstrap, &controller, folder.path(), settings))?;
         let class_path = libs.join("*").into_os_string();
         let format = ["format", "--cluster-id", CLUSTER_ID, "--config"].map(OsString::from);
-        let mut tool = vec![
-            "-cp".into(),
-            class_path.clone(),
-            "kafka.tools.StorageTool".into(),
-        ];
+        let mut tool = vec!["-cp".into(), class_path.clone(), "kafka.tools.StorageTool".into()];
         tool.extend(format);
         tool.push(properties.clone().into());
         run_tool(OsStr::new("java"), &tool, &[]).context("Kafka's storage cannot be formatted")?;
 
-        let mut argv = ["java", "-Xmx1g", "-XX:+UseG1GC"]
-            .map(OsString::from)
-            .to_vec();
+        let mut argv = ["java", "-Xmx1g", "-XX:+UseG1GC"].map(OsString::from).to_vec();
         argv.extend(
             ["showDateTime=true", "dateTimeFormat=HH:mm:ss.SSS"]
                 .map(|setting| OsString::from(format!("-Dorg.slf4j.simpleLogger.{setting}"))),
@@ -76,11 +65,7 @@ impl Kafka {
             quit_signal: "KILL",
             log: folder.path().join("server.log"),
         });
-        let mut kafka = Self {
-            process,
-            _folder: folder,
-            bootstrap,
-        };
+        let mut kafka = Self { process, _folder: folder, bootstrap };
         kafka.launch()?;
         Ok(kafka)
     }
@@ -91,20 +76,11 @@ impl Kafka {
     }
 
     /// Creates a topic with one replica and waits until every partition has its leader.
-    pub fn create_topic(
-        &self,
-        name: &str,
-        partitions: i32,
-        configs: &[(&str, &str)],
-    ) -> Result<()> {
+    pub fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<()> {
         // A thread of its own: the caller may be inside a run-time, where blocking on another one panics.
-        thread::scope(|scope| {
-            scope
-                .spawn(|| self.create_topic_here(name, partitions, configs))
-                .join()
-        })
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        .with_context(|| format!("topic {name} cannot be created"))
+        thread::scope(|scope| scope.spawn(|| self.create_topic_here(name, partitions, configs)).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            .with_context(|| format!("topic {name} cannot be created"))
     }
 
     /// SIGTERM, a stop in good order; `restart` brings the broker back.
@@ -124,20 +100,12 @@ impl Kafka {
     }
 
     fn launch(&mut self) -> Result<()> {
-        self.process.start(START_BOUND, |process| {
-            process.log_since_start().contains("Kafka Server started")
-        })
+        self.process.start(START_BOUND, |process| process.log_since_start().contains("Kafka Server started"))
     }
 
-    fn create_topic_here(
-        &self,
-        name: &str,
-        partitions: i32,
-        configs: &[(&str, &str)],
-    ) -> Result<()> {
-        let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-            .set("bootstrap.servers", &self.bootstrap)
-            .create()?;
+    fn create_topic_here(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create()?;
         let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         for (key, value) in configs {
             topic = topic.set(key, value);
@@ -150,13 +118,8 @@ impl Kafka {
         let asked = Instant::now();
         while asked.elapsed() < ADMIN_BOUND {
             let metadata = admin.inner().fetch_metadata(Some(name), ADMIN_BOUND)?;
-            let led = metadata
-                .topics()
-                .iter()
-                .flat_map(|topic| topic.partitions());
-            if led.filter(|partition| partition.leader() >= 0).count()
-                == usize::try_from(partitions)?
-            {
+            let led = metadata.topics().iter().flat_map(|topic| topic.partitions());
+            if led.filter(|partition| partition.leader() >= 0).count() == usize::try_from(partitions)? {
                 return Ok(());
             }
             thread::sleep(Duration::from_millis(50));
@@ -167,12 +130,7 @@ impl Kafka {
 
 /// One node needs one replica of everything. After SIGKILL the controller half takes the broker half back only when the
 /// old session has run out: 3 s here, 9 s by default.
-fn server_properties(
-    bootstrap: &str,
-    controller: &str,
-    folder: &Path,
-    settings: &[(&str, &str)],
-) -> String {
+fn server_properties(bootstrap: &str, controller: &str, folder: &Path, settings: &[(&str, &str)]) -> String {
     let mut text = format!(
         "process.roles=broker,controller\n\
          node.id=1\n\

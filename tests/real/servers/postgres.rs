@@ -33,24 +33,16 @@ impl Postgres {
     /// A new cluster with one empty database.
     pub fn start() -> Result<Self> {
         let programs = PathBuf::from(provisioned("REARGUARD_PG_BIN")?);
-        let folder = tempfile::Builder::new()
-            .prefix("rearguard-postgres-")
-            .tempdir()?;
+        let folder = tempfile::Builder::new().prefix("rearguard-postgres-").tempdir()?;
         let privileges = privileges()?;
         let data = folder.path().join("data");
         make_cluster(&programs, &privileges, folder.path(), &data)?;
 
         let port = free_port()?;
-        let mut argv = vec![
-            programs.join("postgres").into_os_string(),
-            "-D".into(),
-            data.into_os_string(),
-        ];
-        for setting in [
-            format!("port={port}"),
-            "listen_addresses=127.0.0.1".into(),
-            "unix_socket_directories=".into(),
-        ] {
+        let mut argv = vec![programs.join("postgres").into_os_string(), "-D".into(), data.into_os_string()];
+        for setting in
+            [format!("port={port}"), "listen_addresses=127.0.0.1".into(), "unix_socket_directories=".into()]
+        {
             argv.extend(["-c".into(), OsString::from(setting)]);
         }
         let process = Process::new(Launch {
@@ -62,12 +54,7 @@ impl Postgres {
             quit_signal: "QUIT",
             log: folder.path().join("server.log"),
         });
-        let mut postgres = Self {
-            process,
-            _folder: folder,
-            programs,
-            port,
-        };
+        let mut postgres = Self { process, _folder: folder, programs, port };
         postgres.launch()?;
         Ok(postgres)
     }
@@ -80,20 +67,8 @@ impl Postgres {
     /// Creates an empty database and returns its URL.
     pub fn create_database(&self, name: &str) -> Result<String> {
         let port = self.port.to_string();
-        let args = [
-            "--host=127.0.0.1",
-            "--port",
-            &port,
-            "--username",
-            USER,
-            "--no-password",
-            name,
-        ];
-        run_tool(
-            self.programs.join("createdb").as_os_str(),
-            args,
-            &[("PGPASSWORD", PASSWORD)],
-        )?;
+        let args = ["--host=127.0.0.1", "--port", &port, "--username", USER, "--no-password", name];
+        run_tool(self.programs.join("createdb").as_os_str(), args, &[("PGPASSWORD", PASSWORD)])?;
         Ok(self.url_of(name))
     }
 
@@ -111,18 +86,13 @@ impl Postgres {
     fn launch(&mut self) -> Result<()> {
         let port = self.port;
         self.process.start(START_BOUND, |process| {
-            process
-                .log_since_start()
-                .contains("ready to accept connections")
+            process.log_since_start().contains("ready to accept connections")
                 && TcpStream::connect(("127.0.0.1", port)).is_ok()
         })
     }
 
     fn url_of(&self, database: &str) -> String {
-        format!(
-            "postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{database}",
-            self.port
-        )
+        format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
     }
 }
 
@@ -135,12 +105,7 @@ fn privileges() -> Result<Vec<OsString>> {
     Ok(vec![user("reuid"), user("regid"), "--init-groups".into()])
 }
 
-fn make_cluster(
-    programs: &Path,
-    privileges: &[OsString],
-    folder: &Path,
-    data: &Path,
-) -> Result<()> {
+fn make_cluster(programs: &Path, privileges: &[OsString], folder: &Path, data: &Path) -> Result<()> {
     let password_file = folder.join("password");
     std::fs::write(&password_file, PASSWORD)?;
     std::fs::create_dir(data)?;
@@ -152,12 +117,7 @@ fn make_cluster(
         }
     }
     let mut args = privileges.to_vec();
-    args.extend([
-        "--".into(),
-        programs.join("initdb").into_os_string(),
-        "--pgdata".into(),
-        data.into(),
-    ]);
+    args.extend(["--".into(), programs.join("initdb").into_os_string(), "--pgdata".into(), data.into()]);
     args.extend(["--username", USER, "--auth=scram-sha-256", "--pwfile"].map(OsString::from));
     args.push(password_file.into());
     args.extend(["--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"].map(OsString::from));

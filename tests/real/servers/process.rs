@@ -45,11 +45,7 @@ pub struct Process {
 
 impl Process {
     pub fn new(launch: Launch) -> Self {
-        Self {
-            launch,
-            child: None,
-            log_mark: 0,
-        }
+        Self { launch, child: None, log_mark: 0 }
     }
 
     /// Starts the program and waits until `ready` says so, for `bound` at most.
@@ -59,10 +55,7 @@ impl Process {
             bail!("{name} runs already");
         }
         self.log_mark = std::fs::metadata(&self.launch.log).map_or(0, |log| log.len());
-        self.child = Some(
-            self.spawn()
-                .with_context(|| format!("{name} cannot be started"))?,
-        );
+        self.child = Some(self.spawn().with_context(|| format!("{name} cannot be started"))?);
         let started = Instant::now();
         loop {
             if let Some(status) = self.exited()? {
@@ -90,21 +83,14 @@ impl Process {
         }
         let tail = self.log_tail();
         self.kill()?;
-        bail!(
-            "{} did not stop within {STOP_BOUND:?} and was killed\n{tail}",
-            self.launch.name
-        )
+        bail!("{} did not stop within {STOP_BOUND:?} and was killed\n{tail}", self.launch.name)
     }
 
     /// SIGKILL, and waits for the end.
     pub fn kill(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {
-            child
-                .kill()
-                .with_context(|| format!("{} cannot be killed", self.launch.name))?;
-            child
-                .wait()
-                .with_context(|| format!("no exit status of {}", self.launch.name))?;
+            child.kill().with_context(|| format!("{} cannot be killed", self.launch.name))?;
+            child.wait().with_context(|| format!("no exit status of {}", self.launch.name))?;
         }
         Ok(())
     }
@@ -112,9 +98,7 @@ impl Process {
     /// What the server has logged since it was last started.
     pub fn log_since_start(&self) -> String {
         let text = std::fs::read(&self.launch.log).unwrap_or_default();
-        let mark = usize::try_from(self.log_mark)
-            .unwrap_or(usize::MAX)
-            .min(text.len());
+        let mark = usize::try_from(self.log_mark).unwrap_or(usize::MAX).min(text.len());
         String::from_utf8_lossy(&text[mark..]).into_owned()
     }
 
@@ -157,12 +141,7 @@ impl Process {
         };
         // The shell's own `kill`: a minimal Debian has no /bin/kill.
         let sent = Command::new("sh")
-            .args([
-                "-c",
-                "kill -s \"$0\" \"$1\"",
-                signal,
-                &child.id().to_string(),
-            ])
+            .args(["-c", "kill -s \"$0\" \"$1\"", signal, &child.id().to_string()])
             .status()?;
         if !sent.success() {
             bail!("{} cannot be sent SIG{signal}", self.launch.name);
@@ -209,12 +188,8 @@ fn keeper_spawns(command: Command) -> Result<Child> {
         orders
     });
     let (answer, child) = mpsc::channel();
-    KEEPER
-        .send((command, answer))
-        .context("the thread that starts servers has ended")?;
-    Ok(child
-        .recv()
-        .context("the thread that starts servers has ended")??)
+    KEEPER.send((command, answer)).context("the thread that starts servers has ended")?;
+    Ok(child.recv().context("the thread that starts servers has ended")??)
 }
 
 /// Runs a tool of a server to its end; an error carries what it printed.

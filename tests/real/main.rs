@@ -1,0 +1,3 @@
+//! Suites against real servers, started by `.ci/real`.
+
+mod servers;
