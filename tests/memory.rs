@@ -1,0 +1,74 @@
+//! How much memory a series takes, measured at the allocator: its own binary, because it counts every allocation.
+
+use std::alloc::{GlobalAlloc, Layout as Memory, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rearguard::engine::layout::Layout;
+use rearguard::engine::pane::{OpenValues, PaneData};
+use rearguard::engine::rule::Window;
+use rearguard::engine::series::Series;
+use rearguard::model::metric::Catalogue;
+use rearguard::model::time::Minute;
+
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+#[expect(unsafe_code, reason = "a global allocator is an unsafe trait; it only counts and passes on")]
+// SAFETY: every call is passed on unchanged to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Memory) -> *mut u8 {
+        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps `alloc`'s contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Memory) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps `dealloc`'s contract.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const BOUND: usize = 96 * 1024;
+
+/// 60 events a minute for 6 h and a bit, both totals with histograms, one pane open at ingest.
+#[test]
+fn a_series_takes_at_most_96_kilobytes() {
+    let catalogue = Arc::new(Catalogue::default());
+    let metric = catalogue.get(catalogue.find("latency").unwrap());
+    let layout = Layout::of(metric).unwrap();
+    let before = LIVE.load(Ordering::Relaxed);
+    let mut series = Series::new(Some(layout));
+    series.want(&[(Window(60), true), (Window(360), true)], Some(Minute(0)));
+    let mut seed = 1u64;
+    for minute in 1..=400 {
+        let closed = Minute(minute);
+        series.add(closed, PaneData::Values(pane(&layout, &mut seed).seal()), Some(closed.plus(-1)));
+        series.close(closed);
+    }
+    let open = pane(&layout, &mut seed);
+    let bytes = LIVE.load(Ordering::Relaxed) - before;
+    assert!(series.sums(Minute(41), Minute(400), Minute(400)).n == 360 * 60);
+    println!("one series at 60 events a minute for 6 h: {bytes} bytes");
+    assert!(bytes <= BOUND, "{bytes} bytes are more than {BOUND}");
+    drop(open);
+}
+
+/// A minute of log-normal-like latencies: the product of four uniform draws spreads over three decades.
+fn pane(layout: &Layout, seed: &mut u64) -> OpenValues {
+    let mut open = OpenValues::default();
+    for _ in 0..60 {
+        let mut value = 20_000.0;
+        for _ in 0..4 {
+            *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            value *= (*seed >> 11) as f64 / (1u64 << 53) as f64 + 0.05;
+        }
+        open.record(layout, value);
+    }
+    open
+}
