@@ -291,3 +291,6 @@ pub enum Threshold {
         factor: f64,
     },
 }
+
+#[cfg(test)]
+mod tests;

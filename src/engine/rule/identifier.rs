@@ -174,7 +174,14 @@ fn split_stat(
             .filter(|(_, s)| fits(metric.kind, *s))
             .map(|(w, _)| *w)
             .collect();
-        let help = match nearest(word, fitting.iter().copied()) {
+        let synonym = match word {
+            "median" => Some("p50"),
+            "avg" | "average" => Some("mean"),
+            "total" => Some("sum"),
+            _ => None,
+        };
+        let near = synonym.or_else(|| nearest(word, fitting.iter().copied()));
+        let help = match near {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("`{}` has {}", metric.name, one_of(fitting)),
         };
@@ -358,7 +365,7 @@ mod tests {
             (
                 "latency_median_1h",
                 8,
-                "there is no statistic `median` (`latency` has",
+                "there is no statistic `median` (did you mean `p50`?)",
             ),
             (
                 "faithfulness_24h",
