@@ -286,3 +286,6 @@ pub enum Threshold {
         factor: f64,
     },
 }
+
+#[cfg(test)]
+mod tests;

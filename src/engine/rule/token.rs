@@ -9,6 +9,8 @@ use super::diagnostic::Span;
 pub const MAX_BYTES: usize = 1024;
 /// The deepest nesting of parentheses and prefix operators.
 pub const MAX_DEPTH: usize = 32;
+/// The most operators: a chain `a + b + c …` makes a tree as deep as it is long.
+pub const MAX_OPERATORS: usize = 64;
 
 /// What is wrong with a condition, placed within its text.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +83,16 @@ pub fn scan(text: &str) -> Result<Vec<Token>, Fault> {
         ));
     }
     check_depth(&tokens)?;
+    let mut operators = tokens
+        .iter()
+        .filter(|t| matches!(t.kind, TokenKind::Operator(_)));
+    if let Some(extra) = operators.nth(MAX_OPERATORS) {
+        return Err(Fault::with_help(
+            extra.at,
+            format!("the condition has more than {MAX_OPERATORS} operators"),
+            "write several rules",
+        ));
+    }
     check_order(text, &tokens)?;
     Ok(tokens)
 }
