@@ -53,6 +53,7 @@ pub struct Firing {
     pub first: Minute,
     pub held: u32,
     pub decision: DecisionId,
+    pub action: RuleAction,
     pub incident: Option<IncidentId>,
     /// Whether the action was carried out, or only reported (dry-run, limits, automation off, the world breaks).
     pub acted: bool,

@@ -32,6 +32,7 @@ fn firing(acted: bool, clear: u32) -> State {
         first: Minute(990),
         held: 3,
         decision: "d".into(),
+        action: RuleAction::Rollback,
         incident: None,
         acted,
         tries: 0,

@@ -83,12 +83,7 @@ impl Budget {
 
     /// The longest `for`, in whole minutes, with which the rule would keep the promise; `None` if no `for` does.
     pub fn longest_hold(&self) -> Option<Duration> {
-        let hold: Duration = self
-            .terms
-            .iter()
-            .filter(|(name, _)| *name == "for")
-            .map(|(_, t)| *t)
-            .sum();
+        let hold: Duration = self.terms.iter().filter(|(name, _)| *name == "for").map(|(_, t)| *t).sum();
         let rest = PROMISE.checked_sub(self.total.saturating_sub(hold))?;
         let minutes = rest.as_secs() / 60;
         (minutes > 0).then(|| Duration::from_secs(minutes * 60))

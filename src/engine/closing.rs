@@ -9,7 +9,7 @@ use super::fleet::RuleView;
 use super::machine::Engine;
 use super::measure::{self, Frame};
 use super::message::{self, closing_time};
-use super::output::{AlertKey, AlertReport, MessageKind, Order, Output, Phase, Transition};
+use super::output::{AlertKey, AlertReport, MessageKind, Order, Output, Phase, Transition, Verdicts};
 use super::rule::eval::truth;
 use super::rule::{Rule, RuleAction, Shape};
 use super::verdict::{Judgement, Reason, Verdict, judge, limit};
@@ -41,6 +41,7 @@ pub(super) fn close(engine: &mut Engine, minute: Minute, output: &mut Output) {
     judged.sort_by_key(|j| std::cmp::Reverse(j.rule.action));
     let world = World::of(&judged, &engine.settings.flags);
     for one in judged {
+        count(&mut output.verdicts, &one.judgement.verdict);
         move_alert(engine, one, armed, &world, output);
     }
     second_proof(engine, minute, output);
@@ -48,6 +49,15 @@ pub(super) fn close(engine: &mut Engine, minute: Minute, output: &mut Output) {
     forget_old(engine, minute);
     if minute.0 % AUDIT_EVERY == 0 {
         engine.fleet.audit();
+    }
+}
+
+fn count(verdicts: &mut Verdicts, verdict: &Verdict) {
+    match verdict {
+        Verdict::Pass => verdicts.pass += 1,
+        Verdict::Breach => verdicts.breach += 1,
+        Verdict::Inconclusive { .. } => verdicts.inconclusive += 1,
+        Verdict::Error { .. } => verdicts.error += 1,
     }
 }
 
@@ -98,7 +108,7 @@ fn move_alert(engine: &mut Engine, judged: Judged, armed: bool, world: &World, o
         Change::None | Change::Began | Change::Ended => {}
         Change::Confirmed(pending) => decide::confirmed(engine, &judged, pending, from, world, output),
         Change::Withheld(firing) => decide::withheld(engine, &judged, firing, world, output),
-        Change::Resolved(firing) => decide::resolved(engine, rule, key, &firing, "has cleared", output),
+        Change::Resolved(firing) => decide::resolved(engine, rule, &firing, key, output),
     }
     let at = closing_time(frame.closed);
     if notices.silence {
@@ -241,22 +251,29 @@ fn forget_old(engine: &mut Engine, minute: Minute) {
 }
 
 /// A rule is gone: its pause resolves, its latch stays.
-pub(super) fn removed(engine: &mut Engine, rule: &Rule, key: &AlertKey, alert: &Alert, output: &mut Output) {
+pub(super) fn removed(
+    engine: &Engine,
+    key: &AlertKey,
+    alert: &Alert,
+    rule: Option<&Rule>,
+    output: &mut Output,
+) {
     let from = alert.phase();
-    if from == Phase::Quiet {
-        return;
+    if let (true, Some(rule)) = (from != Phase::Quiet, rule) {
+        output.transitions.push(Transition {
+            at: engine.event_time().unwrap_or_default(),
+            key: key.clone(),
+            variant: rule.variant.clone(),
+            action: rule.action,
+            from,
+            to: Phase::Quiet,
+            why: "the rule was removed".into(),
+        });
     }
-    output.transitions.push(Transition {
-        at: engine.event_time().unwrap_or_default(),
-        key: key.clone(),
-        variant: rule.variant.clone(),
-        action: rule.action,
-        from,
-        to: Phase::Quiet,
-        why: "the rule was removed".into(),
-    });
     if let State::Firing(firing) = &alert.state {
-        decide::resolved(engine, rule, key, firing, "was removed", output);
+        let variant = rule.map_or(key.flag.as_str(), |r| r.variant.as_str());
+        let why = format!("rule `{}` was removed", key.rule);
+        decide::ended(engine, key, variant, firing, &why, output);
     }
 }
 

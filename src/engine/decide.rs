@@ -96,36 +96,34 @@ pub(super) fn pause_on_silence(engine: &mut Engine, judged: &Judged, world: &Wor
     note(output, judged, from, to, "no data; `no_data: pause`");
 }
 
-/// A firing alert has ended: pauses let the share move again.
-pub(super) fn resolved(
-    engine: &mut Engine,
-    rule: &Rule,
+/// A firing alert has ended by itself.
+pub(super) fn resolved(engine: &Engine, rule: &Rule, firing: &Firing, key: &AlertKey, output: &mut Output) {
+    let why = format!("`{}` has cleared", rule.condition.source);
+    ended(engine, key, rule.variant.as_str(), firing, &why, output);
+}
+
+/// A firing alert has ended: its pause lets the share move again, and those who heard of it are told.
+pub(super) fn ended(
+    engine: &Engine,
     key: &AlertKey,
+    variant: &str,
     firing: &Firing,
     why: &str,
     output: &mut Output,
 ) {
-    let at = engine.memory.core.closed.map(closing_time).unwrap_or_default();
-    let froze = firing.acted && rule.action == RuleAction::PauseRollout;
+    let froze = firing.acted && firing.action == RuleAction::PauseRollout;
     if froze && !another_pause(engine, key) {
-        output.orders.push(Order::Unfreeze {
-            flag: key.flag.clone(),
-            why: format!("`{}` {why}", rule.condition.source),
-        });
+        output.orders.push(Order::Unfreeze { flag: key.flag.clone(), why: why.to_owned() });
     }
-    let dedup = match &firing.incident {
-        Some(incident) => format!("rearguard/{}/{incident}/{}", key.flag, key.rule),
-        None => format!("rearguard/{}/{}", key.flag, firing.decision),
-    };
-    output.orders.push(Order::Notify(message::resolved(rule, &key.slice, dedup, why, at)));
+    let at = engine.memory.core.closed.map(closing_time).unwrap_or_default();
+    output.orders.push(Order::Notify(message::resolved(key, variant, firing, why, at)));
 }
 
 fn another_pause(engine: &Engine, key: &AlertKey) -> bool {
     engine.memory.alerts().any(|(other, alert)| {
         other != key
             && other.flag == key.flag
-            && matches!(&alert.state, State::Firing(f) if f.acted)
-            && engine.rule(other).is_some_and(|r| r.action == RuleAction::PauseRollout)
+            && matches!(&alert.state, State::Firing(f) if f.acted && f.action == RuleAction::PauseRollout)
     })
 }
 
@@ -269,6 +267,7 @@ fn carry_out(
             first: pending.first,
             held: pending.held,
             decision: decision.id.clone(),
+            action: decision.action,
             incident: decision.incident.clone(),
             acted: acts,
             tries,

@@ -79,6 +79,13 @@ pub enum Input {
         source: Source,
         at: Timestamp,
     },
+    /// What should come next of a source cannot be read any more; its next delta starts at `to`.
+    Gap {
+        source: Source,
+        from: i64,
+        to: i64,
+        reason: String,
+    },
     /// The wall clock moved. Drives lag detection and nothing that belongs to event time.
     Advance(Timestamp),
     /// The source of events cannot be reached, or can again.

@@ -50,6 +50,11 @@ impl Engine {
             Input::Assign { sources, start } => self.assign(&sources, start),
             Input::Delta(delta) => self.delta(delta, &mut output),
             Input::Idle { source, at } => self.memory.core.sources.idle(&source, at),
+            Input::Gap { source, from, to, reason } => {
+                self.memory.core.sources.jump(&source, to);
+                let at = self.event_time().unwrap_or_default();
+                output.orders.push(Order::Page(message::gap(&source, from..to, &reason, at)));
+            }
             Input::Advance(wall) => self.advance(wall, &mut output),
             Input::Connection { up, reason } => {
                 self.memory.core.sources.connection((!up).then_some(reason));
@@ -141,10 +146,13 @@ impl Engine {
                 Accept::Take => {}
                 Accept::Skip => return,
                 Accept::Gap { expected } => {
-                    output.orders.push(Order::Page(message::gap(&delta, expected, false, at)));
+                    let missing = message::gap(&delta.source, expected..delta.from, "nobody said why", at);
+                    output.orders.push(Order::Page(missing));
                 }
                 Accept::Overlap { expected } => {
-                    output.orders.push(Order::Page(message::gap(&delta, expected, true, at)));
+                    let why = "a range was read twice and is left out";
+                    let twice = message::gap(&delta.source, expected..delta.to, why, at);
+                    output.orders.push(Order::Page(twice));
                     return;
                 }
             }
@@ -354,8 +362,8 @@ impl Engine {
             let gone = self.memory.forget(&key);
             self.last.remove(&key);
             let rule = old.rules.rules.iter().find(|r| r.is(&key));
-            if let (Some(alert), Some(rule)) = (gone, rule) {
-                closing::removed(self, rule, &key, &alert, output);
+            if let Some(alert) = gone {
+                closing::removed(self, &key, &alert, rule.map(Arc::as_ref), output);
             }
         }
     }

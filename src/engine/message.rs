@@ -1,7 +1,10 @@
 //! What receivers are told, in words. Numbers come from evidence; what became of a flip is added by dispatch.
 
-use super::input::Delta;
-use super::output::{Decision, Evidence, Gate, Message, MessageKind};
+use std::ops::Range;
+
+use super::alert::Firing;
+use super::input::Source;
+use super::output::{AlertKey, Decision, Evidence, Gate, Message, MessageKind};
 use super::rule::{Page, Rule, RuleAction};
 use super::verdict::Reason;
 use crate::model::flag::Scope;
@@ -56,19 +59,16 @@ pub fn notice(rule: &Rule, kind: MessageKind, scope: &Scope, reason: &Reason, at
 }
 
 /// An alert has resolved.
-pub fn resolved(rule: &Rule, scope: &Scope, dedup_key: String, why: &str, at: Timestamp) -> Message {
+pub fn resolved(key: &AlertKey, variant: &str, firing: &Firing, why: &str, at: Timestamp) -> Message {
+    let dedup_key = match &firing.incident {
+        Some(incident) => format!("rearguard/{}/{incident}/{}", key.flag, key.rule),
+        None => format!("rearguard/{}/{}", key.flag, firing.decision),
+    };
     Message {
-        dedup_key,
-        kind: MessageKind::Resolved,
-        severity: Severity::Info,
-        flag: Some(rule.flag.clone()),
-        variant: Some(rule.variant.clone()),
-        decision: None,
-        incident: None,
-        summary: format!("{}{}: `{}` {why}", rule.variant, slice_words(scope), rule.condition.source),
-        detail: String::new(),
-        receiver: None,
-        at,
+        flag: Some(key.flag.clone()),
+        variant: Some(variant.into()),
+        summary: format!("{variant}{}: {why}", slice_words(&key.slice)),
+        ..system(MessageKind::Resolved, Severity::Info, dedup_key, at)
     }
 }
 
@@ -91,16 +91,22 @@ pub fn sighted(since: Timestamp, at: Timestamp) -> Message {
     }
 }
 
-/// Offsets are missing, or were read twice and left out.
-pub fn gap(delta: &Delta, expected: i64, overlap: bool, at: Timestamp) -> Message {
-    let source = format!("{}/{}", delta.source.topic, delta.source.partition);
-    let what = if overlap { "overlap what was read" } else { "are not preceded by what was read" };
+/// Offsets of a source are missing.
+pub fn gap(source: &Source, missing: Range<i64>, why: &str, at: Timestamp) -> Message {
+    let source = format!("{}/{}", source.topic, source.partition);
     Message {
-        summary: format!("{source}: offsets {}..{} {what} (next was {expected})", delta.from, delta.to),
-        detail: "Events were lost before they were read, by retention or by an offset reset. Windows that span the gap hold fewer \
-                 samples than there were."
+        summary: format!(
+            "{source}: offsets {}..{} are not in the windows: {why}",
+            missing.start, missing.end
+        ),
+        detail: "Windows that span the gap hold fewer samples than there were. Reading goes on behind it."
             .into(),
-        ..system(MessageKind::Gap, Severity::Critical, format!("rearguard/gap/{source}/{expected}"), at)
+        ..system(
+            MessageKind::Gap,
+            Severity::Critical,
+            format!("rearguard/gap/{source}/{}", missing.start),
+            at,
+        )
     }
 }
 

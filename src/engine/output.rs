@@ -22,10 +22,21 @@ pub struct Output {
     pub orders: Vec<Order>,
     /// Latches put on and taken off.
     pub latches: Vec<LatchChange>,
+    /// Verdicts taken at the closings of this step.
+    pub verdicts: Verdicts,
     /// Whether a minute was closed, so that the stored position should move on.
     pub closed: Option<Minute>,
     /// The answer to a command, if the input was one.
     pub reply: Option<Result<String, CommandError>>,
+}
+
+/// How many verdicts of each kind were taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdicts {
+    pub pass: u64,
+    pub breach: u64,
+    pub inconclusive: u64,
+    pub error: u64,
 }
 
 /// A latch put on or taken off.

@@ -82,6 +82,11 @@ impl Sources {
         accept
     }
 
+    /// The next delta of a source starts at `to`, whatever came before.
+    pub fn jump(&mut self, source: &Source, to: i64) {
+        self.by_source.entry(source.clone()).or_default().next = Some(to);
+    }
+
     /// The source had been read to the end of its log at `at`.
     pub fn idle(&mut self, source: &Source, at: Timestamp) {
         if let Some(state) = self.by_source.get_mut(source) {

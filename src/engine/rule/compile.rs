@@ -62,18 +62,12 @@ pub fn compile_rules<N: AsRef<str>, T: AsRef<str>>(
         let mut doc = Document::new(name.as_ref(), text.as_ref());
         let specs = spec::read(&mut doc);
         for variant in &specs {
-            let mut compiler = Compiler {
-                doc: &mut doc,
-                catalogue,
-                flags,
-                out: &mut out,
-            };
+            let mut compiler = Compiler { doc: &mut doc, catalogue, flags, out: &mut out };
             compiler.variant(variant);
         }
         found.append(&mut doc.diagnostics);
     }
-    let (errors, warnings): (Vec<_>, Vec<_>) =
-        found.into_iter().partition(|d| d.severity == Level::Error);
+    let (errors, warnings): (Vec<_>, Vec<_>) = found.into_iter().partition(|d| d.severity == Level::Error);
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -105,11 +99,7 @@ pub fn check_budgets(compiled: &Compiled, timing: &Timing) -> Vec<Diagnostic> {
                 budget.total.as_secs()
             ),
             help: Some(help),
-            severity: if rollback {
-                Level::Error
-            } else {
-                Level::Warning
-            },
+            severity: if rollback { Level::Error } else { Level::Warning },
         });
     }
     out
@@ -122,9 +112,7 @@ pub fn schema_for(
     catalogue: &Arc<Catalogue>,
     previous: Option<&Schema>,
 ) -> Schema {
-    let mut schema = previous
-        .cloned()
-        .unwrap_or_else(|| Schema::new(Arc::clone(catalogue)));
+    let mut schema = previous.cloned().unwrap_or_else(|| Schema::new(Arc::clone(catalogue)));
     for rule in &rules.rules {
         let mut arms = vec![schema.add_variant(&rule.variant)];
         arms.extend(rule.baseline.as_ref().map(|b| schema.add_variant(b)));
@@ -157,10 +145,7 @@ impl Compiler<'_, '_> {
             None => variant.default_flag(),
         };
         let known = self.flags.iter().find(|f| f.key == flag);
-        let given = spec
-            .baseline
-            .as_ref()
-            .map(|b| Variant::new(b.value.as_str()));
+        let given = spec.baseline.as_ref().map(|b| Variant::new(b.value.as_str()));
         let baseline = given.or_else(|| known.map(|f| f.control.clone()));
         if baseline.as_ref() == Some(&variant) && spec.baseline.is_some() {
             let at = spec.baseline.as_ref().map_or(spec.variant.at, |b| b.at);
@@ -188,7 +173,9 @@ impl Compiler<'_, '_> {
                 if acts {
                     self.doc.error_help(
                         spec.variant.at,
-                        format!("`{variant}` is the control of flag `{flag}`: it cannot be rolled back or paused"),
+                        format!(
+                            "`{variant}` is the control of flag `{flag}`: it cannot be rolled back or paused"
+                        ),
                         format!("write the rules for `{}`, or let these only `notify`", known.treatment),
                     );
                 }
@@ -209,10 +196,9 @@ impl Compiler<'_, '_> {
                 let other = self.flags.iter().find(|f| f.treatment == *variant);
                 let near = nearest(flag.as_str(), self.flags.iter().map(|f| f.key.as_str()));
                 let help = match (other, near) {
-                    (Some(other), _) => format!(
-                        "its treatment is served by `{}`: add `flag: {}`",
-                        other.key, other.key
-                    ),
+                    (Some(other), _) => {
+                        format!("its treatment is served by `{}`: add `flag: {}`", other.key, other.key)
+                    }
                     (None, Some(near)) => format!("did you mean `{near}`?"),
                     (None, None) => format!(
                         "add `{flag}` under `flags:` in the configuration, with `control` and `treatment`"
@@ -220,9 +206,7 @@ impl Compiler<'_, '_> {
                 };
                 self.doc.warn(
                     at,
-                    format!(
-                        "flag `{flag}` is not configured: nothing can be rolled back or paused"
-                    ),
+                    format!("flag `{flag}` is not configured: nothing can be rolled back or paused"),
                     help,
                 );
             }
@@ -255,10 +239,7 @@ impl Compiler<'_, '_> {
                 "add `baseline: <variant>` to the entry, or configure the flag's `control`",
             );
         }
-        let given = spec
-            .clear
-            .as_ref()
-            .and_then(|given| self.given_clear(given, &condition));
+        let given = spec.clear.as_ref().and_then(|given| self.given_clear(given, &condition));
         let clear_derived = spec.clear.is_none();
         let (line, column) = super::diagnostic::position(self.doc.text, spec.at.offset);
         let window = Duration::from_secs(u64::from(condition.window().0) * 60);
@@ -285,10 +266,7 @@ impl Compiler<'_, '_> {
             runbook: spec.runbook.clone(),
             page: spec.page.clone(),
             owner: of.owner.clone(),
-            origin: Origin {
-                file: self.doc.file.to_owned(),
-                line,
-            },
+            origin: Origin { file: self.doc.file.to_owned(), line },
             hash,
         };
         self.check_unique(&rule, spec);
@@ -314,11 +292,7 @@ impl Compiler<'_, '_> {
             }
         };
         if let Some(foregone) = shape::foregone(&parsed.expr, &parsed.slots, self.catalogue) {
-            let always = if foregone.holds {
-                "always true"
-            } else {
-                "never true"
-            };
+            let always = if foregone.holds { "always true" } else { "never true" };
             let message = format!("`{}` is {always}: {}", foregone.comparison, foregone.range);
             let at = text.at;
             match foregone.help {
@@ -373,9 +347,7 @@ impl Compiler<'_, '_> {
             return RuleId::new(id.value.as_str());
         }
         let own = parsed.slots.iter().filter(|slot| slot.arm == Arm::Own);
-        let mut parts: Vec<String> = own
-            .map(|slot| identifier::name(slot, self.catalogue))
-            .collect();
+        let mut parts: Vec<String> = own.map(|slot| identifier::name(slot, self.catalogue)).collect();
         parts.extend(spec.by.map(|by| format!("by-{}", by.as_str())));
         parts.push(match spec.action {
             RuleAction::PauseRollout => "pause".to_owned(),
@@ -392,9 +364,7 @@ impl Compiler<'_, '_> {
                 && other.hash == rule.hash
                 && other.dry_run == rule.dry_run
         });
-        let named = others
-            .iter()
-            .find(|other| other.flag == rule.flag && other.id == rule.id);
+        let named = others.iter().find(|other| other.flag == rule.flag && other.id == rule.id);
         let place = |other: &Rule| {
             if other.origin.file == rule.origin.file {
                 format!("line {}", other.origin.line)
@@ -403,32 +373,21 @@ impl Compiler<'_, '_> {
             }
         };
         if let Some(twin) = twin {
-            let message = format!(
-                "the same condition and action stand on {} already",
-                place(twin)
-            );
+            let message = format!("the same condition and action stand on {} already", place(twin));
             self.doc.error_help(
                 spec.at,
                 message,
                 format!("remove this rule on line {} or the other", rule.origin.line),
             );
         } else if let Some(named) = named {
-            let message = format!(
-                "the id `{}` is taken by the rule on {}",
-                rule.id,
-                place(named)
-            );
+            let message = format!("the id `{}` is taken by the rule on {}", rule.id, place(named));
             let at = spec.id.as_ref().map_or(spec.at, |id| id.at);
             let help = if spec.id.is_some() {
                 "choose another `id`"
             } else {
                 "give one of the two an `id:` of its own"
             };
-            self.doc.error_help(
-                at,
-                message,
-                format!("{help} (this rule is on line {})", rule.origin.line),
-            );
+            self.doc.error_help(at, message, format!("{help} (this rule is on line {})", rule.origin.line));
         }
     }
 }
@@ -444,19 +403,12 @@ const fn default_severity(action: RuleAction) -> Severity {
 /// The class of the first own measurement's metric.
 fn failure_class(condition: &Condition, catalogue: &Catalogue) -> String {
     let own = condition.slots.iter().find(|slot| slot.arm == Arm::Own);
-    own.map_or_else(String::new, |slot| {
-        catalogue.get(slot.metric).failure_class.clone()
-    })
+    own.map_or_else(String::new, |slot| catalogue.get(slot.metric).failure_class.clone())
 }
 
 /// BLAKE3 over the condition with full names, its longest window, `by` and action: spelling and spaces do not matter.
 fn hash(parsed: &Parsed, spec: &RuleSpec, catalogue: &Catalogue) -> RuleHash {
-    let window = parsed
-        .slots
-        .iter()
-        .map(|s| s.window)
-        .max()
-        .unwrap_or(Window(5));
+    let window = parsed.slots.iter().map(|s| s.window).max().unwrap_or(Window(5));
     let text = format!(
         "{}\n{}\n{}\n{}",
         write(&parsed.expr, &parsed.slots, catalogue),
@@ -474,9 +426,7 @@ pub fn without_fast_companion(compiled: &Compiled) -> Vec<Diagnostic> {
     let acting = |rule: &Rule| rule.action != RuleAction::Notify;
     for rule in compiled.rules.rules.iter().filter(|r| acting(r)) {
         for slot in &rule.condition.slots {
-            let entry = fastest
-                .entry((rule.variant.clone(), slot.metric))
-                .or_insert(slot.window);
+            let entry = fastest.entry((rule.variant.clone(), slot.metric)).or_insert(slot.window);
             *entry = slot.window.min(*entry);
         }
     }
@@ -493,8 +443,14 @@ pub fn without_fast_companion(compiled: &Compiled) -> Vec<Diagnostic> {
                 line: note.line,
                 column: note.column,
                 span: note.at,
-                message: format!("`{}` looks at 6 h only: a sharp drop can take hours to cross its threshold", rule.id),
-                help: Some("add a rule on the 5m or 1h window of the same metric, `rollback` or `pause_rollout`".to_owned()),
+                message: format!(
+                    "`{}` looks at 6 h only: a sharp drop can take hours to cross its threshold",
+                    rule.id
+                ),
+                help: Some(
+                    "add a rule on the 5m or 1h window of the same metric, `rollback` or `pause_rollout`"
+                        .to_owned(),
+                ),
                 severity: Level::Warning,
             });
         }

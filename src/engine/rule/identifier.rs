@@ -150,11 +150,8 @@ fn split_stat(
         .max_by_key(|(m, _)| m.name.len());
     if let Some((metric, word)) = known {
         let place = Span::new(at.offset + metric.name.len() + 1, word.len());
-        let fitting: Vec<&str> = STATS
-            .iter()
-            .filter(|(_, s)| fits(metric.kind, *s))
-            .map(|(w, _)| *w)
-            .collect();
+        let fitting: Vec<&str> =
+            STATS.iter().filter(|(_, s)| fits(metric.kind, *s)).map(|(w, _)| *w).collect();
         let synonym = match word {
             "median" => Some("p50"),
             "avg" | "average" => Some("mean"),
@@ -307,26 +304,10 @@ mod tests {
     fn wrong_names_get_the_nearest_right_one() {
         let catalogue = Catalogue::default();
         for (name, column, message) in [
-            (
-                "faithfullness_1h",
-                0,
-                "there is no metric `faithfullness` (did you mean `faithfulness_1h`?)",
-            ),
-            (
-                "latncy_p95_1h",
-                0,
-                "there is no metric `latncy` (did you mean `latency_p95_1h`?)",
-            ),
-            (
-                "latency_p59_1h",
-                8,
-                "there is no statistic `p59` (did you mean `p95`?)",
-            ),
-            (
-                "latency_median_1h",
-                8,
-                "there is no statistic `median` (did you mean `p50`?)",
-            ),
+            ("faithfullness_1h", 0, "there is no metric `faithfullness` (did you mean `faithfulness_1h`?)"),
+            ("latncy_p95_1h", 0, "there is no metric `latncy` (did you mean `latency_p95_1h`?)"),
+            ("latency_p59_1h", 8, "there is no statistic `p59` (did you mean `p95`?)"),
+            ("latency_median_1h", 8, "there is no statistic `median` (did you mean `p50`?)"),
             (
                 "faithfulness_24h",
                 13,

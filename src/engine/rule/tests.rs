@@ -26,14 +26,8 @@ pub(super) fn compile(text: &str) -> Result<Compiled, Vec<Diagnostic>> {
 /// One rule of `shop.v2` with the given further lines.
 pub(super) fn one(condition: &str, more: &[&str]) -> Result<Compiled, Vec<Diagnostic>> {
     let more: String = more.iter().map(|line| format!("      {line}\n")).collect();
-    let action = if more.contains("action:") {
-        ""
-    } else {
-        "      action: rollback\n"
-    };
-    compile(&format!(
-        "- variant: shop.v2\n  rules:\n    - condition: {condition}\n{action}{more}"
-    ))
+    let action = if more.contains("action:") { "" } else { "      action: rollback\n" };
+    compile(&format!("- variant: shop.v2\n  rules:\n    - condition: {condition}\n{action}{more}"))
 }
 
 /// Errors as `line:column message (help)`.
@@ -45,11 +39,7 @@ pub(super) fn said(result: Result<Compiled, Vec<Diagnostic>>) -> Vec<String> {
     found
         .iter()
         .map(|d| {
-            let help = d
-                .help
-                .as_ref()
-                .map(|h| format!(" ({h})"))
-                .unwrap_or_default();
+            let help = d.help.as_ref().map(|h| format!(" ({h})")).unwrap_or_default();
             format!("{}:{} {}{help}", d.line, d.column, d.message)
         })
         .collect()

@@ -83,9 +83,7 @@ pub fn scan(text: &str) -> Result<Vec<Token>, Fault> {
         ));
     }
     check_depth(&tokens)?;
-    let mut operators = tokens
-        .iter()
-        .filter(|t| matches!(t.kind, TokenKind::Operator(_)));
+    let mut operators = tokens.iter().filter(|t| matches!(t.kind, TokenKind::Operator(_)));
     if let Some(extra) = operators.nth(MAX_OPERATORS) {
         return Err(Fault::with_help(
             extra.at,

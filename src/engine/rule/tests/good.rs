@@ -6,13 +6,11 @@ use proptest::prelude::*;
 use super::{compile, flags, one};
 use crate::engine::budget::{Budget, Timing};
 use crate::engine::layout::Layout;
-use crate::engine::rule::compile::{
-    check_budgets, compile_rules, schema_for, without_fast_companion,
-};
+use crate::engine::rule::compile::{check_budgets, compile_rules, schema_for, without_fast_companion};
 use crate::engine::rule::diagnostic::Level;
 use crate::engine::rule::{
-    Arm, Condition, Expr, NoData, Page, Rule, RuleAction, Shape, Side, Stat, Threshold, condition,
-    eval, identifier,
+    Arm, Condition, Expr, NoData, Page, Rule, RuleAction, Shape, Side, Stat, Threshold, condition, eval,
+    identifier,
 };
 use crate::model::flag::Dimension;
 use crate::model::incident::Severity;
@@ -22,8 +20,7 @@ const FILE: &str = include_str!("../../../../rules/support-copilot.yaml");
 
 fn condition(text: &str) -> Condition {
     let catalogue = Catalogue::default();
-    let parsed =
-        condition::parse(text, &catalogue).unwrap_or_else(|faults| panic!("{text}: {faults:?}"));
+    let parsed = condition::parse(text, &catalogue).unwrap_or_else(|faults| panic!("{text}: {faults:?}"));
     parsed.finish(&catalogue).0
 }
 
@@ -59,14 +56,7 @@ fn the_file_of_the_design_compiles_unchanged() {
     assert_eq!(injection.failure_class, "prompt_injection");
     assert!(matches!(
         injection.condition.shape,
-        Shape::Simple {
-            slot: 0,
-            side: Side::Above,
-            threshold: Threshold::Baseline {
-                slot: 1,
-                factor: 3.0
-            }
-        }
+        Shape::Simple { slot: 0, side: Side::Above, threshold: Threshold::Baseline { slot: 1, factor: 3.0 } }
     ));
     assert_eq!(compiled.notes[3].roundings[0].written, "> 0.05");
 }
@@ -94,30 +84,12 @@ fn every_key_is_read() {
         ],
     );
     assert_eq!(rule.id.as_str(), "refusals");
-    assert_eq!(
-        (rule.hold.as_secs(), rule.min_samples, rule.dwell.as_secs()),
-        (240, 7, 1_200)
-    );
+    assert_eq!((rule.hold.as_secs(), rule.min_samples, rule.dwell.as_secs()), (240, 7, 1_200));
     assert_eq!(rule.clear.source, "abstain_rate_5m < 0.1");
-    assert_eq!(
-        (rule.severity, rule.failure_class.as_str()),
-        (Severity::Warning, "moderation")
-    );
-    assert_eq!(
-        (rule.no_data, rule.by, rule.whole_flag),
-        (NoData::Pause, Some(Dimension::Tenant), true)
-    );
-    assert_eq!(
-        (rule.dry_run, rule.runbook.as_deref()),
-        (true, Some("https://wiki/x"))
-    );
-    assert_eq!(
-        (&rule.page, rule.action),
-        (
-            &Page::Receiver("night-shift".into()),
-            RuleAction::PauseRollout
-        )
-    );
+    assert_eq!((rule.severity, rule.failure_class.as_str()), (Severity::Warning, "moderation"));
+    assert_eq!((rule.no_data, rule.by, rule.whole_flag), (NoData::Pause, Some(Dimension::Tenant), true));
+    assert_eq!((rule.dry_run, rule.runbook.as_deref()), (true, Some("https://wiki/x")));
+    assert_eq!((&rule.page, rule.action), (&Page::Receiver("night-shift".into()), RuleAction::PauseRollout));
     assert_eq!(rule.baseline.as_ref().unwrap().as_str(), "shop.v1");
     let text = "\
 - variant: shop.v2
@@ -131,9 +103,7 @@ fn every_key_is_read() {
     - { condition: cost_5m > 3, action: notify, page: false }
 ";
     let compiled = compile(text).unwrap();
-    let [first, second] = compiled.rules.rules.as_slice() else {
-        panic!()
-    };
+    let [first, second] = compiled.rules.rules.as_slice() else { panic!() };
     assert_eq!(first.baseline.as_ref().unwrap().as_str(), "shop.v0");
     assert_eq!(first.owner.as_deref(), Some("team-shop"));
     assert_eq!((first.dry_run, second.dry_run), (false, true));
@@ -143,16 +113,9 @@ fn every_key_is_read() {
 
 #[test]
 fn shapes_are_recognised() {
-    let constant = |side, value| Shape::Simple {
-        slot: 0,
-        side,
-        threshold: Threshold::Const(value),
-    };
-    let baseline = |side, factor| Shape::Simple {
-        slot: 0,
-        side,
-        threshold: Threshold::Baseline { slot: 1, factor },
-    };
+    let constant = |side, value| Shape::Simple { slot: 0, side, threshold: Threshold::Const(value) };
+    let baseline =
+        |side, factor| Shape::Simple { slot: 0, side, threshold: Threshold::Baseline { slot: 1, factor } };
     for (text, shape) in [
         ("faithfulness_1h < 0.92", constant(Side::Below, 0.92)),
         ("0.92 >= faithfulness_1h", constant(Side::Below, 0.92)),
@@ -161,10 +124,7 @@ fn shapes_are_recognised() {
         ("latency_sum_1h > 1e-3", constant(Side::Above, 0.001)),
         ("cost_p95_1h > baseline", baseline(Side::Above, 1.0)),
         ("cost_p95_1h > 2*baseline*1.5", baseline(Side::Above, 3.0)),
-        (
-            "cost_p95_1h > baseline(cost_p95_1h)/4",
-            baseline(Side::Above, 0.25),
-        ),
+        ("cost_p95_1h > baseline(cost_p95_1h)/4", baseline(Side::Above, 0.25)),
         ("cost_p95_1h > (baseline*3)", baseline(Side::Above, 3.0)),
         ("cost_p95_1h > baseline(cost_p95_5m)*2", Shape::Other),
         ("cost_p95_1h > baseline + 0.1", Shape::Other),
@@ -180,14 +140,7 @@ fn shapes_are_recognised() {
     let flipped = condition("baseline*3 < cost_1h");
     assert_eq!(
         flipped.shape,
-        Shape::Simple {
-            slot: 1,
-            side: Side::Above,
-            threshold: Threshold::Baseline {
-                slot: 0,
-                factor: 3.0
-            }
-        }
+        Shape::Simple { slot: 1, side: Side::Above, threshold: Threshold::Baseline { slot: 0, factor: 3.0 } }
     );
     assert_eq!(flipped.slots[1].arm, Arm::Own);
 }
@@ -204,8 +157,7 @@ fn precedence_is_the_usual_one() {
         ("(1 + 2) * 3", 9.0),
         ("1 - -1", 2.0),
     ] {
-        let Expr::Compare(_, _, right) =
-            condition(&format!("latency_mean_1h + cost_1h > {text}")).expr
+        let Expr::Compare(_, _, right) = condition(&format!("latency_mean_1h + cost_1h > {text}")).expr
         else {
             panic!()
         };
@@ -237,27 +189,15 @@ fn clear_is_derived_to_the_good_side() {
             "ai.injection.suspected_rate_1h > baseline*3",
             "ai.injection.suspected_rate_1h <= baseline(ai.injection.suspected_rate_1h) * 2.7",
         ),
-        (
-            "faithfulness_1h < baseline",
-            "faithfulness_1h >= baseline(faithfulness_1h) + 0.01",
-        ),
-        (
-            "faithfulness_1h < baseline*0.95",
-            "faithfulness_1h >= baseline(faithfulness_1h) * 0.95 + 0.01",
-        ),
-        (
-            "cost_1h > 1 && latency_1h > 2000",
-            "cost_1h <= 0.9 || latency_1h <= 1800",
-        ),
+        ("faithfulness_1h < baseline", "faithfulness_1h >= baseline(faithfulness_1h) + 0.01"),
+        ("faithfulness_1h < baseline*0.95", "faithfulness_1h >= baseline(faithfulness_1h) * 0.95 + 0.01"),
+        ("cost_1h > 1 && latency_1h > 2000", "cost_1h <= 0.9 || latency_1h <= 1800"),
         (
             "cost_1h > 1 || latency_1h > 2000 && tokens_1h > 10",
             "cost_1h <= 0.9 && (latency_1h <= 1800 || tokens_1h <= 9)",
         ),
         ("cost_1h - latency_1h > 2", "cost_1h - latency_1h <= 1.8"),
-        (
-            "cost_1h > latency_1h + 1",
-            "cost_1h <= (latency_1h + 1) * 0.9",
-        ),
+        ("cost_1h > latency_1h + 1", "cost_1h <= (latency_1h + 1) * 0.9"),
         ("cost_1h == 3", "cost_1h != 3"),
     ] {
         let rule = rule(text, &["action: pause_rollout"]);
@@ -288,11 +228,7 @@ fn identity_survives_another_spelling_and_another_runbook() {
 fn the_default_sum_is_the_published_one() {
     let timing = Timing::default();
     let budget = Budget::of(&rule("cost_1h > 3", &[]), &timing);
-    let terms: Vec<(&str, u64)> = budget
-        .terms
-        .iter()
-        .map(|(n, d)| (*n, d.as_secs()))
-        .collect();
+    let terms: Vec<(&str, u64)> = budget.terms.iter().map(|(n, d)| (*n, d.as_secs())).collect();
     assert_eq!(
         terms,
         [
@@ -308,38 +244,20 @@ fn the_default_sum_is_the_published_one() {
     assert_eq!(budget.total, Duration::from_secs(435));
     assert_eq!(budget.longest_hold(), Some(Duration::from_secs(300)));
     // A page that does not wait for a slow flip overlaps with it.
-    let slow = Timing {
-        flip_deadline: Duration::from_secs(200),
-        ..timing
-    };
-    assert_eq!(
-        Budget::of(&rule("cost_1h > 3", &[]), &slow).total,
-        Duration::from_secs(285 + 200)
-    );
+    let slow = Timing { flip_deadline: Duration::from_secs(200), ..timing };
+    assert_eq!(Budget::of(&rule("cost_1h > 3", &[]), &slow).total, Duration::from_secs(285 + 200));
 }
 
 #[test]
 fn slow_rollbacks_are_refused_slow_pauses_are_not() {
-    for (action, level) in [
-        ("rollback", Level::Error),
-        ("pause_rollout", Level::Warning),
-    ] {
+    for (action, level) in [("rollback", Level::Error), ("pause_rollout", Level::Warning)] {
         let compiled = one("cost_1h > 3", &["for: 6m", &format!("action: {action}")]).unwrap();
         let found = check_budgets(&compiled, &Timing::default());
-        assert_eq!(
-            (found.len(), found[0].severity, found[0].line),
-            (1, level, 3)
-        );
+        assert_eq!((found.len(), found[0].severity, found[0].line), (1, level, 3));
         assert!(found[0].message.contains("615 s"), "{}", found[0].message);
-        assert_eq!(
-            found[0].help.as_deref(),
-            Some("the longest `for` that fits is 5m")
-        );
+        assert_eq!(found[0].help.as_deref(), Some("the longest `for` that fits is 5m"));
     }
-    assert_eq!(
-        without_fast_companion(&one("cost_6h > 3", &[]).unwrap()).len(),
-        1
-    );
+    assert_eq!(without_fast_companion(&one("cost_6h > 3", &[]).unwrap()).len(), 1);
     assert!(
         without_fast_companion(&compile_rules(&[("f", FILE)], &Catalogue::default(), &[]).unwrap())
             .is_empty()
@@ -358,8 +276,7 @@ fn schemas_only_grow() {
         let id = schema.find(name).unwrap();
         assert_eq!(schema.slices(id), [(Dimension::Tenant, cost)]);
     }
-    let next = compile("- variant: zoo.v1\n  rules: [{ condition: cost_1h > 1, action: notify }]")
-        .unwrap();
+    let next = compile("- variant: zoo.v1\n  rules: [{ condition: cost_1h > 1, action: notify }]").unwrap();
     let grown = schema_for(&next.rules, &flags(), &catalogue, Some(&schema));
     assert_eq!(grown.find("shop.v1"), schema.find("shop.v1"));
     assert_eq!(grown.variants().len(), 3);
@@ -409,10 +326,7 @@ proptest! {
 fn quantiles_of_one_unit_buckets_are_exact() {
     assert_eq!(Stat::P95.as_str(), "p95");
     let found = condition("latency_p95_1h > 100");
-    assert_eq!(
-        identifier::name(&found.slots[0], &Catalogue::default()),
-        "latency_p95_1h"
-    );
+    assert_eq!(identifier::name(&found.slots[0], &Catalogue::default()), "latency_p95_1h");
     assert_eq!(eval::truth(&found.expr, &mut |_| Ok(100.0)), Ok(false));
     assert_eq!(eval::truth(&found.expr, &mut |_| Ok(101.0)), Ok(true));
 }

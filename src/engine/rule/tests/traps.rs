@@ -7,36 +7,16 @@ use crate::model::metric::Catalogue;
 /// Conditions that evalexpr accepts, or that people write, and what is said about them; the column is counted within the
 /// condition, from 1.
 const TRAPS: &[(&str, usize, &str)] = &[
-    (
-        "",
-        1,
-        "the condition is empty (write a comparison such as `faithfulness_1h < 0.92`)",
-    ),
+    ("", 1, "the condition is empty (write a comparison such as `faithfulness_1h < 0.92`)"),
     (
         "faithfulness_1h = 0.9",
         17,
         "a condition cannot assign: `=` is not a comparison (write `==`, or better `<` or `>`)",
     ),
-    (
-        "faithfulness_1h += 1",
-        17,
-        "a condition cannot assign (compare with",
-    ),
-    (
-        "faithfulness_1h &&= true",
-        17,
-        "a condition cannot assign (compare with",
-    ),
-    (
-        "faithfulness_1h < 0.9; true",
-        22,
-        "a condition is one expression: `;` cannot chain several",
-    ),
-    (
-        "(faithfulness_1h, 2) < 3",
-        17,
-        "`,` has no meaning here (decimals are written with a point: `0.92`)",
-    ),
+    ("faithfulness_1h += 1", 17, "a condition cannot assign (compare with"),
+    ("faithfulness_1h &&= true", 17, "a condition cannot assign (compare with"),
+    ("faithfulness_1h < 0.9; true", 22, "a condition is one expression: `;` cannot chain several"),
+    ("(faithfulness_1h, 2) < 3", 17, "`,` has no meaning here (decimals are written with a point: `0.92`)"),
     ("faithfulness_1h < 0,92", 20, "`,` has no meaning here"),
     ("faithfulness_1h < \"a\"", 19, "a condition holds no text"),
     ("faithfulness_1h < 'a'", 19, "a condition holds no text"),
@@ -45,16 +25,8 @@ const TRAPS: &[(&str, usize, &str)] = &[
         23,
         "comparisons cannot be chained (write two comparisons joined by `&&`",
     ),
-    (
-        "0.1 < faithfulness_1h == 0.9 < 1",
-        23,
-        "comparisons cannot be chained",
-    ),
-    (
-        "(0.1 < faithfulness_1h) == (latency_1h > 3)",
-        25,
-        "`==` compares numbers, not true or false",
-    ),
+    ("0.1 < faithfulness_1h == 0.9 < 1", 23, "comparisons cannot be chained"),
+    ("(0.1 < faithfulness_1h) == (latency_1h > 3)", 25, "`==` compares numbers, not true or false"),
     (
         "1h > 2",
         1,
@@ -65,209 +37,73 @@ const TRAPS: &[(&str, usize, &str)] = &[
         14,
         "`3s` is neither a number nor a metric (numbers carry no unit: write `3` in the metric's own unit)",
     ),
-    (
-        "latency_1h > 1_000",
-        14,
-        "`1_000` is not a number (write `1000`)",
-    ),
+    ("latency_1h > 1_000", 14, "`1_000` is not a number (write `1000`)"),
     ("latency_1h > 0x10", 14, "`0x10` is not a decimal number"),
-    (
-        "cost_1h > $0.05",
-        11,
-        "`$` cannot stand in a condition (numbers carry no unit",
-    ),
+    ("cost_1h > $0.05", 11, "`$` cannot stand in a condition (numbers carry no unit"),
     ("latency_1h < 1e999", 14, "`1e999` is too large a number"),
-    (
-        "latency_1h < inf",
-        14,
-        "`inf` is not a number that a rule may name",
-    ),
-    (
-        "latency_1h < NaN",
-        14,
-        "`NaN` is not a number that a rule may name",
-    ),
+    ("latency_1h < inf", 14, "`inf` is not a number that a rule may name"),
+    ("latency_1h < NaN", 14, "`NaN` is not a number that a rule may name"),
     ("latency_1h <", 12, "something is missing after `<`"),
     ("< 0.9", 1, "something is missing before `<`"),
-    (
-        "latency_1h < * 2",
-        14,
-        "something is missing between `<` and `*`",
-    ),
-    (
-        "faithfulness_1h < 92%",
-        21,
-        "something is missing after `%` (`%` is the remainder; write `0.92`)",
-    ),
+    ("latency_1h < * 2", 14, "something is missing between `<` and `*`"),
+    ("faithfulness_1h < 92%", 21, "something is missing after `%` (`%` is the remainder; write `0.92`)"),
     (
         "faithfulness_1h < 92% && latency_1h > 5",
         21,
         "something is missing after `%` (`%` is the remainder; write `0.92`)",
     ),
-    (
-        "faithfulness_1h 0.9",
-        17,
-        "an operator is missing between `faithfulness_1h` and `0.9`",
-    ),
-    (
-        "2 (faithfulness_1h) > 1",
-        3,
-        "an operator is missing between `2` and `(`",
-    ),
-    (
-        "baseline cost_1h > 1",
-        10,
-        "an operator is missing between `baseline` and `cost_1h`",
-    ),
-    (
-        "cost_1h > 1 and cost_1h < 2",
-        13,
-        "`and` is no operator (write `&&`)",
-    ),
+    ("faithfulness_1h 0.9", 17, "an operator is missing between `faithfulness_1h` and `0.9`"),
+    ("2 (faithfulness_1h) > 1", 3, "an operator is missing between `2` and `(`"),
+    ("baseline cost_1h > 1", 10, "an operator is missing between `baseline` and `cost_1h`"),
+    ("cost_1h > 1 and cost_1h < 2", 13, "`and` is no operator (write `&&`)"),
     ("not cost_1h > 1", 1, "`not` is no operator (write `!`)"),
-    (
-        "cost_1h > 1 & cost_1h < 2",
-        13,
-        "`&` is no operator (write `&&`)",
-    ),
-    (
-        "cost_1h > 1 | cost_1h < 2",
-        13,
-        "`|` is no operator (write `||`)",
-    ),
+    ("cost_1h > 1 & cost_1h < 2", 13, "`&` is no operator (write `&&`)"),
+    ("cost_1h > 1 | cost_1h < 2", 13, "`|` is no operator (write `||`)"),
     ("cost_1h => 1", 9, "`=>` is no operator (write `>=`)"),
     ("cost_1h ≤ 1", 9, "`≤` is no operator (write `<=`)"),
     ("cost_1h <> 1", 9, "`<>` is no operator (write `!=`)"),
     ("(cost_1h > 1", 1, "this `(` is never closed"),
     ("cost_1h > 1)", 12, "this `)` closes nothing"),
-    (
-        "cost_1h > ()",
-        12,
-        "there is nothing between these parentheses",
-    ),
-    (
-        "cost_1h > 1 // why",
-        13,
-        "comments cannot stand inside a condition",
-    ),
-    (
-        "cost_1h > /* x */ 1",
-        11,
-        "comments cannot stand inside a condition",
-    ),
+    ("cost_1h > ()", 12, "there is nothing between these parentheses"),
+    ("cost_1h > 1 // why", 13, "comments cannot stand inside a condition"),
+    ("cost_1h > /* x */ 1", 11, "comments cannot stand inside a condition"),
     ("cost_1h > 1 || true", 16, "`true` is not a measurement"),
-    (
-        "0.5",
-        1,
-        "the condition reads no measurement: it is always the same",
-    ),
-    (
-        "1 < 2",
-        1,
-        "the condition reads no measurement: it is always the same",
-    ),
-    (
-        "cost_1h > 1 && 1 < 2",
-        16,
-        "both sides are constants: the comparison is always the same",
-    ),
+    ("0.5", 1, "the condition reads no measurement: it is always the same"),
+    ("1 < 2", 1, "the condition reads no measurement: it is always the same"),
+    ("cost_1h > 1 && 1 < 2", 16, "both sides are constants: the comparison is always the same"),
     ("cost_1h > 1/0", 11, "`1/0` is not a finite number"),
-    (
-        "cost_1h",
-        1,
-        "the condition is a number, not true or false (compare it: `cost_1h > 0.1`)",
-    ),
-    (
-        "cost_1h + 1",
-        1,
-        "the condition is a number, not true or false",
-    ),
+    ("cost_1h", 1, "the condition is a number, not true or false (compare it: `cost_1h > 0.1`)"),
+    ("cost_1h + 1", 1, "the condition is a number, not true or false"),
     (
         "cost_1h && latency_1h > 1",
         1,
         "`&&` joins comparisons, `cost_1h` is a number (compare it: `cost_1h > 0.1`)",
     ),
-    (
-        "latency_1h > 1 || 3",
-        19,
-        "`||` joins comparisons, `3` is a number",
-    ),
-    (
-        "(cost_1h > 1) + 1 > 1",
-        1,
-        "`(cost_1h > 1)` is true or false: `+` needs numbers",
-    ),
-    (
-        "1 - (cost_1h > 1) > 1",
-        5,
-        "`(cost_1h > 1)` is true or false: `-` needs numbers",
-    ),
-    (
-        "-(cost_1h > 1) > 1",
-        2,
-        "`(cost_1h > 1)` is true or false: `-` needs numbers",
-    ),
-    (
-        "!cost_1h > 1",
-        1,
-        "`!` negates a comparison, `cost_1h` is a number (put the comparison in parentheses",
-    ),
-    (
-        "cost_1h ^ 2 ^ 3 > 1",
-        13,
-        "`a ^ b ^ c` can be read two ways (use parentheses)",
-    ),
+    ("latency_1h > 1 || 3", 19, "`||` joins comparisons, `3` is a number"),
+    ("(cost_1h > 1) + 1 > 1", 1, "`(cost_1h > 1)` is true or false: `+` needs numbers"),
+    ("1 - (cost_1h > 1) > 1", 5, "`(cost_1h > 1)` is true or false: `-` needs numbers"),
+    ("-(cost_1h > 1) > 1", 2, "`(cost_1h > 1)` is true or false: `-` needs numbers"),
+    ("!cost_1h > 1", 1, "`!` negates a comparison, `cost_1h` is a number (put the comparison in parentheses"),
+    ("cost_1h ^ 2 ^ 3 > 1", 13, "`a ^ b ^ c` can be read two ways (use parentheses)"),
     ("max(cost_1h) > 1", 1, "there is no function `max`"),
-    (
-        "math::ln(cost_1h) > 1",
-        5,
-        "`:` cannot stand in a condition",
-    ),
+    ("math::ln(cost_1h) > 1", 5, "`:` cannot stand in a condition"),
     (
         "cost_1h > baseline()",
         11,
         "`baseline(…)` takes the name of one measurement (for example `baseline(cost_p95_1h)`)",
     ),
-    (
-        "cost_1h > baseline(3)",
-        11,
-        "`baseline(…)` takes the name of one measurement",
-    ),
-    (
-        "cost_1h > baseline(cost_1h * 2)",
-        11,
-        "`baseline(…)` takes the name of one measurement",
-    ),
-    (
-        "cost_1h > baseline(baseline)",
-        11,
-        "`baseline(…)` takes the name of one measurement",
-    ),
-    (
-        "baseline > 3",
-        1,
-        "the condition reads only the baseline, nothing of the variant",
-    ),
-    (
-        "baseline(cost_1h) > 3",
-        1,
-        "the condition reads only the baseline",
-    ),
+    ("cost_1h > baseline(3)", 11, "`baseline(…)` takes the name of one measurement"),
+    ("cost_1h > baseline(cost_1h * 2)", 11, "`baseline(…)` takes the name of one measurement"),
+    ("cost_1h > baseline(baseline)", 11, "`baseline(…)` takes the name of one measurement"),
+    ("baseline > 3", 1, "the condition reads only the baseline, nothing of the variant"),
+    ("baseline(cost_1h) > 3", 1, "the condition reads only the baseline"),
     (
         "cost_1h > 1 && latency_1h > baseline",
         29,
         "`baseline` alone is ambiguous: the condition reads several measurements (write `baseline(cost_1h)`)",
     ),
-    (
-        "faithfullness_1h < 0.9",
-        1,
-        "there is no metric `faithfullness` (did you mean `faithfulness_1h`?)",
-    ),
-    (
-        "cost_1h > 1 && latency_24h > 3",
-        24,
-        "windows longer than 6h are not available to rules yet: `24h`",
-    ),
+    ("faithfullness_1h < 0.9", 1, "there is no metric `faithfullness` (did you mean `faithfulness_1h`?)"),
+    ("cost_1h > 1 && latency_24h > 3", 24, "windows longer than 6h are not available to rules yet: `24h`"),
     (
         "slo.answers.burn_1h > 3",
         1,
@@ -281,11 +117,7 @@ fn every_trap_is_refused_in_its_place() {
     for (text, column, message) in TRAPS {
         let faults = condition::parse(text, &catalogue).expect_err(text);
         let fault = &faults[0];
-        let help = fault
-            .help
-            .as_ref()
-            .map(|h| format!(" ({h})"))
-            .unwrap_or_default();
+        let help = fault.help.as_ref().map(|h| format!(" ({h})")).unwrap_or_default();
         let said = format!("{}{help}", fault.message);
         assert!(said.starts_with(message), "{text}\n{said}");
         let at = text[..fault.at.offset].chars().count() + 1;
@@ -297,32 +129,16 @@ fn every_trap_is_refused_in_its_place() {
 #[test]
 fn long_and_deep_conditions_are_refused_before_they_are_parsed() {
     let catalogue = Catalogue::default();
-    let say = |text: String| {
-        condition::parse(&text, &catalogue).unwrap_err()[0]
-            .message
-            .clone()
-    };
+    let say = |text: String| condition::parse(&text, &catalogue).unwrap_err()[0].message.clone();
     let deep = |n: usize| format!("{}cost_1h{} > 1", "(".repeat(n), ")".repeat(n));
     assert_eq!(say(deep(33)), "the condition nests more than 32 deep");
     assert!(condition::parse(&deep(32), &catalogue).is_ok());
-    assert_eq!(
-        say(format!("cost_1h > {}1", "-".repeat(900))),
-        "the condition nests more than 32 deep"
-    );
-    assert_eq!(
-        say("(".repeat(20_000)),
-        "the condition is 20000 bytes long; 1024 are allowed"
-    );
-    assert_eq!(
-        say("(".repeat(1_024)),
-        "the condition nests more than 32 deep"
-    );
+    assert_eq!(say(format!("cost_1h > {}1", "-".repeat(900))), "the condition nests more than 32 deep");
+    assert_eq!(say("(".repeat(20_000)), "the condition is 20000 bytes long; 1024 are allowed");
+    assert_eq!(say("(".repeat(1_024)), "the condition nests more than 32 deep");
     let long = format!("cost_1h > 0{}", "+1".repeat(63));
     assert!(condition::parse(&long, &catalogue).is_ok());
-    assert_eq!(
-        say(format!("cost_1h > 0{}", "+1".repeat(500))),
-        "the condition has more than 64 operators"
-    );
+    assert_eq!(say(format!("cost_1h > 0{}", "+1".repeat(500))), "the condition has more than 64 operators");
 }
 
 #[test]
@@ -338,10 +154,7 @@ fn carets_stand_in_the_file() {
     // A folded condition is written differently in the file: the caret stands at its beginning.
     let folded = ">\n        cost_1h > 1 &&\n        latncy_1h < 1";
     let errors = said(one(folded, &[]));
-    assert!(
-        errors[0].contains("there is no metric `latncy`"),
-        "{errors:?}"
-    );
+    assert!(errors[0].contains("there is no metric `latncy`"), "{errors:?}");
 }
 
 #[test]
@@ -403,14 +216,8 @@ fn files_of_another_shape_are_told_what_is_wanted() {
             "variant: a\nrules: []",
             "1:1 a rule file is a list of variants (begin with `- variant: <feature>.<change-id>`)",
         ),
-        (
-            "experiment_id: x",
-            "1:1 experiment files are not available yet",
-        ),
-        (
-            "- 3",
-            "1:3 a variant's entry must be a mapping (`key: value`), not a number",
-        ),
+        ("experiment_id: x", "1:1 experiment files are not available yet"),
+        ("- 3", "1:3 a variant's entry must be a mapping (`key: value`), not a number"),
     ] {
         assert_eq!(said(compile(text)), [wanted], "{text}");
     }
@@ -457,10 +264,7 @@ fn thresholds_outside_the_range_are_refused() {
             "abstain_rate_1h > 1",
             "`abstain_rate_1h > 1` is never true: `abstain_rate_1h` lies between 0 and 1",
         ),
-        (
-            "latency_1h < 0",
-            "`latency_1h < 0` is never true: `latency_1h` is never negative",
-        ),
+        ("latency_1h < 0", "`latency_1h < 0` is never true: `latency_1h` is never negative"),
         (
             "latency_count_1h > -1",
             "`latency_count_1h > -1` is always true: `latency_count_1h` is never negative",
@@ -487,24 +291,18 @@ fn doubts_are_warnings() {
             "clear: faithfulness_1h > 0.90",
             "5:14 `clear` begins on the bad side of the threshold",
         ),
-        (
-            "cost_1h == 3",
-            "for: 3m",
-            "3:26 measured numbers are almost never exactly equal",
-        ),
+        ("cost_1h == 3", "for: 3m", "3:26 measured numbers are almost never exactly equal"),
     ] {
         let warnings = said(Ok(one(condition, &[more]).unwrap()));
-        assert!(
-            warnings.len() == 1 && warnings[0].starts_with(wanted),
-            "{warnings:?}"
-        );
+        assert!(warnings.len() == 1 && warnings[0].starts_with(wanted), "{warnings:?}");
     }
     let blind = "- variant: lone.v1\n  rules: [{ condition: cost_1h > baseline, action: notify }]";
     assert!(said(compile(blind))[0].contains("there is none: it is always unknown"));
     let lost = "- variant: shop.v2\n  flag: ai.shop\n  rules: [{ condition: cost_1h > 3, action: rollback }]";
     assert!(said(compile(lost))[0].contains("flag `ai.shop` is not configured"));
     assert!(said(compile(lost))[0].contains("add `flag: ai.shop.v2`"));
-    let control = "- variant: shop.v1\n  flag: ai.shop.v2\n  rules: [{ condition: cost_1h > 3, action: rollback }]";
+    let control =
+        "- variant: shop.v1\n  flag: ai.shop.v2\n  rules: [{ condition: cost_1h > 3, action: rollback }]";
     assert!(said(compile(control))[0].contains("is the control of flag `ai.shop.v2`"));
 }
 
