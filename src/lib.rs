@@ -10,3 +10,8 @@
 pub mod model;
 
 pub mod engine;
+
+// Shared leaves.
+pub mod clock;
+pub mod supervise;
+pub mod telemetry;
