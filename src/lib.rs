@@ -11,6 +11,8 @@ pub mod model;
 
 pub mod engine;
 
+pub mod dispatch;
+
 // Shared leaves.
 pub mod clock;
 pub mod supervise;

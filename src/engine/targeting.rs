@@ -4,13 +4,11 @@
 //! and the order in which kill, pins and shares are asked. In: what configuration says of a flag and what has happened to it
 //! since. Out: a [`Resolution`]. Pure: the HTTP layer serves it and dispatch reads back through it, so both see the same.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::model::flag::{Dimension, FlagOverlay, FlagSpec, SHARE_MAX, Scope};
-use crate::model::id::{DecisionId, FlagKey};
+use crate::model::id::FlagKey;
 
 /// What is served when `flag kill` has turned the feature off.
 pub const OFF: &str = "off";
@@ -109,132 +107,65 @@ pub struct Resolution {
     pub reason: Reason,
     /// The pin that decided, if one did.
     pub pinned: Option<Scope>,
-    /// The decision behind that pin, where it is known.
-    pub decision: Option<DecisionId>,
     /// Whether a pause holds the share.
     pub frozen: bool,
     /// Whether a split was needed and the targeting key was missing.
     pub key_missing: bool,
 }
 
-/// One flag as it is served now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServedFlag {
-    pub spec: FlagSpec,
-    pub overlay: FlagOverlay,
-    /// The decisions behind the overlay's pins, where known; only told, never asked.
-    pub pinned_by: BTreeMap<Scope, DecisionId>,
+/// The treatment's share in force, in parts per million. A pause holds it where it stood; a human may still lower it in the
+/// configuration, never raise it.
+pub fn share(spec: &FlagSpec, overlay: &FlagOverlay) -> u32 {
+    overlay
+        .frozen_share
+        .map_or(spec.share, |held| held.min(spec.share))
+        .min(SHARE_MAX)
 }
 
-impl ServedFlag {
-    /// A flag to which nothing has happened yet.
-    pub fn new(spec: FlagSpec) -> Self {
-        Self {
-            spec,
-            overlay: FlagOverlay::default(),
-            pinned_by: BTreeMap::new(),
-        }
+/// Who gets what. Asked in this order: killed, pinned for all, pinned for the context's own slice, share.
+pub fn evaluate(spec: &FlagSpec, overlay: &FlagOverlay, context: &Context) -> Resolution {
+    let resolve = |variant: &str, reason| Resolution {
+        variant: variant.to_owned(),
+        reason,
+        pinned: None,
+        frozen: overlay.frozen_share.is_some(),
+        key_missing: false,
+    };
+    if overlay.killed {
+        return resolve(OFF, Reason::Disabled);
     }
-
-    /// The share in force. A pause holds it where it stood; a human may still lower it, never raise it.
-    pub fn share(&self) -> u32 {
-        self.overlay
-            .frozen_share
-            .map_or(self.spec.share, |held| held.min(self.spec.share))
-            .min(SHARE_MAX)
+    let (control, treatment) = (spec.control.as_str(), spec.treatment.as_str());
+    if let Some(scope) = pin(overlay, context) {
+        let reason = match scope {
+            Scope::All => Reason::Static,
+            Scope::Only(..) => Reason::TargetingMatch,
+        };
+        return Resolution {
+            pinned: Some(scope.clone()),
+            ..resolve(control, reason)
+        };
     }
-
-    /// Who gets what. Asked in this order: killed, pinned for all, pinned for the context's own slice, share.
-    pub fn evaluate(&self, context: &Context) -> Resolution {
-        if self.overlay.killed {
-            return self.resolve(OFF, Reason::Disabled);
-        }
-        if let Some(scope) = self.pin(context) {
-            let reason = match scope {
-                Scope::All => Reason::Static,
-                Scope::Only(..) => Reason::TargetingMatch,
-            };
-            return Resolution {
-                decision: self.pinned_by.get(scope).cloned(),
-                pinned: Some(scope.clone()),
-                ..self.resolve(self.spec.control.as_str(), reason)
-            };
-        }
-        match self.share() {
-            0 => self.resolve(self.spec.control.as_str(), Reason::Static),
-            SHARE_MAX => self.resolve(self.spec.treatment.as_str(), Reason::Static),
-            share => self.split(context, share),
-        }
-    }
-
-    /// The first pin that holds the context. A context that does not say its tenant, tier or region may belong to a pinned
-    /// one, so it gets control as well: a rollback must not leak through an incomplete context.
-    fn pin(&self, context: &Context) -> Option<&Scope> {
-        self.overlay.pins.iter().find(|scope| match scope {
-            Scope::All => true,
-            Scope::Only(dimension, value) => context
-                .get(*dimension)
-                .is_none_or(|own| own == value.as_str()),
-        })
-    }
-
-    fn split(&self, context: &Context, share: u32) -> Resolution {
-        let control = self.spec.control.as_str();
-        match context.targeting_key.as_deref() {
-            None | Some("") => Resolution {
-                key_missing: true,
-                ..self.resolve(control, Reason::Unknown)
-            },
-            Some(key) if bucket(&self.spec.key, key) < share => {
-                self.resolve(self.spec.treatment.as_str(), Reason::Split)
-            }
-            Some(_) => self.resolve(control, Reason::Split),
-        }
-    }
-
-    fn resolve(&self, variant: &str, reason: Reason) -> Resolution {
-        Resolution {
-            variant: variant.to_owned(),
-            reason,
-            pinned: None,
-            decision: None,
-            frozen: self.overlay.frozen_share.is_some(),
-            key_missing: false,
-        }
+    match (share(spec, overlay), context.targeting_key.as_deref()) {
+        (0, _) => resolve(control, Reason::Static),
+        (SHARE_MAX, _) => resolve(treatment, Reason::Static),
+        (_, None | Some("")) => Resolution {
+            key_missing: true,
+            ..resolve(control, Reason::Unknown)
+        },
+        (share, Some(key)) if bucket(&spec.key, key) < share => resolve(treatment, Reason::Split),
+        (_, Some(_)) => resolve(control, Reason::Split),
     }
 }
 
-/// All flags as they are served now. Replaced as a whole, so that an evaluation never sees half a change.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FlagTable {
-    flags: BTreeMap<FlagKey, ServedFlag>,
-}
-
-impl FlagTable {
-    /// A table of these flags.
-    pub fn new(flags: impl IntoIterator<Item = ServedFlag>) -> Self {
-        Self {
-            flags: flags.into_iter().map(|f| (f.spec.key.clone(), f)).collect(),
-        }
-    }
-
-    /// One flag.
-    pub fn get(&self, key: &FlagKey) -> Option<&ServedFlag> {
-        self.flags.get(key)
-    }
-
-    /// All flags, by key.
-    pub fn iter(&self) -> impl Iterator<Item = &ServedFlag> {
-        self.flags.values()
-    }
-
-    /// This table with one flag replaced or added.
-    #[must_use]
-    pub fn with(&self, flag: ServedFlag) -> Self {
-        let mut next = self.clone();
-        next.flags.insert(flag.spec.key.clone(), flag);
-        next
-    }
+/// The first pin that holds the context. A context that does not say its tenant, tier or region may belong to a pinned one,
+/// so it gets control as well: a rollback must not leak through an incomplete context.
+fn pin<'a>(overlay: &'a FlagOverlay, context: &Context) -> Option<&'a Scope> {
+    overlay.pins.iter().find(|scope| match scope {
+        Scope::All => true,
+        Scope::Only(dimension, value) => context
+            .get(*dimension)
+            .is_none_or(|own| own == value.as_str()),
+    })
 }
 
 #[cfg(test)]

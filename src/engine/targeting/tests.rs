@@ -4,14 +4,31 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn flag(share: u32) -> ServedFlag {
-    ServedFlag::new(FlagSpec {
+/// A flag and what has happened to it.
+#[derive(Clone)]
+struct Flag {
+    spec: FlagSpec,
+    overlay: FlagOverlay,
+}
+
+impl Flag {
+    fn evaluate(&self, context: &Context) -> Resolution {
+        evaluate(&self.spec, &self.overlay, context)
+    }
+}
+
+fn flag(share: u32) -> Flag {
+    let spec = FlagSpec {
         key: "ai.support-copilot.prompt-v18".into(),
         control: "support-copilot.prompt-v17".into(),
         treatment: "support-copilot.prompt-v18".into(),
         share,
         frozen: false,
-    })
+    };
+    Flag {
+        spec,
+        overlay: FlagOverlay::default(),
+    }
 }
 
 fn key(key: &str) -> Context {
@@ -23,7 +40,7 @@ fn key(key: &str) -> Context {
     }
 }
 
-fn pinned(scopes: &[Scope]) -> ServedFlag {
+fn pinned(scopes: &[Scope]) -> Flag {
     let mut flag = flag(SHARE_MAX);
     flag.overlay.pins = scopes.iter().cloned().collect::<BTreeSet<_>>();
     flag
