@@ -11,9 +11,11 @@ pub mod model;
 
 pub mod engine;
 
+pub mod store;
+
 pub mod dispatch;
 
-// Shared leaves.
+// Shared leaves: they know the model at most.
 pub mod clock;
 pub mod supervise;
 pub mod telemetry;

@@ -53,7 +53,7 @@ impl Renderer {
     pub fn render(&self, story: &Story) -> Result<String, TemplateError> {
         let template = self.environment.get_template(NAME).map_err(explain)?;
         let text = template
-            .render(minijinja::Value::from_serialize(View::of(story)))
+            .render(minijinja::value::Serde(View::of(story)))
             .map_err(explain)?;
         Ok(tidy(&text))
     }
