@@ -92,6 +92,14 @@ impl Clock {
         }
     }
 
+    /// How much virtual time passes in a span of real time.
+    pub fn virtual_span(&self, span: Duration) -> Duration {
+        match self.0 {
+            Kind::System => span,
+            Kind::Scaled { rate, .. } => span.mul_f64(rate),
+        }
+    }
+
     /// How many times faster than real time virtual time runs.
     pub const fn rate(&self) -> f64 {
         match self.0 {

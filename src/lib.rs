@@ -14,6 +14,7 @@ pub mod engine;
 pub mod store;
 
 pub mod dispatch;
+pub mod http;
 
 // Shared leaves: they know the model at most.
 pub mod clock;

@@ -109,6 +109,7 @@ struct View {
     tenants: String,
     bad_minutes: u32,
     held: String,
+    picture_is: &'static str,
     worst_pair: Option<WorstPair>,
     chart: Option<String>,
     context: Vec<ContextLine>,
@@ -191,8 +192,9 @@ impl View {
             tenants: tenants(evidence),
             bad_minutes: evidence.bad_minutes,
             held: span(evidence.held),
+            picture_is: "Each point is one minute by itself; the rule looks at the whole window.",
             worst_pair: worst_pair(evidence),
-            chart: chart::draw(evidence),
+            chart: chart::draw(evidence).map(|chart| chart.trim_end().to_owned()),
             context: context(evidence),
             day: long_time(decision.t0)
                 .split(',')
@@ -275,10 +277,17 @@ fn joined(decision: &Decision) -> Joined {
 fn steps(story: &Story) -> Vec<Step> {
     let decision = &story.opener;
     let t0 = decision.t0;
-    let mut steps = vec![(
+    let mut steps = Vec::new();
+    if let Some(onset) = onset(&decision.evidence).filter(|at| *at < decision.crossing) {
+        steps.push((
+            onset,
+            "minutes turned bad and stayed so (the last run in the picture)".to_owned(),
+        ));
+    }
+    steps.push((
         decision.crossing,
-        "the condition became true (start of that minute)".to_owned(),
-    )];
+        "the condition became true (start of that minute)".into(),
+    ));
     steps.push((
         t0,
         "the breach that lasted began: the ten minutes start (t0)".into(),
@@ -307,6 +316,19 @@ fn steps(story: &Story) -> Vec<Step> {
             after: after(at, t0),
         })
         .collect()
+}
+
+/// The start of the last unbroken run of bad minutes in the picture; minutes without data do not break it.
+fn onset(evidence: &Evidence) -> Option<Timestamp> {
+    let mut first = None;
+    for point in evidence.picture.iter().rev() {
+        match chart::is_bad(evidence, point) {
+            true => first = Some(point.minute.start()),
+            false if point.value.is_some() => break,
+            false => {}
+        }
+    }
+    first
 }
 
 const fn flip_step(outcome: FlipOutcome) -> &'static str {
