@@ -128,9 +128,13 @@ impl Store {
         }
     }
 
-    /// Closes all connections. The lock goes with the last clone.
-    pub async fn close(&self) {
+    /// Closes all connections, then gives the lock back: the orderly end, after which no clone can be used.
+    pub async fn close(&self) -> Result<(), StoreError> {
         self.inner.db.pool.close().await;
+        match &self.inner.lock {
+            Some(lock) => lock.release().await,
+            None => Ok(()),
+        }
     }
 
     fn db(&self) -> &db::Db {

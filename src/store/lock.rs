@@ -18,7 +18,7 @@ const TRY_LOCK: &str =
 /// Held while it lives.
 #[derive(Debug)]
 pub(super) enum Lock {
-    File(#[expect(dead_code, reason = "the lock lives as long as the open file")] File),
+    File(File),
     Postgres(Mutex<AnyConnection>),
 }
 
@@ -87,6 +87,23 @@ impl Lock {
         })
     }
 
+    /// Lets go at once instead of when the last clone is dropped.
+    pub(super) async fn release(&self) -> Result<(), StoreError> {
+        match self {
+            Self::File(file) => file
+                .unlock()
+                .map_err(StoreError::file("unlocking", "the lock file")),
+            Self::Postgres(connection) => {
+                let mut connection = connection.lock().await;
+                sqlx::query("SELECT pg_advisory_unlock_all()")
+                    .execute(&mut *connection)
+                    .await
+                    .map_err(StoreError::db("giving the database's lock back"))?;
+                Ok(())
+            }
+        }
+    }
+
     /// Whether the lock's connection lives. A file lock cannot be lost.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
         match self {
@@ -99,6 +116,15 @@ impl Lock {
                     .map_err(StoreError::db("asking the lock's connection"))?;
                 Ok(())
             }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A child process between its fork and its exec holds a copy of the descriptor: closing ours would not unlock.
+        if let Self::File(file) = self {
+            let _ = file.unlock();
         }
     }
 }
