@@ -48,12 +48,17 @@ pub use timeline::{EntryKind, TimelineEntry};
 pub use tokens::{TokenInfo, TokenScope};
 
 /// The database. Cheap to clone; all clones are one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({}, epoch {})", self.address(), self.epoch())
+    }
+}
+
 struct Inner {
     db: db::Db,
     address: Address,
