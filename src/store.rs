@@ -82,7 +82,7 @@ impl Store {
     /// noticing is refused at its next write ([`StoreError::Fenced`]). `holder` names this process to the refused one.
     pub async fn open_exclusive(url: &str, holder: &str) -> Result<Self, StoreError> {
         let address: Address = url.parse()?;
-        let lock = lock::Lock::take(&address, holder).await?;
+        let lock = lock::Lock::take(&address).await?;
         let db = db::Db::connect(&address).await?;
         migrate::migrate(&db).await?;
         let epoch = lock::next_epoch(&db, holder).await?;

@@ -23,10 +23,10 @@ pub(super) enum Lock {
 }
 
 impl Lock {
-    pub(super) async fn take(address: &Address, holder: &str) -> Result<Self, StoreError> {
+    pub(super) async fn take(address: &Address) -> Result<Self, StoreError> {
         match address {
             Address::Sqlite(path) => Self::take_file(&lock_path(path)),
-            Address::Postgres(_) => Self::take_postgres(address, holder).await,
+            Address::Postgres(_) => Self::take_postgres(address).await,
         }
     }
 
@@ -62,7 +62,7 @@ impl Lock {
         Ok(Self::File(file))
     }
 
-    async fn take_postgres(address: &Address, holder: &str) -> Result<Self, StoreError> {
+    async fn take_postgres(address: &Address) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let mut connection = Db::dedicated(address).await?;
         let taken: bool = sqlx::query_scalar(TRY_LOCK)
@@ -70,11 +70,6 @@ impl Lock {
             .await
             .map_err(StoreError::db("taking the database's lock"))?;
         if taken {
-            // Shown by pg_stat_activity; who may not set it is served all the same.
-            let _ = sqlx::query("SELECT set_config('application_name', $1, false)")
-                .bind(format!("rearguard {holder}"))
-                .execute(&mut connection)
-                .await;
             return Ok(Self::Postgres(Mutex::new(connection)));
         }
         // The table may not exist yet when two first starts race.

@@ -53,8 +53,8 @@ pub enum RowOutcome {
         outcome: FlipOutcome,
         detail: String,
     },
-    /// The receiver took it. With `again_at` it stands: it is sent again then, until a newer message of its lane comes or
-    /// its incident is resolved.
+    /// The receiver took it. With `again_at` it stands: it is claimed again then, whatever its `expires` says, until a newer
+    /// message of its lane comes or its incident is resolved.
     Sent {
         detail: String,
         again_at: Option<Timestamp>,
@@ -104,7 +104,9 @@ impl Store {
             .await
             .map_err(StoreError::db("claiming an outbox row"))?;
             for row in &claimed {
-                rows.push(read_row(row)?);
+                let row = read_row(row)?;
+                timeline::flip_started(&mut tx, &row, now).await?;
+                rows.push(row);
             }
         }
         commit(tx).await?;
@@ -247,6 +249,12 @@ async fn sent(
     again_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    // `outcome` says that this content was accepted before: then a page that is sent again is no news.
+    let before: Option<String> = sqlx::query_scalar("SELECT outcome FROM outbox WHERE id = $1")
+        .bind(row.id)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(StoreError::db("reading an outbox row"))?;
     // Dirty: what it says has changed while it was under way, so it goes again at once. Standing only while nothing newer
     // is in its lane.
     let hit = sqlx::query(
@@ -259,7 +267,7 @@ async fn sent(
                 THEN 'standing' ELSE 'done' END,
             not_before = CASE WHEN dirty = 1 THEN $2 ELSE COALESCE(CAST($1 AS BIGINT), not_before) END,
             dirty = 0, attempts = 0, revision = revision + 1, finished = $2, result = $3, last_error = NULL,
-            lease_until = NULL, outcome = 'sent'
+            lease_until = NULL, outcome = CASE WHEN dirty = 1 THEN NULL ELSE 'sent' END
          WHERE id = $4 AND epoch = $5 AND status = 'claimed'",
     )
     .bind(again_at.map(Timestamp::as_millis))
@@ -271,7 +279,7 @@ async fn sent(
     .await
     .map_err(StoreError::db("recording a sent message"))?;
     held(row, hit.rows_affected())?;
-    if row.kind == RowKind::Page {
+    if row.kind == RowKind::Page && before.is_none() {
         timeline::page_accepted(tx, row, detail, now).await?;
     }
     Ok(())
@@ -324,6 +332,7 @@ async fn release(
             not_before = CASE WHEN status = 'claimed' THEN not_before
                 WHEN status = 'pending' AND not_before < $1 THEN not_before ELSE $1 END,
             dirty = CASE WHEN status = 'claimed' THEN 1 ELSE 0 END,
+            outcome = CASE WHEN status = 'claimed' THEN outcome ELSE NULL END,
             status = CASE WHEN status = 'done' THEN 'pending' ELSE status END
          WHERE awaits = $2
            AND (status IN ('pending', 'claimed') OR (status IN ('standing', 'done')

@@ -47,7 +47,9 @@ impl Base {
         execute(&server, &format!("CREATE SCHEMA {schema}")).await;
         let sign = if server.contains('?') { '&' } else { '?' };
         Self {
-            url: format!("{server}{sign}options=-c%20search_path%3D{schema}"),
+            url: format!(
+                "{server}{sign}options=-c%20search_path%3D{schema}&application_name={schema}"
+            ),
             _folder: folder,
             schema: Some((server, schema)),
         }
@@ -87,6 +89,15 @@ impl Base {
             .unwrap();
         connection.close().await.unwrap();
         count
+    }
+
+    /// Ends all connections to this case's schema, as a restarted server would.
+    pub async fn cut_connections(&self) {
+        let (server, schema) = self.schema.as_ref().unwrap();
+        let sql = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = '{schema}'"
+        );
+        execute(server, &sql).await;
     }
 
     fn raw(&self) -> String {

