@@ -8,6 +8,7 @@
 mod audit;
 mod commit;
 mod db;
+mod enqueue;
 mod error;
 mod flag_table;
 mod flags;
@@ -47,12 +48,17 @@ pub use timeline::{EntryKind, TimelineEntry};
 pub use tokens::{TokenInfo, TokenScope};
 
 /// The database. Cheap to clone; all clones are one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({}, epoch {})", self.address(), self.epoch())
+    }
+}
+
 struct Inner {
     db: db::Db,
     address: Address,
@@ -76,7 +82,7 @@ impl Store {
     /// noticing is refused at its next write ([`StoreError::Fenced`]). `holder` names this process to the refused one.
     pub async fn open_exclusive(url: &str, holder: &str) -> Result<Self, StoreError> {
         let address: Address = url.parse()?;
-        let lock = lock::Lock::take(&address, holder).await?;
+        let lock = lock::Lock::take(&address).await?;
         let db = db::Db::connect(&address).await?;
         migrate::migrate(&db).await?;
         let epoch = lock::next_epoch(&db, holder).await?;
@@ -127,9 +133,13 @@ impl Store {
         }
     }
 
-    /// Closes all connections. The lock goes with the last clone.
-    pub async fn close(&self) {
+    /// Closes all connections, then gives the lock back: the orderly end, after which no clone can be used.
+    pub async fn close(&self) -> Result<(), StoreError> {
         self.inner.db.pool.close().await;
+        match &self.inner.lock {
+            Some(lock) => lock.release().await,
+            None => Ok(()),
+        }
     }
 
     fn db(&self) -> &db::Db {

@@ -8,10 +8,10 @@ use sqlx::AnyConnection;
 use super::Store;
 use super::audit::{self, NewAudit, REARGUARD};
 use super::db::{Columns, commit, json, signed};
+use super::enqueue;
 use super::error::StoreError;
 use super::incidents;
 use super::load;
-use super::outbox;
 use super::record::{Committed, InputRow, LatchChange, SourcePosition, StepRecord};
 use super::timeline::{self, EntryKind, NewEntry};
 use crate::engine::output::{Decision, Order, Output, Transition};
@@ -51,9 +51,9 @@ impl Store {
             if row.decision.as_ref().is_some_and(|id| known.contains(id)) {
                 continue;
             }
-            outbox::insert(&mut tx, row, record.wall).await?;
+            enqueue::insert(&mut tx, row, record.wall).await?;
         }
-        outbox::release_unawaited(&mut tx, record.wall).await?;
+        enqueue::release_unawaited(&mut tx, record.wall).await?;
         for decision in &record.answered {
             mark_answered(&mut tx, decision).await?;
         }

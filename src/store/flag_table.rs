@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::Store;
-use super::db::{Columns, unsigned};
+use super::db::{Columns, Tx, commit, unsigned};
 use super::error::StoreError;
 use crate::model::flag::{FlagOverlay, FlagSpec, Scope};
 use crate::model::id::FlagKey;
@@ -66,8 +67,32 @@ impl Store {
 
     /// Reads the flags anew: changes made by this process are served already, another's come with this.
     pub async fn refresh_flags(&self) -> Result<(), StoreError> {
-        let table = Arc::new(self.read_flags().await?);
-        // Two refreshes may overlap; the one that read more wins.
+        let mut tx = self.db().read().await?;
+        let table = read_flags(&mut tx).await?;
+        self.serve(table);
+        Ok(())
+    }
+
+    /// One flag from the database: what a read-back wants.
+    pub async fn flag(&self, key: &FlagKey) -> Result<FlagState, StoreError> {
+        let mut tx = self.db().read().await?;
+        let table = read_flags(&mut tx).await?;
+        let state = table.get(key).map(|state| FlagState::clone(state));
+        state.ok_or_else(|| StoreError::UnknownFlag(key.clone()))
+    }
+
+    /// Commits a change of flags and serves it. The table is read before the commit and replaced right after, so that
+    /// nothing can fail or be cancelled between the two.
+    pub(super) async fn commit_flags(&self, mut tx: Tx) -> Result<(), StoreError> {
+        let table = read_flags(&mut tx).await?;
+        commit(tx).await?;
+        self.serve(table);
+        Ok(())
+    }
+
+    /// Two may come at once; the one that has seen more wins.
+    fn serve(&self, table: FlagTable) {
+        let table = Arc::new(table);
         self.inner.flags.rcu(|current| {
             if current.revision > table.revision {
                 Arc::clone(current)
@@ -75,46 +100,37 @@ impl Store {
                 Arc::clone(&table)
             }
         });
-        Ok(())
     }
+}
 
-    /// One flag from the database: what a read-back wants.
-    pub async fn flag(&self, key: &FlagKey) -> Result<FlagState, StoreError> {
-        let table = self.read_flags().await?;
-        let state = table.get(key).map(|state| FlagState::clone(state));
-        state.ok_or_else(|| StoreError::UnknownFlag(key.clone()))
+async fn read_flags(tx: &mut AnyConnection) -> Result<FlagTable, StoreError> {
+    let rows = sqlx::query("SELECT * FROM flags ORDER BY key")
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(StoreError::db("reading the flags"))?;
+    let pins = sqlx::query("SELECT flag, scope FROM flag_pins")
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(StoreError::db("reading the flags' pins"))?;
+    let mut states = BTreeMap::new();
+    let mut revision = 0;
+    for row in &rows {
+        let state = read_state(row)?;
+        revision += state.overlay.version;
+        states.insert(FlagKey::from(row.text("key")?), state);
     }
-
-    async fn read_flags(&self) -> Result<FlagTable, StoreError> {
-        let mut tx = self.db().read().await?;
-        let rows = sqlx::query("SELECT * FROM flags ORDER BY key")
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(StoreError::db("reading the flags"))?;
-        let pins = sqlx::query("SELECT flag, scope FROM flag_pins")
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(StoreError::db("reading the flags' pins"))?;
-        let mut states = BTreeMap::new();
-        let mut revision = 0;
-        for row in &rows {
-            let state = read_state(row)?;
-            revision += state.overlay.version;
-            states.insert(FlagKey::from(row.text("key")?), state);
+    for pin in &pins {
+        if let Some(state) = states.get_mut(&FlagKey::from(pin.text("flag")?)) {
+            let scope = Scope::try_from(pin.text("scope")?)
+                .map_err(|why| StoreError::corrupt("a pin's scope", why))?;
+            state.overlay.pins.insert(scope);
         }
-        for pin in &pins {
-            if let Some(state) = states.get_mut(&FlagKey::from(pin.text("flag")?)) {
-                let scope = Scope::try_from(pin.text("scope")?)
-                    .map_err(|why| StoreError::corrupt("a pin's scope", why))?;
-                state.overlay.pins.insert(scope);
-            }
-        }
-        let flags = states.into_iter().map(|(key, s)| (key, Arc::new(s)));
-        Ok(FlagTable {
-            flags: flags.collect(),
-            revision,
-        })
     }
+    let flags = states.into_iter().map(|(key, s)| (key, Arc::new(s)));
+    Ok(FlagTable {
+        flags: flags.collect(),
+        revision,
+    })
 }
 
 /// A row of `flags`, without its pins.

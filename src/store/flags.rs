@@ -7,7 +7,7 @@ use sqlx::any::AnyRow;
 
 use super::Store;
 use super::audit::{self, NewAudit, REARGUARD};
-use super::db::{Columns, commit, json, signed, unsigned};
+use super::db::{Columns, json, signed, unsigned};
 use super::error::StoreError;
 use super::flag_table::{FlagState, read_state};
 use crate::model::flag::{FlagSpec, Scope};
@@ -122,8 +122,7 @@ impl Store {
                 .await?;
             }
         }
-        commit(tx).await?;
-        self.refresh_flags().await
+        self.commit_flags(tx).await
     }
 
     /// Pins control in `scope`, if the flag still has `expected`'s version.
@@ -272,8 +271,7 @@ impl Store {
             });
         }
         let version = record(&mut tx, edit, now).await?;
-        commit(tx).await?;
-        self.refresh_flags().await?;
+        self.commit_flags(tx).await?;
         Ok(FlagWrite {
             version,
             changed: true,

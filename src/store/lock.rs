@@ -18,15 +18,15 @@ const TRY_LOCK: &str =
 /// Held while it lives.
 #[derive(Debug)]
 pub(super) enum Lock {
-    File(#[expect(dead_code, reason = "the lock lives as long as the open file")] File),
+    File(File),
     Postgres(Mutex<AnyConnection>),
 }
 
 impl Lock {
-    pub(super) async fn take(address: &Address, holder: &str) -> Result<Self, StoreError> {
+    pub(super) async fn take(address: &Address) -> Result<Self, StoreError> {
         match address {
             Address::Sqlite(path) => Self::take_file(&lock_path(path)),
-            Address::Postgres(_) => Self::take_postgres(address, holder).await,
+            Address::Postgres(_) => Self::take_postgres(address).await,
         }
     }
 
@@ -62,7 +62,7 @@ impl Lock {
         Ok(Self::File(file))
     }
 
-    async fn take_postgres(address: &Address, holder: &str) -> Result<Self, StoreError> {
+    async fn take_postgres(address: &Address) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let mut connection = Db::dedicated(address).await?;
         let taken: bool = sqlx::query_scalar(TRY_LOCK)
@@ -70,11 +70,6 @@ impl Lock {
             .await
             .map_err(StoreError::db("taking the database's lock"))?;
         if taken {
-            // Shown by pg_stat_activity; who may not set it is served all the same.
-            let _ = sqlx::query("SELECT set_config('application_name', $1, false)")
-                .bind(format!("rearguard {holder}"))
-                .execute(&mut connection)
-                .await;
             return Ok(Self::Postgres(Mutex::new(connection)));
         }
         // The table may not exist yet when two first starts race.
@@ -85,6 +80,23 @@ impl Lock {
         Err(StoreError::InUsePostgres {
             holder: holder.unwrap_or_else(|| "unknown".to_owned()),
         })
+    }
+
+    /// Lets go at once instead of when the last clone is dropped.
+    pub(super) async fn release(&self) -> Result<(), StoreError> {
+        match self {
+            Self::File(file) => file
+                .unlock()
+                .map_err(StoreError::file("unlocking", "the lock file")),
+            Self::Postgres(connection) => {
+                let mut connection = connection.lock().await;
+                sqlx::query("SELECT pg_advisory_unlock_all()")
+                    .execute(&mut *connection)
+                    .await
+                    .map_err(StoreError::db("giving the database's lock back"))?;
+                Ok(())
+            }
+        }
     }
 
     /// Whether the lock's connection lives. A file lock cannot be lost.
@@ -99,6 +111,15 @@ impl Lock {
                     .map_err(StoreError::db("asking the lock's connection"))?;
                 Ok(())
             }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A child process between its fork and its exec holds a copy of the descriptor: closing ours would not unlock.
+        if let Self::File(file) = self {
+            let _ = file.unlock();
         }
     }
 }

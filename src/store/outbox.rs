@@ -10,7 +10,7 @@ use sqlx::any::AnyRow;
 use super::Store;
 use super::db::{Columns, commit, json, signed};
 use super::error::StoreError;
-use super::plan::{Flip, NewRow, RowKind, Task};
+use super::plan::{Flip, RowKind, Task};
 use super::timeline::{self, EntryKind, NewEntry};
 use crate::engine::input::FlipOutcome;
 use crate::model::flag::Scope;
@@ -53,8 +53,8 @@ pub enum RowOutcome {
         outcome: FlipOutcome,
         detail: String,
     },
-    /// The receiver took it. With `again_at` it stands: it is sent again then, until a newer message of its lane comes or
-    /// its incident is resolved.
+    /// The receiver took it. With `again_at` it stands: it is claimed again then, whatever its `expires` says, until a newer
+    /// message of its lane comes or its incident is resolved.
     Sent {
         detail: String,
         again_at: Option<Timestamp>,
@@ -104,7 +104,9 @@ impl Store {
             .await
             .map_err(StoreError::db("claiming an outbox row"))?;
             for row in &claimed {
-                rows.push(read_row(row)?);
+                let row = read_row(row)?;
+                timeline::flip_started(&mut tx, &row, now).await?;
+                rows.push(row);
             }
         }
         commit(tx).await?;
@@ -207,18 +209,6 @@ impl Store {
         commit(tx).await?;
         Ok(released)
     }
-
-    /// Adds rows outside a step: what dispatch itself has to say. Rows already there are left alone; gives how many were new.
-    pub async fn enqueue(&self, rows: &[NewRow], now: Timestamp) -> Result<usize, StoreError> {
-        let mut tx = self.write().await?;
-        let mut new = 0;
-        for row in rows {
-            new += usize::from(insert(&mut tx, row, now).await?);
-        }
-        release_unawaited(&mut tx, now).await?;
-        commit(tx).await?;
-        Ok(new)
-    }
 }
 
 async fn finish_flip(
@@ -259,6 +249,12 @@ async fn sent(
     again_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    // `outcome` says that this content was accepted before: then a page that is sent again is no news.
+    let before: Option<String> = sqlx::query_scalar("SELECT outcome FROM outbox WHERE id = $1")
+        .bind(row.id)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(StoreError::db("reading an outbox row"))?;
     // Dirty: what it says has changed while it was under way, so it goes again at once. Standing only while nothing newer
     // is in its lane.
     let hit = sqlx::query(
@@ -271,7 +267,7 @@ async fn sent(
                 THEN 'standing' ELSE 'done' END,
             not_before = CASE WHEN dirty = 1 THEN $2 ELSE COALESCE(CAST($1 AS BIGINT), not_before) END,
             dirty = 0, attempts = 0, revision = revision + 1, finished = $2, result = $3, last_error = NULL,
-            lease_until = NULL, outcome = 'sent'
+            lease_until = NULL, outcome = CASE WHEN dirty = 1 THEN NULL ELSE 'sent' END
          WHERE id = $4 AND epoch = $5 AND status = 'claimed'",
     )
     .bind(again_at.map(Timestamp::as_millis))
@@ -283,7 +279,7 @@ async fn sent(
     .await
     .map_err(StoreError::db("recording a sent message"))?;
     held(row, hit.rows_affected())?;
-    if row.kind == RowKind::Page {
+    if row.kind == RowKind::Page && before.is_none() {
         timeline::page_accepted(tx, row, detail, now).await?;
     }
     Ok(())
@@ -324,7 +320,8 @@ fn held(row: &OutboxRow, hit: u64) -> Result<(), StoreError> {
     })
 }
 
-/// Waiting pages go now; standing and sent ones go again; one under way is marked to go again.
+/// Waiting pages go now; standing and sent ones go again, unless a newer message has replaced them; one under way is marked to
+/// go again.
 async fn release(
     tx: &mut AnyConnection,
     decision: &DecisionId,
@@ -335,9 +332,11 @@ async fn release(
             not_before = CASE WHEN status = 'claimed' THEN not_before
                 WHEN status = 'pending' AND not_before < $1 THEN not_before ELSE $1 END,
             dirty = CASE WHEN status = 'claimed' THEN 1 ELSE 0 END,
+            outcome = CASE WHEN status = 'claimed' THEN outcome ELSE NULL END,
             status = CASE WHEN status = 'done' THEN 'pending' ELSE status END
-         WHERE awaits = $2 AND status IN ('pending', 'claimed', 'standing', 'done')
-           AND NOT EXISTS (SELECT 1 FROM outbox newer WHERE newer.lane = outbox.lane AND newer.id > outbox.id)",
+         WHERE awaits = $2
+           AND (status IN ('pending', 'claimed') OR (status IN ('standing', 'done')
+             AND NOT EXISTS (SELECT 1 FROM outbox newer WHERE newer.lane = outbox.lane AND newer.id > outbox.id)))",
     )
     .bind(now.as_millis())
     .bind(decision.as_str())
@@ -357,117 +356,6 @@ async fn note(
         Some(incident) => timeline::add(tx, incident, row.decision.as_ref(), &entry, now).await,
         None => Ok(()),
     }
-}
-
-/// Pins go before everything, then pages, then the rest.
-fn rank(row: &NewRow) -> i64 {
-    match (&row.task, row.kind) {
-        (Task::Flip(Flip::Pin { .. }), _) => 0,
-        (_, RowKind::Flip) => 1,
-        (_, RowKind::Page) => 2,
-        (_, RowKind::Notify) => 3,
-        (_, RowKind::Publish) => 4,
-    }
-}
-
-/// Adds a row unless it is there. A page that waits for no unfinished flip is due now; older standing messages of its lane
-/// have been replaced; older flips that it undoes are void.
-pub(super) async fn insert(
-    tx: &mut AnyConnection,
-    row: &NewRow,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let hit = sqlx::query(
-        "INSERT INTO outbox (dedup, kind, rank, adapter, lane, flag, scope, decision, incident, awaits, payload, status,
-            not_before, deadline, expires, created)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'pending', $12, $13, $14, $15)
-         ON CONFLICT (dedup) DO NOTHING",
-    )
-    .bind(&*row.dedup)
-    .bind(row.kind.as_str())
-    .bind(rank(row))
-    .bind(&*row.adapter)
-    .bind(&*row.lane)
-    .bind(row.flag.as_ref().map(ToString::to_string))
-    .bind(row.scope.as_ref().map(ToString::to_string))
-    .bind(row.decision.as_ref().map(ToString::to_string))
-    .bind(row.incident.as_ref().map(ToString::to_string))
-    .bind(row.awaits.as_ref().map(ToString::to_string))
-    .bind(json("a task", &row.task)?)
-    .bind(row.not_before.as_millis())
-    .bind(row.deadline.map(Timestamp::as_millis))
-    .bind(row.expires.as_millis())
-    .bind(now.as_millis())
-    .execute(&mut *tx)
-    .await
-    .map_err(StoreError::db("adding an outbox row"))?;
-    if hit.rows_affected() == 0 {
-        return Ok(false);
-    }
-    match &row.task {
-        Task::Flip(flip) => void_opposites(tx, row, flip, now).await?,
-        Task::Message(_) => {
-            sqlx::query(
-                "UPDATE outbox SET status = 'done' WHERE lane = $1 AND dedup <> $2 AND status = 'standing'",
-            )
-            .bind(&*row.lane)
-            .bind(&*row.dedup)
-            .execute(&mut *tx)
-            .await
-            .map_err(StoreError::db("replacing a standing message"))?;
-        }
-        Task::Publish(_) => {}
-    }
-    Ok(true)
-}
-
-/// A re-arm voids the pin that is still being tried, a pin the unpin, and likewise for freezes. Rows under way are left to
-/// their worker, which rechecks, and block the lane until it is done.
-async fn void_opposites(
-    tx: &mut AnyConnection,
-    row: &NewRow,
-    flip: &Flip,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let opposite = match flip {
-        Flip::Pin { .. } => "unpin",
-        Flip::Unpin { .. } => "pin",
-        Flip::Freeze { .. } => "unfreeze",
-        Flip::Unfreeze { .. } => "freeze",
-    };
-    sqlx::query(
-        "UPDATE outbox SET status = 'superseded', finished = $1, result = $2, outcome = $3
-         WHERE lane = $4 AND scope = $5 AND status = 'pending' AND dedup LIKE $6",
-    )
-    .bind(now.as_millis())
-    .bind(format!("a later {} replaces it", flip.as_str()))
-    .bind(json("an outcome", &FlipOutcome::Superseded)?)
-    .bind(&*row.lane)
-    .bind(flip.scope().to_string())
-    .bind(format!("flip/{}/{opposite}/%", row.adapter))
-    .execute(&mut *tx)
-    .await
-    .map_err(StoreError::db("voiding an opposite flip"))?;
-    Ok(())
-}
-
-/// After all rows of a commit are in: pages whose decision has no flip under way need not wait.
-pub(super) async fn release_unawaited(
-    tx: &mut AnyConnection,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE outbox SET not_before = $1
-         WHERE status = 'pending' AND awaits IS NOT NULL AND not_before > $1 AND revision = 0 AND attempts = 0
-           AND NOT EXISTS (
-             SELECT 1 FROM outbox flip WHERE flip.decision = outbox.awaits AND flip.kind = 'flip'
-               AND flip.status IN ('pending', 'claimed'))",
-    )
-    .bind(now.as_millis())
-    .execute(&mut *tx)
-    .await
-    .map_err(StoreError::db("releasing pages without a flip"))?;
-    Ok(())
 }
 
 pub(super) fn read_kind(word: &str) -> Result<RowKind, StoreError> {

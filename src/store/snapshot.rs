@@ -205,3 +205,123 @@ fn read_file(path: &Path, config_hash: &[u8; 32]) -> Result<(u64, Vec<u8>), Skip
 fn part<const N: usize>(plain: &[u8], start: usize) -> [u8; N] {
     std::array::from_fn(|place| plain[start + place])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CONFIG: [u8; 32] = [7; 32];
+
+    fn folder() -> (tempfile::TempDir, Snapshots) {
+        let folder = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::open(folder.path().join("snapshots")).unwrap();
+        (folder, snapshots)
+    }
+
+    fn newest(snapshots: &Snapshots) -> (Option<u64>, Vec<SkipReason>) {
+        let (good, skipped) = snapshots.newest_good(&CONFIG).unwrap();
+        let reasons = skipped.into_iter().map(|skipped| skipped.reason);
+        (good.map(|good| good.seq), reasons.collect())
+    }
+
+    #[test]
+    fn the_three_newest_are_kept_and_the_newest_is_read() {
+        let (_folder, snapshots) = folder();
+        assert_eq!(newest(&snapshots).0, None);
+        for seq in [3, 11, 2, 100, 9] {
+            snapshots.write(seq, &CONFIG, &seq.to_le_bytes()).unwrap();
+        }
+        let names: Vec<_> = snapshots.newest_first().unwrap();
+        assert_eq!(names.len(), KEEP);
+        let (good, skipped) = snapshots.newest_good(&CONFIG).unwrap();
+        let good = good.unwrap();
+        assert_eq!(
+            (good.seq, &*good.payload),
+            (100, &100_u64.to_le_bytes()[..])
+        );
+        assert!(skipped.is_empty());
+    }
+
+    #[test]
+    fn corrupt_ones_fall_back_to_older_ones_with_their_reasons() {
+        let (_folder, snapshots) = folder();
+        let old = snapshots.write(1, &CONFIG, b"old").unwrap();
+        let cut = snapshots.write(2, &CONFIG, b"cut off").unwrap();
+        let bytes = fs::read(&cut).unwrap();
+        fs::write(&cut, &bytes[..bytes.len() - 1]).unwrap();
+        let other = snapshots.write(3, &[8; 32], b"other rules").unwrap();
+        let (seq, reasons) = newest(&snapshots);
+        assert_eq!(seq, Some(1));
+        assert!(
+            matches!(
+                &reasons[..],
+                [SkipReason::Config, SkipReason::Length { .. }]
+            ),
+            "{reasons:?}"
+        );
+        fs::write(&other, b"short").unwrap();
+        fs::write(&old, vec![b'x'; HEADER + 3]).unwrap();
+        let (seq, reasons) = newest(&snapshots);
+        assert_eq!(seq, None);
+        assert!(
+            matches!(
+                &reasons[..],
+                [
+                    SkipReason::Length { .. },
+                    SkipReason::Length { .. },
+                    SkipReason::Magic
+                ]
+            ),
+            "{reasons:?}"
+        );
+    }
+
+    #[test]
+    fn an_interrupted_write_leaves_nothing() {
+        let (folder, snapshots) = folder();
+        snapshots.write(1, &CONFIG, b"whole").unwrap();
+        let part = snapshots.folder.join("00000000000000000002.tmp");
+        fs::write(&part, b"half").unwrap();
+        assert_eq!(newest(&snapshots).0, Some(1));
+        Snapshots::open(folder.path().join("snapshots")).unwrap();
+        assert!(!part.exists());
+    }
+
+    #[test]
+    fn a_lengthened_file_is_refused() {
+        let (_folder, snapshots) = folder();
+        let path = snapshots.write(1, &CONFIG, b"payload").unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.push(0);
+        fs::write(&path, bytes).unwrap();
+        let (seq, reasons) = newest(&snapshots);
+        assert_eq!(seq, None);
+        assert!(
+            matches!(reasons[0], SkipReason::Length { .. }),
+            "{reasons:?}"
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+
+        /// Every single bit of the file, header and payload.
+        #[test]
+        fn every_flipped_bit_is_detected(payload in proptest::collection::vec(any::<u8>(), 0..40), seq in any::<u64>()) {
+            let (_folder, snapshots) = folder();
+            let path = snapshots.write(seq, &CONFIG, &payload).unwrap();
+            let good = fs::read(&path).unwrap();
+            prop_assert_eq!(newest(&snapshots).0, Some(seq));
+            for bit in 0..good.len() * 8 {
+                let mut bad = good.clone();
+                bad[bit / 8] ^= 1 << (bit % 8);
+                fs::write(&path, &bad).unwrap();
+                let (found, reasons) = newest(&snapshots);
+                prop_assert_eq!(found, None, "bit {} went unnoticed", bit);
+                // A flipped bit is never taken for another configuration.
+                prop_assert!(!matches!(reasons[0], SkipReason::Config), "bit {}", bit);
+            }
+        }
+    }
+}

@@ -7,6 +7,7 @@ use sqlx::any::AnyRow;
 use super::db::{Columns, json};
 use super::error::StoreError;
 use super::outbox::OutboxRow;
+use super::plan::{Flip, Task};
 use crate::engine::input::FlipOutcome;
 use crate::model::id::{DecisionId, IncidentId};
 use crate::model::time::Timestamp;
@@ -18,6 +19,8 @@ pub enum EntryKind {
     Opened,
     /// A further decision of the same episode.
     Joined,
+    /// A flip was claimed for the first time.
+    FlipStarted,
     /// A flip ended well.
     FlipVerified,
     /// A flip ended otherwise.
@@ -35,9 +38,10 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Opened,
         Self::Joined,
+        Self::FlipStarted,
         Self::FlipVerified,
         Self::FlipFailed,
         Self::PageAccepted,
@@ -55,6 +59,7 @@ impl EntryKind {
         match self {
             Self::Opened => "opened",
             Self::Joined => "joined",
+            Self::FlipStarted => "flip_started",
             Self::FlipVerified => "flip_verified",
             Self::FlipFailed => "flip_failed",
             Self::PageAccepted => "page_accepted",
@@ -154,6 +159,35 @@ fn read_entry(row: &AnyRow) -> Result<TimelineEntry, StoreError> {
     })
 }
 
+/// A pin is being tried for the first time.
+pub(super) async fn flip_started(
+    tx: &mut AnyConnection,
+    row: &OutboxRow,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let (Task::Flip(Flip::Pin { decision, .. }), 1) = (&row.task, row.attempts) else {
+        return Ok(());
+    };
+    if let Some(incident) = incident_of(tx, decision).await? {
+        let entry = NewEntry::of(EntryKind::FlipStarted, &*row.adapter);
+        add(tx, &incident, Some(decision), &entry, at).await?;
+    }
+    Ok(())
+}
+
+async fn incident_of(
+    tx: &mut AnyConnection,
+    decision: &DecisionId,
+) -> Result<Option<IncidentId>, StoreError> {
+    let incident: Option<String> =
+        sqlx::query_scalar("SELECT incident FROM incident_decisions WHERE decision = $1")
+            .bind(decision.as_str())
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(StoreError::db("looking for a decision's incident"))?;
+    Ok(incident.map(IncidentId::from))
+}
+
 /// A pin has ended: an entry in the incident of its decision; the incident's own flip sets the time that T1 needs.
 pub(super) async fn flip_finished(
     tx: &mut AnyConnection,
@@ -162,13 +196,7 @@ pub(super) async fn flip_finished(
     detail: &str,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    let incident: Option<String> =
-        sqlx::query_scalar("SELECT incident FROM incident_decisions WHERE decision = $1")
-            .bind(decision.as_str())
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(StoreError::db("looking for a decision's incident"))?;
-    let Some(incident) = incident.map(IncidentId::from) else {
+    let Some(incident) = incident_of(tx, decision).await? else {
         return Ok(());
     };
     let good = matches!(outcome, FlipOutcome::Verified | FlipOutcome::AlreadySafe);
@@ -195,7 +223,7 @@ pub(super) async fn flip_finished(
     Ok(())
 }
 
-/// A page was taken by its receiver: the first one sets the time that T1 needs.
+/// A page was taken by its receiver, for the first time or with new content: the first one sets the time that T1 needs.
 pub(super) async fn page_accepted(
     tx: &mut AnyConnection,
     row: &OutboxRow,
@@ -205,10 +233,6 @@ pub(super) async fn page_accepted(
     let Some(incident) = &row.incident else {
         return Ok(());
     };
-    if row.revision > 1 {
-        // A standing page re-sent is no news.
-        return Ok(());
-    }
     let kind = if row.revision == 0 {
         EntryKind::PageAccepted
     } else {
