@@ -14,3 +14,13 @@ pub mod stats;
 
 #[deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 pub mod engine;
+
+pub mod store;
+
+pub mod dispatch;
+pub mod http;
+
+// Shared leaves: they know the model at most.
+pub mod clock;
+pub mod supervise;
+pub mod telemetry;

@@ -1,3 +1,9 @@
-//! The suites that need no server: one binary, so that it links once.
+//! The integration tests of `cargo test`: no server, no network. One binary, so that it links once.
 
 mod layers;
+
+#[path = "../store_suite/mod.rs"]
+#[macro_use]
+mod store_suite;
+
+store_suite!(sqlite);

@@ -1,0 +1,77 @@
+//! Incidents as text: reads what the store knows of one and renders it.
+
+use super::incident::{Renderer, TemplateError};
+use super::story::Story;
+use super::worker::told_flip;
+use crate::clock::Clock;
+use crate::model::id::IncidentId;
+use crate::store::{IncidentDetail, Store, StoreError, TimelineEntry};
+
+/// Renders stored incidents.
+pub struct IncidentBook {
+    store: Store,
+    clock: Clock,
+    renderer: Renderer,
+}
+
+/// Why an incident could not be rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum BookError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    #[error("incident `{0}` has no decision stored")]
+    NoDecision(IncidentId),
+}
+
+impl IncidentBook {
+    /// A book over this store.
+    pub const fn new(store: Store, clock: Clock, renderer: Renderer) -> Self {
+        Self {
+            store,
+            clock,
+            renderer,
+        }
+    }
+
+    /// An incident as Markdown, as things stand now.
+    pub async fn markdown(&self, id: &IncidentId) -> Result<String, BookError> {
+        let detail = self.store.incident(id).await?;
+        let story = self.story(detail).await?;
+        Ok(self.renderer.render(&story)?)
+    }
+
+    async fn story(&self, detail: IncidentDetail) -> Result<Story, BookError> {
+        let incident = detail.incident;
+        let mut decisions = detail.decisions.into_iter();
+        let opener = decisions
+            .next()
+            .ok_or_else(|| BookError::NoDecision(incident.id.clone()))?;
+        let flip = self.store.flip_state(&opener.decision.id).await?;
+        let now = self.clock.now();
+        Ok(Story {
+            incident: incident.id.to_string(),
+            status: incident.status,
+            committed: opener.committed,
+            opener: opener.decision,
+            joined: decisions.map(|joined| joined.decision).collect(),
+            flip: flip.map(|state| told_flip(state, now)),
+            page_accepted: incident.page_accepted,
+            log: detail.timeline.into_iter().map(entry).collect(),
+        })
+    }
+}
+
+fn entry(entry: TimelineEntry) -> (crate::model::time::Timestamp, String) {
+    let mut text = entry.kind.as_str().replace('_', " ");
+    if let Some(actor) = &entry.actor {
+        text.push_str(" by ");
+        text.push_str(actor);
+    }
+    if !entry.detail.is_empty() {
+        text.push_str(": ");
+        text.push_str(&entry.detail);
+    }
+    (entry.at, text)
+}

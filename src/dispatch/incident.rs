@@ -1,0 +1,493 @@
+//! An incident as Markdown, written for somebody who was woken at 3 am: what broke, how bad, what was done, what to do.
+//!
+//! In: a [`Story`]. Out: text by a minijinja template, the built-in one or the operator's own. Knows nothing of SQL or HTTP.
+
+use std::time::Duration;
+
+use minijinja::{Environment, UndefinedBehavior};
+use serde::Serialize;
+
+use super::chart;
+use super::story::{Standing, Story, budget, verdict};
+use super::words::{
+    breach, clock_time, count, long_time, maybe, minute_time, span, tenants, time_near,
+};
+use crate::engine::input::FlipOutcome;
+use crate::engine::output::{Decision, Evidence};
+use crate::engine::rule::Origin;
+use crate::model::flag::Scope;
+use crate::model::incident::IncidentStatus;
+use crate::model::time::Timestamp;
+
+const BUILT_IN: &str = include_str!("templates/incident.md");
+const NAME: &str = "incident.md";
+
+/// Renders incidents.
+#[derive(Debug)]
+pub struct Renderer {
+    environment: Environment<'static>,
+}
+
+/// A template that does not work; says where and why.
+#[derive(Debug, thiserror::Error)]
+#[error("incident template: {0}")]
+pub struct TemplateError(String);
+
+impl Renderer {
+    /// The built-in template, or the operator's own. An own one is tried on an example, so that a mistake shows at start and
+    /// not at 3 am.
+    pub fn new(own: Option<&str>) -> Result<Self, TemplateError> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment
+            .add_template_owned(NAME, own.unwrap_or(BUILT_IN).to_owned())
+            .map_err(explain)?;
+        let renderer = Self { environment };
+        if own.is_some() {
+            renderer.render(&super::example::story())?;
+        }
+        Ok(renderer)
+    }
+
+    /// The incident as Markdown.
+    pub fn render(&self, story: &Story) -> Result<String, TemplateError> {
+        let template = self.environment.get_template(NAME).map_err(explain)?;
+        let text = template
+            .render(minijinja::value::Serde(View::of(story)))
+            .map_err(explain)?;
+        Ok(tidy(&text))
+    }
+}
+
+fn explain(error: minijinja::Error) -> TemplateError {
+    TemplateError(match error.line() {
+        Some(line) => format!("line {line}: {error}"),
+        None => error.to_string(),
+    })
+}
+
+/// At most one empty line in a row.
+fn tidy(text: &str) -> String {
+    let mut tidy = String::with_capacity(text.len());
+    let mut empty = true;
+    for line in text.lines().map(str::trim_end) {
+        if line.is_empty() && empty {
+            continue;
+        }
+        empty = line.is_empty();
+        tidy.push_str(line);
+        tidy.push('\n');
+    }
+    tidy.truncate(tidy.trim_end().len());
+    tidy.push('\n');
+    tidy
+}
+
+/// What the template sees; documented in docs/incidents.md.
+#[derive(Serialize)]
+struct View {
+    id: String,
+    headline: String,
+    verdict: String,
+    status: &'static str,
+    severity: &'static str,
+    failure_class: String,
+    owner: Option<String>,
+    runbook: Option<String>,
+    variant: String,
+    flag: String,
+    scope: String,
+    condition: String,
+    action: &'static str,
+    origin: String,
+    breach: String,
+    samples: String,
+    baseline_samples: Option<String>,
+    min_samples: Option<String>,
+    window: String,
+    window_minutes: u32,
+    tenants: String,
+    bad_minutes: u32,
+    held: String,
+    picture_is: &'static str,
+    worst_pair: Option<WorstPair>,
+    chart: Option<String>,
+    context: Vec<ContextLine>,
+    day: String,
+    steps: Vec<Step>,
+    budget: String,
+    joined: Vec<Joined>,
+    todo: Vec<String>,
+    commands: Vec<Command>,
+    timeline: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+struct WorstPair {
+    minutes: String,
+    value: String,
+}
+
+#[derive(Serialize)]
+struct ContextLine {
+    metric: String,
+    value: String,
+    control: String,
+}
+
+#[derive(Serialize)]
+struct Step {
+    at: String,
+    what: String,
+    after: String,
+}
+
+#[derive(Serialize)]
+struct Joined {
+    at: String,
+    condition: String,
+    action: &'static str,
+    origin: String,
+    breach: String,
+}
+
+#[derive(Serialize)]
+struct Command {
+    line: String,
+    pad: String,
+    why: &'static str,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    at: String,
+    what: String,
+}
+
+impl View {
+    fn of(story: &Story) -> Self {
+        let decision = &story.opener;
+        let evidence = &decision.evidence;
+        Self {
+            id: story.incident.clone(),
+            headline: cell(&headline(story)),
+            verdict: verdict(decision, story.flip.as_ref()),
+            status: story.status.as_str(),
+            severity: decision.severity.as_str(),
+            failure_class: cell(&decision.failure_class),
+            owner: decision.owner.as_deref().map(cell),
+            runbook: decision.runbook.clone(),
+            variant: cell(decision.variant.as_str()),
+            flag: cell(decision.key.flag.as_str()),
+            scope: cell(&decision.scope.to_string()),
+            condition: cell(&decision.condition),
+            action: decision.action.as_str(),
+            origin: cell(&place(&decision.origin)),
+            breach: cell(&breach(evidence)),
+            samples: count(evidence.samples),
+            baseline_samples: evidence.baseline_samples.map(count),
+            min_samples: (evidence.min_samples > 0).then(|| count(evidence.min_samples)),
+            window: window(evidence),
+            window_minutes: evidence.window_minutes,
+            tenants: tenants(evidence),
+            bad_minutes: evidence.bad_minutes,
+            held: span(evidence.held),
+            picture_is: "Each point is one minute by itself; the rule looks at the whole window.",
+            worst_pair: worst_pair(evidence),
+            chart: chart::draw(evidence).map(|chart| chart.trim_end().to_owned()),
+            context: context(evidence),
+            day: long_time(decision.t0)
+                .split(',')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+            steps: steps(story),
+            budget: budget(story),
+            joined: story.joined.iter().map(joined).collect(),
+            todo: todo(story),
+            commands: commands(story),
+            timeline: story
+                .log
+                .iter()
+                .map(|(at, what)| Entry {
+                    at: time_near(*at, decision.t0),
+                    what: cell(what),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// `support-copilot.prompt-v18 rolled back: faithfulness_1h < 0.92`.
+pub fn headline(story: &Story) -> String {
+    let decision = &story.opener;
+    let done = match Standing::of(decision, story.flip.as_ref()) {
+        Standing::Safe => "rolled back",
+        Standing::Trying => "is being rolled back",
+        Standing::Failed => "ROLLBACK FAILED",
+        Standing::Superseded => "breached, flag changed by a human",
+        Standing::Withheld => "breached, not rolled back",
+    };
+    let place = match &decision.scope {
+        Scope::All => String::new(),
+        scope => format!(" for {scope}"),
+    };
+    format!("{} {done}{place}: {}", decision.variant, decision.condition)
+}
+
+fn window(evidence: &Evidence) -> String {
+    span(Duration::from_secs(u64::from(evidence.window_minutes) * 60))
+}
+
+fn worst_pair(evidence: &Evidence) -> Option<WorstPair> {
+    let pair = evidence.worst_pair.as_ref()?;
+    let still = match pair.value {
+        Some(value) => format!("{}, still in breach", maybe(Some(value), &evidence.unit)),
+        None => "the condition still holds".into(),
+    };
+    Some(WorstPair {
+        minutes: format!(
+            "{}–{}",
+            minute_time(pair.first.start()),
+            minute_time(pair.first.plus(1).end())
+        ),
+        value: still,
+    })
+}
+
+fn context(evidence: &Evidence) -> Vec<ContextLine> {
+    let lines = evidence.context.iter().map(|line| ContextLine {
+        metric: cell(&line.metric),
+        value: maybe(line.value, &line.unit),
+        control: maybe(line.control, &line.unit),
+    });
+    lines.collect()
+}
+
+fn joined(decision: &Decision) -> Joined {
+    Joined {
+        at: clock_time(decision.at),
+        condition: cell(&decision.condition),
+        action: decision.action.as_str(),
+        origin: cell(&place(&decision.origin)),
+        breach: cell(&breach(&decision.evidence)),
+    }
+}
+
+fn steps(story: &Story) -> Vec<Step> {
+    let decision = &story.opener;
+    let t0 = decision.t0;
+    let mut steps = Vec::new();
+    if let Some(onset) = onset(&decision.evidence).filter(|at| *at < decision.crossing) {
+        steps.push((
+            onset,
+            "minutes turned bad and stayed so (the last run in the picture)".to_owned(),
+        ));
+    }
+    steps.push((
+        decision.crossing,
+        "the condition became true (start of that minute)".into(),
+    ));
+    steps.push((
+        t0,
+        "the breach that lasted began: the ten minutes start (t0)".into(),
+    ));
+    steps.push((
+        decision.at,
+        format!(
+            "decided: the breach had held for {}",
+            span(decision.evidence.held)
+        ),
+    ));
+    steps.push((story.committed, "decision stored".into()));
+    if let Some(flip) = &story.flip
+        && let (Some(at), Some(outcome)) = (flip.finished, flip.outcome)
+    {
+        steps.push((at, flip_step(outcome).into()));
+    }
+    if let Some(at) = story.page_accepted {
+        steps.push((at, "page accepted".into()));
+    }
+    steps
+        .into_iter()
+        .map(|(at, what)| Step {
+            at: time_near(at, t0),
+            what,
+            after: after(at, t0),
+        })
+        .collect()
+}
+
+/// The start of the last unbroken run of bad minutes in the picture; minutes without data do not break it.
+fn onset(evidence: &Evidence) -> Option<Timestamp> {
+    let mut first = None;
+    for point in evidence.picture.iter().rev() {
+        match chart::is_bad(evidence, point) {
+            true => first = Some(point.minute.start()),
+            false if point.value.is_some() => break,
+            false => {}
+        }
+    }
+    first
+}
+
+const fn flip_step(outcome: FlipOutcome) -> &'static str {
+    match outcome {
+        FlipOutcome::Verified => "**control served, read back**",
+        FlipOutcome::AlreadySafe => "**control was served already, read back**",
+        FlipOutcome::Superseded => "flag left alone: a human had changed it",
+        FlipOutcome::Failed => "**flip failed**",
+        FlipOutcome::Expired => "**flip given up**",
+    }
+}
+
+fn after(at: Timestamp, t0: Timestamp) -> String {
+    if at < t0 {
+        format!("−{}", span(t0.since(at)))
+    } else {
+        span(at.since(t0))
+    }
+}
+
+fn todo(story: &Story) -> Vec<String> {
+    let decision = &story.opener;
+    let variant = &decision.variant;
+    let mut todo = Vec::new();
+    match Standing::of(decision, story.flip.as_ref()) {
+        Standing::Safe => todo.push("Nothing is urgent: the variant is no longer served.".into()),
+        Standing::Trying => todo.push(
+            "Wait for the next update of this page; tries go on. If it does not come within two minutes, turn the feature off by hand (below)."
+                .into(),
+        ),
+        Standing::Failed => todo.push(format!(
+            "**Now**: turn `{variant}` off by hand, with `flag kill` below or at your flag platform, and check what gateways serve."
+        )),
+        Standing::Superseded => {
+            todo.push("Check the flag's history and who changed it; roll back by hand if that was not meant.".into());
+        }
+        Standing::Withheld => todo.push(format!(
+            "Decide now whether `{variant}` should go on; if not, turn it off with `flag kill` below."
+        )),
+    }
+    if story.status == IncidentStatus::Open {
+        todo.push("Acknowledge, so that others know that you are on it.".into());
+    }
+    todo.push(look_at(decision));
+    todo.push(
+        "When the cause is fixed: re-arm. That serves the variant again to its share of traffic and starts its windows anew; nothing does so by itself."
+            .into(),
+    );
+    todo
+}
+
+fn look_at(decision: &Decision) -> String {
+    let hint = match decision.failure_class.as_str() {
+        "quality_regression" => {
+            "answers got worse: compare prompt, model version and retrieval with control, and read a few of the worst generations"
+        }
+        "over_refusal" => {
+            "it declines too often: look at system prompt, safety settings and the questions it refuses"
+        }
+        "cost_runaway" => {
+            "it costs too much: look at prompt length, output length, retries and tool loops"
+        }
+        "latency_regression" => {
+            "it is slow: look at the provider's status, output length, and tool and retrieval times"
+        }
+        "prompt_injection" => {
+            "somebody may be attacking it: look at the tenants concerned and at the sources that retrieval brings in"
+        }
+        "error_rate" => {
+            "calls fail: look at the provider's status, quotas, credentials and the change itself"
+        }
+        _ => "compare what changed in this variant with control",
+    };
+    format!(
+        "Find the cause, beginning with what changed before {} UTC. Hint: {hint}.",
+        minute_time(decision.crossing)
+    )
+}
+
+fn commands(story: &Story) -> Vec<Command> {
+    let flag = quoted(story.opener.key.flag.as_str());
+    let id = quoted(&story.incident);
+    let scope = match &story.opener.scope {
+        Scope::All => String::new(),
+        scope => format!(" --scope {}", quoted(&scope.to_string())),
+    };
+    let mut commands = Vec::new();
+    let mut add = |line: String, why| commands.push((line, why));
+    let safe = Standing::of(&story.opener, story.flip.as_ref()) == Standing::Safe;
+    if !safe {
+        add(
+            format!("rearguard flag kill {flag} --reason '…'"),
+            "turn the feature off for everybody, now",
+        );
+    }
+    add(
+        format!("rearguard incident ack {id}"),
+        "say that you are on it",
+    );
+    add(
+        format!("rearguard incident show {id}"),
+        "this text, up to date",
+    );
+    add(
+        format!("rearguard flag show {flag}"),
+        "what is served now, and who changed it",
+    );
+    add(
+        format!("rearguard flag rearm {flag}{scope} --reason '…'"),
+        "undo: serve the variant again",
+    );
+    add(
+        format!("rearguard incident resolve {id} --reason '…'"),
+        "close the incident",
+    );
+    add(
+        "rearguard automation off --reason '…'".into(),
+        "stop Rearguard from acting at all; pages go on",
+    );
+    let widest = commands
+        .iter()
+        .map(|(line, _)| line.chars().count())
+        .max()
+        .unwrap_or(0);
+    commands
+        .into_iter()
+        .map(|(line, why)| Command {
+            pad: " ".repeat(widest - line.chars().count()),
+            line,
+            why,
+        })
+        .collect()
+}
+
+/// An argument as a shell takes it.
+fn quoted(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-/:@%+=".contains(&b);
+    if !text.is_empty() && text.bytes().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+fn place(origin: &Origin) -> String {
+    format!("{}:{}", origin.file, origin.line)
+}
+
+/// Text that cannot break out of a table's cell, a heading or a code span.
+fn cell(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '|' => '¦',
+            '`' => '\'',
+            c if c.is_control() => ' ',
+            c => c,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

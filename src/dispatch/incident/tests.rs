@@ -1,0 +1,69 @@
+use super::*;
+use crate::dispatch::example;
+use crate::dispatch::story::Flip;
+
+fn rendered(story: &Story) -> String {
+    Renderer::new(None).unwrap().render(story).unwrap()
+}
+
+#[test]
+fn the_example_reads_as_it_stands_in_the_documentation() {
+    let text = rendered(&example::story());
+    let documentation = include_str!("../../../docs/incidents.md");
+    if std::env::var_os("REARGUARD_PRINT").is_some() {
+        println!("{text}");
+    }
+    assert!(
+        documentation.contains(text.trim_end()),
+        "docs/incidents.md should contain:\n{text}"
+    );
+}
+
+#[test]
+fn a_failed_rollback_says_what_to_do_first() {
+    let mut story = example::story();
+    story.flip = Some(Flip {
+        outcome: Some(FlipOutcome::Failed),
+        detail: "answered 403 Forbidden: token lacks `operate`".into(),
+        attempts: 3,
+        ..Flip::default()
+    });
+    let text = rendered(&story);
+    assert!(text.starts_with("# support-copilot.prompt-v18 ROLLBACK FAILED"));
+    assert!(text.contains(
+        "ROLLBACK FAILED, ACT BY HAND: the variant may still be served to everybody. answered 403"
+    ));
+    let kill = text.find("rearguard flag kill").unwrap();
+    let ack = text.find("rearguard incident ack").unwrap();
+    assert!(kill < ack);
+}
+
+#[test]
+fn hostile_text_cannot_break_the_tables() {
+    let mut story = example::story();
+    story.opener.condition = "a < 1 | b > 2\n# owned `x`".into();
+    story.log = vec![(story.committed, "line\n| broken |".into())];
+    let text = rendered(&story);
+    assert!(!text.contains("\n# owned"));
+    assert!(!text.contains("\n| broken |"));
+    assert_eq!(quoted("it's"), r"'it'\''s'");
+    assert_eq!(quoted("ai.a-b/c"), "ai.a-b/c");
+    assert_eq!(quoted("$(rm)"), "'$(rm)'");
+}
+
+#[test]
+fn an_own_template_is_tried_at_once() {
+    let good = Renderer::new(Some("{{ headline }}")).unwrap();
+    assert_eq!(
+        good.render(&example::story()).unwrap(),
+        "support-copilot.prompt-v18 rolled back: faithfulness_1h < 0.92\n"
+    );
+    for (bad, said) in [
+        ("{{ headlin }}", "undefined"),
+        ("{% if %}", "line 1"),
+        ("{% for i in range(10000000) %}x{% endfor %}", "line 1"),
+    ] {
+        let error = Renderer::new(Some(bad)).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}

@@ -1,0 +1,184 @@
+//! What a page says: one line, then what broke, since when, how bad, for how many, what was done and verified, what to do.
+//!
+//! The engine writes a message when it decides; by the time it leaves, the flip has a result. This puts the result in.
+
+use super::chart::sparkline;
+use super::story::{Flip, Standing, verdict, whom};
+use super::words::{breach, clock_time, count, minute_time, span, tenants};
+use crate::engine::output::{Decision, Message, MessageKind};
+use crate::engine::rule::RuleAction;
+
+/// The longest summary: PagerDuty's limit is 1024, a phone's screen is less.
+const SUMMARY: usize = 200;
+
+/// Rewrites a message about a decision so that it says how the flip stands now.
+pub fn with_outcome(message: &Message, decision: &Decision, flip: Option<&Flip>) -> Message {
+    let standing = Standing::of(decision, flip);
+    let kind = match (message.kind, standing) {
+        (MessageKind::Rollback, Standing::Failed) => MessageKind::RollbackFailed,
+        (MessageKind::Rollback, Standing::Superseded) => MessageKind::Superseded,
+        (kind, _) => kind,
+    };
+    Message {
+        kind,
+        summary: summary(decision, standing),
+        detail: detail(decision, flip),
+        ..message.clone()
+    }
+}
+
+/// Cut to one line of bounded length.
+pub fn one_line(text: &str) -> String {
+    let line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if line.chars().count() <= SUMMARY {
+        return line;
+    }
+    let mut cut: String = line.chars().take(SUMMARY - 1).collect();
+    cut.push('…');
+    cut
+}
+
+fn summary(decision: &Decision, standing: Standing) -> String {
+    let pause = decision.action == RuleAction::PauseRollout;
+    let what = match (standing, pause) {
+        (Standing::Safe, false) => "rolled back",
+        (Standing::Safe, true) => "paused",
+        (Standing::Trying, false) => "is being rolled back, not confirmed yet",
+        (Standing::Trying, true) => "is being paused, not confirmed yet",
+        (Standing::Failed, false) => "ROLLBACK FAILED, ACT BY HAND",
+        (Standing::Failed, true) => "PAUSE FAILED",
+        (Standing::Superseded, _) => "breached, but a human changed the flag: left alone",
+        (Standing::Withheld, _) => "breached, NOT ROLLED BACK",
+    };
+    let measured = decision.evidence.value.map_or_else(String::new, |_| {
+        format!(" ({})", breach(&decision.evidence))
+    });
+    one_line(&format!(
+        "{} {what}: {}{measured}",
+        decision.variant, decision.condition
+    ))
+}
+
+fn detail(decision: &Decision, flip: Option<&Flip>) -> String {
+    let evidence = &decision.evidence;
+    let mut lines = vec![verdict(decision, flip)];
+    lines.push(format!(
+        "What broke: {} in rule `{}`: {}.",
+        decision.variant,
+        decision.condition,
+        breach(evidence)
+    ));
+    lines.push(format!(
+        "Since: {} UTC; {} bad minutes of {}, held for {}.",
+        minute_time(decision.crossing),
+        evidence.bad_minutes,
+        evidence.window_minutes,
+        span(evidence.held)
+    ));
+    lines.push(format!(
+        "How bad: {} samples; {} tenants had traffic on it; hint {}.",
+        count(evidence.samples),
+        tenants(evidence),
+        decision.failure_class
+    ));
+    if let Some(line) = sparkline(evidence, 40) {
+        lines.push(format!("Window: {line}"));
+    }
+    lines.push(format!("What to do: {}", what_to_do(decision, flip)));
+    lines.join("\n")
+}
+
+fn what_to_do(decision: &Decision, flip: Option<&Flip>) -> String {
+    let flag = &decision.key.flag;
+    let kill = format!("rearguard flag kill {flag} --reason '…'");
+    match Standing::of(decision, flip) {
+        Standing::Safe => match &decision.incident {
+            Some(incident) => format!(
+                "nothing urgent; acknowledge with `rearguard incident ack {incident}`, then find the cause."
+            ),
+            None => "nothing urgent; find the cause.".into(),
+        },
+        Standing::Trying => format!(
+            "wait for the update; if none comes by {}, run `{kill}`.",
+            clock_time(decision.t0 + super::story::PROMISE)
+        ),
+        Standing::Failed => format!("now: `{kill}`, then check what gateways serve."),
+        Standing::Superseded => format!(
+            "check with `rearguard flag show {flag}` that {} is served what you want.",
+            whom(&decision.scope)
+        ),
+        Standing::Withheld => format!("decide; to stop it: `{kill}`."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::example;
+    use crate::engine::input::FlipOutcome;
+    use crate::engine::output::Gate;
+
+    #[test]
+    fn a_page_says_how_it_really_stands() {
+        let story = example::story();
+        let message = example::message();
+        let decision = story.opener.clone();
+        let say = |flip: Option<&Flip>| with_outcome(&message, &decision, flip);
+
+        let done = say(story.flip.as_ref());
+        assert_eq!(done.kind, MessageKind::Rollback);
+        assert_eq!(
+            done.summary,
+            "support-copilot.prompt-v18 rolled back: faithfulness_1h < 0.92 (0.871, below the limit of 0.92)"
+        );
+        assert!(
+            done.detail.contains("since 10:47:33 UTC"),
+            "{}",
+            done.detail
+        );
+        assert!(done.detail.contains("37 tenants"));
+        assert!(done.detail.contains("rearguard incident ack"));
+
+        let trying = say(None);
+        assert!(trying.summary.contains("not confirmed yet"));
+        assert!(trying.detail.contains("if none comes by 10:53:00"));
+
+        let failed = say(Some(&Flip {
+            outcome: Some(FlipOutcome::Failed),
+            detail: "answered 403 Forbidden".into(),
+            ..Flip::default()
+        }));
+        assert_eq!(failed.kind, MessageKind::RollbackFailed);
+        assert!(failed.summary.contains("ROLLBACK FAILED, ACT BY HAND"));
+        assert!(failed.detail.contains("403 Forbidden"));
+        assert!(failed.detail.contains("flag kill"));
+        assert_eq!(failed.dedup_key, message.dedup_key);
+
+        let late = say(Some(&Flip {
+            late: true,
+            attempts: 9,
+            ..Flip::default()
+        }));
+        assert_eq!(late.kind, MessageKind::RollbackFailed);
+    }
+
+    #[test]
+    fn a_gate_is_named() {
+        let mut decision = example::story().opener;
+        decision.gate = Gate::AutomationOff;
+        let said = with_outcome(&example::message(), &decision, None);
+        assert!(said.summary.contains("NOT ROLLED BACK"));
+        assert!(said.detail.contains("automation is switched off"));
+        assert_eq!(said.kind, MessageKind::Rollback);
+    }
+
+    #[test]
+    fn a_summary_is_one_short_line() {
+        let long = one_line(&format!("a\nb{}", "x".repeat(500)));
+        assert_eq!(long.chars().count(), SUMMARY);
+        assert!(long.starts_with("a b") && long.ends_with('…'));
+    }
+}

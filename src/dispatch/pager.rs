@@ -1,0 +1,4 @@
+//! Adapters that wake or tell people.
+
+pub mod alertmanager;
+pub mod webhook;

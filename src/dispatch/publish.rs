@@ -1,0 +1,3 @@
+//! Adapters that publish decisions for other systems to read.
+
+pub mod kafka;

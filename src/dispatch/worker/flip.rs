@@ -1,0 +1,271 @@
+//! One flip: recheck, read, write on condition, read back, record, answer.
+
+use std::sync::Arc;
+
+use super::{Worker, is_late, mismatch};
+use crate::dispatch::backoff::Backoff;
+use crate::dispatch::failure::Failure;
+use crate::dispatch::flag::FlagPlatform;
+use crate::engine::input::{Answer, FlipOutcome};
+use crate::store::{Flip, OutboxRow, Recheck, RowOutcome, StoreError, Task};
+use crate::telemetry::facts::{Flipped, GaveUp};
+use crate::telemetry::record;
+
+/// How often a conflict is answered by reading again at once; after that the back-off applies.
+const REREADS: u32 = 3;
+
+/// `automation off` keeps a pause's end waiting this long (virtual time) before it is asked again.
+const WAIT_FOR_AUTOMATION: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What one try of a flip came to.
+enum Tried {
+    Done(FlipOutcome, String),
+    /// Not wanted any more.
+    Void(String),
+    Failed(Failure),
+    /// Held back for now.
+    Later(String),
+    /// Another worker has the row.
+    Lost,
+}
+
+impl Worker {
+    /// Carries out a claimed flip, or gives it back.
+    pub(super) async fn carry_out(&self, row: OutboxRow) {
+        let Task::Flip(flip) = &row.task else {
+            let detail = mismatch(&row.task);
+            self.end(&row, None, FlipOutcome::Failed, &detail).await;
+            return;
+        };
+        let Some(platform) = self.platforms.get(&row.adapter) else {
+            let detail = format!("no flag platform `{}` is configured", row.adapter);
+            self.end(&row, Some(flip), FlipOutcome::Failed, &detail)
+                .await;
+            return;
+        };
+        let watch = self.clock.stopwatch();
+        let tried = match self.try_flip(&row, flip, platform).await {
+            Ok(tried) => tried,
+            Err(error) => Tried::Failed(Failure::retryable(error.to_string())),
+        };
+        let failure = match &tried {
+            Tried::Failed(failure) => Some(failure),
+            _ => None,
+        };
+        self.attempted(platform.adapter(), flip.flag().as_str(), watch, failure);
+        match tried {
+            Tried::Done(outcome, detail) => self.end(&row, Some(flip), outcome, &detail).await,
+            Tried::Void(why) => {
+                self.end(&row, Some(flip), FlipOutcome::Superseded, &why)
+                    .await;
+            }
+            Tried::Failed(Failure::Permanent { why }) => {
+                self.end(&row, Some(flip), FlipOutcome::Failed, &why).await;
+            }
+            Tried::Failed(failure) => self.again(&row, &failure).await,
+            Tried::Later(why) => {
+                let at = self.clock.now() + WAIT_FOR_AUTOMATION;
+                self.recorded(&row, self.store.retry(&row, at, &why).await);
+            }
+            Tried::Lost => {}
+        }
+    }
+
+    async fn try_flip(
+        &self,
+        row: &OutboxRow,
+        flip: &Flip,
+        platform: &Arc<dyn FlagPlatform>,
+    ) -> Result<Tried, StoreError> {
+        let mut last = Failure::retryable("the flag keeps changing");
+        for _ in 0..REREADS {
+            let now = self.clock.now();
+            let check = self.store.recheck(row, now).await?;
+            if let Some(tried) = stopped(&check, flip, row) {
+                return Ok(tried);
+            }
+            let seen = match platform.read(flip, self.within(row)).await {
+                Ok(seen) => seen,
+                Err(failure) => return Ok(Tried::Failed(failure)),
+            };
+            if seen.done {
+                return Ok(self.read_back(row, flip, platform, true).await);
+            }
+            if let Some(change) = &check.human_change {
+                let who = format!(
+                    "{} by {} ({})",
+                    change.kind.as_str(),
+                    change.actor,
+                    change.reason
+                );
+                return Ok(if seen.safe && matches!(flip, Flip::Pin { .. }) {
+                    Tried::Done(FlipOutcome::AlreadySafe, format!("after {who}"))
+                } else {
+                    Tried::Void(who)
+                });
+            }
+            match platform
+                .write(flip, seen.version, now, self.within(row))
+                .await
+            {
+                // Unknown: what was read back decides, not the answer that got lost.
+                Ok(()) | Err(Failure::Unknown { .. }) => {
+                    return Ok(self.read_back(row, flip, platform, false).await);
+                }
+                Err(conflict @ Failure::Conflict { .. }) => last = conflict,
+                Err(failure) => return Ok(Tried::Failed(failure)),
+            }
+        }
+        Ok(Tried::Failed(Failure::retryable(last.to_string())))
+    }
+
+    async fn read_back(
+        &self,
+        row: &OutboxRow,
+        flip: &Flip,
+        platform: &Arc<dyn FlagPlatform>,
+        found_done: bool,
+    ) -> Tried {
+        match platform.verify(flip, self.within(row)).await {
+            // Found done at a later try: an earlier one of ours wrote it and could not say so.
+            Ok(detail) if found_done && row.attempts <= 1 => {
+                Tried::Done(FlipOutcome::AlreadySafe, detail)
+            }
+            Ok(detail) => Tried::Done(FlipOutcome::Verified, detail),
+            Err(failure) => Tried::Failed(failure),
+        }
+    }
+
+    /// Gives the row back for a later try; says so when the promised time is over.
+    async fn again(&self, row: &OutboxRow, failure: &Failure) {
+        let now = self.clock.now();
+        if is_late(row, now) {
+            self.overdue(row, failure).await;
+        }
+        let wait = Backoff::FLIP.wait(row.attempts, failure, self.chance());
+        let mut at = now + wait;
+        // Be there when the deadline passes, so that the page says so in time.
+        if let Some(deadline) = row.deadline.filter(|deadline| *deadline > now) {
+            at = at.min(deadline);
+        }
+        let at = at.min(row.expires.max(now));
+        self.recorded(row, self.store.retry(row, at, &failure.to_string()).await);
+    }
+
+    /// The deadline has passed: the pages are sent again, once, and say ROLLBACK FAILED. Tries go on.
+    async fn overdue(&self, row: &OutboxRow, failure: &Failure) {
+        let Some(decision) = &row.decision else {
+            return;
+        };
+        let first = match self.overdue.lock() {
+            Ok(mut told) => told.insert(decision.to_string()),
+            Err(_) => true,
+        };
+        if !first {
+            return;
+        }
+        record(&GaveUp {
+            what: "flip within the promised time; tries go on",
+            target: row.flag.as_ref().map_or("", |flag| flag.as_str()),
+            why: &failure.to_string(),
+        });
+        let released = self
+            .store
+            .release_pages(decision, self.clock.now())
+            .await
+            .map(|_| ());
+        if self.recorded(row, released) {
+            self.wake.notify_one();
+        } else if let Ok(mut told) = self.overdue.lock() {
+            told.remove(decision.as_str());
+        }
+    }
+
+    /// Stores how the flip ended, then tells the engine.
+    async fn end(&self, row: &OutboxRow, flip: Option<&Flip>, outcome: FlipOutcome, detail: &str) {
+        let now = self.clock.now();
+        let stored = match outcome {
+            FlipOutcome::Expired => self.store.expire(row, now).await,
+            FlipOutcome::Superseded => self.store.supersede(row, detail, now).await,
+            _ => {
+                let outcome = RowOutcome::Flip {
+                    outcome,
+                    detail: detail.to_owned(),
+                };
+                self.store.complete(row, &outcome, now).await
+            }
+        };
+        if !self.recorded(row, stored) {
+            return;
+        }
+        // Its pages can leave now.
+        self.wake.notify_one();
+        let (Some(decision), Some(flip)) = (&row.decision, flip) else {
+            return;
+        };
+        self.say(row, flip, outcome, detail).await;
+        // If the channel is full, the store still knows it as unanswered and the chores remind the engine.
+        self.answers
+            .try_send(Answer {
+                decision: decision.clone(),
+                flag: flip.flag().clone(),
+                scope: flip.scope(),
+                at: now,
+                outcome,
+            })
+            .ok();
+    }
+
+    async fn say(&self, row: &OutboxRow, flip: &Flip, outcome: FlipOutcome, detail: &str) {
+        let (Flip::Pin { .. }, Some(id)) = (flip, &row.decision) else {
+            return;
+        };
+        let now = self.clock.now();
+        let t0 = match self.store.decision(id).await {
+            Ok(Some(stored)) => stored.decision.t0,
+            _ => row.created,
+        };
+        record(&Flipped {
+            decision: id.as_str(),
+            flag: flip.flag().as_str(),
+            scope: &flip.scope().to_string(),
+            outcome: word(outcome),
+            since_t0: now.since(t0),
+            since_decision: now.since(row.created),
+            why: detail,
+        });
+    }
+}
+
+/// What stands in the way of a flip before anything is asked of the platform.
+fn stopped(check: &Recheck, flip: &Flip, row: &OutboxRow) -> Option<Tried> {
+    if !check.held {
+        return Some(Tried::Lost);
+    }
+    if check.expired {
+        let detail = row.last_error.clone().unwrap_or_default();
+        return Some(Tried::Done(FlipOutcome::Expired, detail));
+    }
+    if !check.latch_open {
+        return Some(Tried::Void("a human re-armed the flag".into()));
+    }
+    match flip {
+        Flip::Pin { .. } | Flip::Freeze { .. } if !check.automation => Some(Tried::Void(
+            "automation was switched off before the flip".into(),
+        )),
+        Flip::Unfreeze { .. } if !check.automation => Some(Tried::Later(
+            "automation is off: the share stays where it is".into(),
+        )),
+        _ => None,
+    }
+}
+
+const fn word(outcome: FlipOutcome) -> &'static str {
+    match outcome {
+        FlipOutcome::Verified => "verified",
+        FlipOutcome::AlreadySafe => "already_safe",
+        FlipOutcome::Superseded => "superseded",
+        FlipOutcome::Failed => "failed",
+        FlipOutcome::Expired => "expired",
+    }
+}

@@ -1,0 +1,291 @@
+//! One message or published decision: say how things really stand, send it, record it, keep it standing.
+
+use std::sync::Arc;
+
+use super::{Worker, is_late, mismatch};
+use crate::dispatch::backoff::Backoff;
+use crate::dispatch::failure::Failure;
+use crate::dispatch::message::{one_line, with_outcome};
+use crate::dispatch::receiver::{Content, Notice, Receiver, stands};
+use crate::dispatch::story;
+use crate::engine::output::{Message, MessageKind};
+use crate::model::id::DecisionId;
+use crate::store::{
+    FlipState, OutboxRow, PlanContext, Routes, RowKind, RowOutcome, StoreError, Task, Timing,
+    message_rows,
+};
+use crate::telemetry::facts::{GaveUp, Paged};
+use crate::telemetry::record;
+
+impl Worker {
+    /// Sends a claimed message, or gives it back.
+    pub(super) async fn tell(&self, row: OutboxRow, receiver: Arc<dyn Receiver>) {
+        let check = match self.store.recheck(&row, self.clock.now()).await {
+            Ok(check) if check.held => check,
+            Ok(_) => return,
+            Err(error) => {
+                self.recorded(&row, Err(error));
+                return;
+            }
+        };
+        // What was taken once and stands is told for as long as it stands, however old.
+        if check.expired && row.revision == 0 {
+            self.give_up(&row, "its time is over", |now| {
+                let row = &row;
+                async move { self.store.expire(row, now).await }
+            })
+            .await;
+            return;
+        }
+        let notice = match self.notice(&row).await {
+            Ok(Ok(notice)) => notice,
+            Ok(Err(why)) => return self.refused(&row, &why).await,
+            Err(error) => {
+                let failure = Failure::retryable(error.to_string());
+                return self.later(&row, &failure).await;
+            }
+        };
+        let watch = self.clock.stopwatch();
+        let told = receiver.tell(&notice, self.within(&row)).await;
+        self.attempted(
+            receiver.adapter(),
+            receiver.name(),
+            watch,
+            told.as_ref().err(),
+        );
+        match told {
+            Ok(()) => self.sent(&row, &notice, &*receiver).await,
+            Err(failure) if failure.is_permanent() => {
+                self.refused(&row, &failure.to_string()).await;
+            }
+            Err(failure) => self.later(&row, &failure).await,
+        }
+    }
+
+    /// A row for a receiver that configuration no longer has.
+    pub(super) async fn no_receiver(&self, row: OutboxRow) {
+        let why = format!("no receiver `{}` is configured", row.adapter);
+        self.refused(&row, &why).await;
+    }
+
+    /// What to tell, as things stand now. The inner error is a row that cannot be told at all.
+    async fn notice(&self, row: &OutboxRow) -> Result<Result<Notice, String>, StoreError> {
+        let link = match (&self.settings.link, &row.incident) {
+            (Some(base), Some(incident)) => Some(format!(
+                "{}/v1/incidents/{incident}/markdown",
+                base.trim_end_matches('/')
+            )),
+            (base, _) => base.clone(),
+        };
+        let notice = |id: String, content, since| {
+            Ok(Ok(Notice {
+                id,
+                content,
+                link: link.clone(),
+                since,
+            }))
+        };
+        match &row.task {
+            Task::Message(message) => {
+                let message = self.current(message).await?;
+                let id = format!("rearguard-{}-{}", row.id, row.revision);
+                let since = message.at;
+                notice(id, Content::Message(Box::new(message)), since)
+            }
+            Task::Publish(decision) => {
+                let id = format!("{}-{}", decision.id, decision.gate.as_str());
+                notice(id, Content::Decision(decision.clone()), decision.at)
+            }
+            work @ Task::Flip(_) => Ok(Err(mismatch(work))),
+        }
+    }
+
+    /// A message about a decision says how its flip stands; others say what the engine wrote.
+    async fn current(&self, message: &Message) -> Result<Message, StoreError> {
+        let plain = Message {
+            summary: one_line(&message.summary),
+            ..message.clone()
+        };
+        let about = matches!(message.kind, MessageKind::Rollback | MessageKind::Pause);
+        let (true, Some(id)) = (about, &message.decision) else {
+            return Ok(plain);
+        };
+        let Some(stored) = self.store.decision(id).await? else {
+            return Ok(plain);
+        };
+        let flip = self.flip(id).await?;
+        Ok(with_outcome(&plain, &stored.decision, flip.as_ref()))
+    }
+
+    async fn flip(&self, decision: &DecisionId) -> Result<Option<story::Flip>, StoreError> {
+        let state = self.store.flip_state(decision).await?;
+        Ok(state.map(|state| told_flip(state, self.clock.now())))
+    }
+
+    async fn sent(&self, row: &OutboxRow, notice: &Notice, receiver: &dyn Receiver) {
+        let now = self.clock.now();
+        let kind = match &notice.content {
+            Content::Message(message) => Some(message.kind),
+            Content::Decision(_) => None,
+        };
+        let again_at = receiver
+            .refresh()
+            .filter(|_| kind.is_some_and(stands))
+            .map(|every| now + self.clock.virtual_span(every));
+        let outcome = RowOutcome::Sent {
+            detail: kind.map_or_else(|| "published".into(), said),
+            again_at,
+        };
+        let stored = self.store.complete(row, &outcome, now).await;
+        let first = row.kind == RowKind::Page && row.revision == 0;
+        if self.recorded(row, stored) && first && kind.is_some_and(is_rollback) {
+            self.page_was_accepted(row, notice).await;
+        }
+    }
+
+    async fn page_was_accepted(&self, row: &OutboxRow, notice: &Notice) {
+        let (Some(id), Content::Message(message)) = (&row.decision, &notice.content) else {
+            return;
+        };
+        let now = self.clock.now();
+        if let Ok(Some(stored)) = self.store.decision(id).await {
+            record(&Paged {
+                dedup_key: &message.dedup_key,
+                receiver: &row.adapter,
+                since_t0: now.since(stored.decision.t0),
+                since_decision: now.since(stored.committed),
+            });
+        }
+    }
+
+    async fn later(&self, row: &OutboxRow, failure: &Failure) {
+        let now = self.clock.now();
+        let waited = now.since(row.created);
+        if row.kind == RowKind::Page && row.revision == 0 && waited >= self.settings.second_after {
+            self.second_channel(row, &failure.to_string()).await;
+        }
+        let mut wait = Backoff::MESSAGE.wait(row.attempts, failure, self.chance());
+        if row.kind == RowKind::Page && !is_late(row, now) {
+            // A page is worth asking for more often than a notice.
+            wait = wait
+                .min(std::time::Duration::from_secs(15))
+                .max(failure.after().unwrap_or_default());
+        }
+        let stored = self
+            .store
+            .retry(row, now + wait, &failure.to_string())
+            .await;
+        self.recorded(row, stored);
+    }
+
+    async fn refused(&self, row: &OutboxRow, why: &str) {
+        self.give_up(row, why, |now| async move {
+            let outcome = RowOutcome::Refused {
+                detail: why.to_owned(),
+            };
+            self.store.complete(row, &outcome, now).await
+        })
+        .await;
+    }
+
+    async fn give_up<F, Fut>(&self, row: &OutboxRow, why: &str, store: F)
+    where
+        F: FnOnce(crate::model::time::Timestamp) -> Fut,
+        Fut: Future<Output = Result<(), StoreError>>,
+    {
+        record(&GaveUp {
+            what: row.kind.as_str(),
+            target: &row.adapter,
+            why,
+        });
+        if row.kind == RowKind::Page {
+            self.second_channel(row, why).await;
+        }
+        let stored = store(self.clock.now()).await;
+        self.recorded(row, stored);
+    }
+
+    /// Sends a page that its receiver does not take to the second channel, once: the outbox knows it by its content.
+    async fn second_channel(&self, row: &OutboxRow, why: &str) {
+        let others: Vec<String> = self
+            .settings
+            .second_channel
+            .iter()
+            .filter(|name| **name != row.adapter)
+            .cloned()
+            .collect();
+        let Task::Message(message) = &row.task else {
+            return;
+        };
+        if others.is_empty() || self.settings.second_channel.contains(&row.adapter) {
+            return;
+        }
+        let now = self.clock.now();
+        let routes = Routes::default();
+        let context = PlanContext {
+            routes: &routes,
+            timing: Timing::default(),
+        };
+        let message = Message {
+            receiver: None,
+            detail: format!(
+                "{}\n(Receiver `{}` did not take this page.)",
+                message.detail, row.adapter
+            ),
+            ..message.clone()
+        };
+        let mut rows = message_rows(RowKind::Page, &message, &others, now, &context);
+        for new in &mut rows {
+            new.not_before = now;
+        }
+        match self.store.enqueue(&rows, now).await {
+            Ok(0) => {}
+            Ok(_) => {
+                record(&GaveUp {
+                    what: "first channel of a page, second is used",
+                    target: &row.adapter,
+                    why,
+                });
+                self.wake.notify_one();
+            }
+            Err(error) => {
+                self.recorded(row, Err(error));
+            }
+        }
+    }
+}
+
+/// The store's record of a flip, as the sentences want it.
+pub(crate) fn told_flip(state: FlipState, now: crate::model::time::Timestamp) -> story::Flip {
+    story::Flip {
+        late: state.outcome.is_none() && state.deadline.is_some_and(|deadline| now >= deadline),
+        outcome: state.outcome,
+        finished: state.finished,
+        detail: state.detail.or(state.last_error).unwrap_or_default(),
+        attempts: state.attempts,
+    }
+}
+
+const fn is_rollback(kind: MessageKind) -> bool {
+    matches!(
+        kind,
+        MessageKind::Rollback | MessageKind::RollbackFailed | MessageKind::Superseded
+    )
+}
+
+fn said(kind: MessageKind) -> String {
+    match kind {
+        MessageKind::Rollback => "rollback",
+        MessageKind::RollbackFailed => "rollback failed",
+        MessageKind::Superseded => "superseded",
+        MessageKind::Pause => "pause",
+        MessageKind::Notice => "notice",
+        MessageKind::Resolved => "resolved",
+        MessageKind::NoData => "no data",
+        MessageKind::Masked => "masked",
+        MessageKind::Blind => "blind",
+        MessageKind::Gap => "gap",
+        MessageKind::StillServing => "still serving",
+    }
+    .into()
+}

@@ -1,0 +1,220 @@
+//! What is served over HTTP: OFREP for gateways, the admin API for people and the command line, health and metrics.
+//!
+//! In: requests, on a listener that somebody else bound. Out: answers from memory (flags, report) and from the store; commands
+//! that change the engine's memory go through [`Commander`] and are answered once they have been committed. Every route needs
+//! a token, health excepted. Errors are problem documents (RFC 9457) that say what would be right; OFREP has its own bodies.
+//! Never imports `dispatch` or `ingest`.
+
+mod auth;
+mod body;
+mod flags;
+mod health;
+mod incidents;
+mod ofrep;
+mod problem;
+mod status;
+mod tokens;
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post, put};
+use axum::{Router, serve as axum_serve};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::auth::Doorkeeper;
+use self::problem::Problem;
+use crate::clock::Clock;
+use crate::engine::input::Command;
+use crate::engine::output::{CommandError, Report};
+use crate::model::id::IncidentId;
+use crate::store::Store;
+use crate::telemetry::facts::Answered;
+use crate::telemetry::{Metrics, record};
+
+/// A future behind a trait object.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The way into the engine. The app implements it with a channel to the engine's loop.
+pub trait Commander: Send + Sync {
+    /// Hands a command to the engine; answers with what happened once that has been committed.
+    fn submit(&self, command: Command) -> Boxed<'_, Result<String, SubmitError>>;
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The engine refused it.
+    #[error(transparent)]
+    Refused(#[from] CommandError),
+    /// The engine does not take commands now, or the commit failed: nothing is known to have changed.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Writes incidents as Markdown. The app implements it with dispatch's incident book.
+pub trait IncidentWriter: Send + Sync {
+    /// The incident as things stand now; `None` if there is none of that id.
+    fn markdown(&self, id: IncidentId) -> Boxed<'_, Result<Option<String>, String>>;
+}
+
+/// All that the API answers from.
+pub struct Parts {
+    pub store: Store,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    /// The engine's latest report, replaced by the engine's loop.
+    pub report: Arc<ArcSwap<Report>>,
+    pub commander: Arc<dyn Commander>,
+    pub writer: Arc<dyn IncidentWriter>,
+}
+
+/// Bounds of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// The largest request body, in bytes.
+    pub body: usize,
+    /// The longest that a request may take (real time). A re-arm waits for its commit.
+    pub within: Duration,
+    /// How long requests under way may go on after the stop signal.
+    pub drain: Duration,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            body: 64 << 10,
+            within: Duration::from_secs(15),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct App(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    door: Doorkeeper,
+    settings: HttpSettings,
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0.parts
+    }
+}
+
+/// Serves until told to stop, then finishes the requests under way.
+pub async fn serve(
+    listener: TcpListener,
+    parts: Parts,
+    settings: HttpSettings,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let stopped = stop.clone();
+    let serving = axum_serve(listener, router(parts, settings))
+        .with_graceful_shutdown(async move { stopped.cancelled().await })
+        .into_future();
+    let overrun = async {
+        stop.cancelled().await;
+        tokio::time::sleep(settings.drain).await;
+    };
+    tokio::select! {
+        ended = serving => ended,
+        () = overrun => Ok(()),
+    }
+}
+
+/// All routes.
+pub fn router(parts: Parts, settings: HttpSettings) -> Router {
+    let app = App(Arc::new(Inner {
+        door: Doorkeeper::new(parts.store.clone(), parts.clock),
+        parts,
+        settings,
+    }));
+    Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .route("/ofrep/v1/evaluate/flags", post(ofrep::bulk))
+        .route("/ofrep/v1/evaluate/flags/{key}", post(ofrep::single))
+        .route("/v1/status", get(status::status))
+        .route("/v1/automation", put(status::automation))
+        .route("/v1/incidents", get(incidents::list))
+        .route("/v1/incidents/{id}", get(incidents::show))
+        .route("/v1/incidents/{id}/markdown", get(incidents::markdown))
+        .route("/v1/incidents/{id}/ack", post(incidents::acknowledge))
+        .route("/v1/incidents/{id}/resolve", post(incidents::resolve))
+        .route("/v1/flags", get(flags::list))
+        .route("/v1/flags/{key}", get(flags::show))
+        .route(
+            "/v1/flags/{key}/kill",
+            post(flags::kill).delete(flags::unkill),
+        )
+        .route("/v1/flags/{key}/rearm", post(flags::rearm))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{name}", delete(tokens::revoke))
+        .fallback(no_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(app.clone(), bounded))
+        .layer(DefaultBodyLimit::max(settings.body))
+        .with_state(app)
+}
+
+async fn no_route(request: Request) -> Problem {
+    Problem::not_found(format!("there is no `{}`", request.uri().path()))
+        .hint("docs/api.md lists all routes")
+}
+
+async fn wrong_method(request: Request) -> Problem {
+    Problem::new(
+        405,
+        "method-not-allowed",
+        format!("`{}` is not possible here", request.method()),
+    )
+    .hint("docs/api.md lists the methods of each route; `allow` names those of this one")
+}
+
+/// Ends what takes too long, and measures everything.
+async fn bounded(State(app): State<App>, request: Request, next: Next) -> Response {
+    let watch = app.clock.stopwatch();
+    let method = request.method().clone();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let within = app.0.settings.within;
+    let response = match tokio::time::timeout(within, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::new(
+            503,
+            "time-out",
+            format!(
+                "not answered within {} s; whether it took effect is not known",
+                within.as_secs_f64()
+            ),
+        )
+        .hint("look at the state before asking again")
+        .into_response(),
+    };
+    record(&Answered {
+        route: &route,
+        method: method.as_str(),
+        status: response.status().as_u16(),
+        took: watch.elapsed(),
+    });
+    response
+}
+
+#[cfg(test)]
+mod tests;

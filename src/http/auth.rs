@@ -1,0 +1,135 @@
+//! Who asks, and what that token may do.
+//!
+//! The store compares tokens in constant time. A token that was good is remembered for a few seconds by its SHA-256, so that
+//! gateways do not cost a query per request, and longer while the database does not answer: flags are served from memory, and
+//! a database that is down must not take every feature with it.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, header};
+use sha2::{Digest, Sha256};
+
+use super::App;
+use super::problem::Problem;
+use crate::clock::{Clock, Stopwatch};
+use crate::store::{Store, TokenInfo, TokenScope};
+
+/// How long a good token is not asked about again; also how long a revocation elsewhere may take to be noticed.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// How long a good token is believed while the database does not answer.
+const STALE: Duration = Duration::from_secs(3600);
+
+/// Tokens remembered at most.
+const REMEMBERED: usize = 1024;
+
+/// Checks tokens.
+pub struct Doorkeeper {
+    store: Store,
+    clock: Clock,
+    seen: Mutex<HashMap<[u8; 32], (TokenInfo, Stopwatch)>>,
+}
+
+impl Doorkeeper {
+    pub fn new(store: Store, clock: Clock) -> Self {
+        Self {
+            store,
+            clock,
+            seen: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// Forgets all, after a revocation.
+    pub fn forget(&self) {
+        if let Ok(mut seen) = self.seen.lock() {
+            seen.clear();
+        }
+    }
+
+    async fn who(&self, plaintext: &str) -> Result<Option<TokenInfo>, Problem> {
+        let hash: [u8; 32] = Sha256::digest(plaintext.as_bytes()).into();
+        let known = self
+            .seen
+            .lock()
+            .ok()
+            .and_then(|seen| seen.get(&hash).cloned());
+        if let Some((token, since)) = &known
+            && since.elapsed() < FRESH
+        {
+            return Ok(Some(token.clone()));
+        }
+        match self.store.verify_token(plaintext).await {
+            Ok(Some(token)) => {
+                self.remember(hash, &token);
+                Ok(Some(token))
+            }
+            Ok(None) => {
+                if let Ok(mut seen) = self.seen.lock() {
+                    seen.remove(&hash);
+                }
+                Ok(None)
+            }
+            Err(error) => match known {
+                Some((token, since)) if error.is_transient() && since.elapsed() < STALE => {
+                    Ok(Some(token))
+                }
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    fn remember(&self, hash: [u8; 32], token: &TokenInfo) {
+        if let Ok(mut seen) = self.seen.lock() {
+            if seen.len() >= REMEMBERED {
+                seen.clear();
+            }
+            seen.insert(hash, (token.clone(), self.clock.stopwatch()));
+        }
+    }
+}
+
+/// The token behind a request, if it may do `scope`.
+pub async fn allow(
+    app: &App,
+    headers: &HeaderMap,
+    scope: TokenScope,
+) -> Result<TokenInfo, Problem> {
+    let Some(plaintext) = presented(headers) else {
+        return Err(Problem::new(401, "no-token", "a token is needed".into()).hint(format!(
+            "send `Authorization: Bearer <token>` with a token of scope `{0}` (`rearguard token create NAME --scope {0}`)",
+            scope.as_str()
+        )));
+    };
+    let Some(token) = app.0.door.who(plaintext).await? else {
+        return Err(
+            Problem::new(401, "bad-token", "the token is unknown or revoked".into())
+                .hint("`rearguard token create` makes a new one"),
+        );
+    };
+    if token.allows(scope) {
+        return Ok(token);
+    }
+    Err(Problem::new(
+        403,
+        "scope-missing",
+        format!(
+            "token `{}` may not do this: scope `{}` is missing",
+            token.name,
+            scope.as_str()
+        ),
+    )
+    .hint("use a token with that scope, or with `admin`"))
+}
+
+/// `Authorization: Bearer …`, or OFREP's other way, `X-API-Key`.
+fn presented(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
+    bearer.or_else(|| headers.get("x-api-key")?.to_str().ok().map(str::trim))
+}

@@ -1,0 +1,218 @@
+//! Flags: what is served, and the humans' switches.
+
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::App;
+use super::auth::allow;
+use super::body::{Body, json as answer, read, reason};
+use super::problem::Problem;
+use super::status::command;
+use crate::engine::input::CommandKind;
+use crate::engine::targeting::share;
+use crate::model::flag::{SHARE_MAX, Scope};
+use crate::model::id::FlagKey;
+use crate::store::{FlagChange, FlagState, StoreError, TokenScope};
+use crate::telemetry::facts::Commanded;
+use crate::telemetry::record;
+
+/// How many changes one flag shows.
+const CHANGES: u32 = 50;
+
+/// A flag as people see it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    key: &'a str,
+    control: &'a str,
+    treatment: &'a str,
+    /// The treatment's share as configured and as served, 0 … 1, before pins and kill.
+    configured_share: f64,
+    share: f64,
+    paused: bool,
+    pins: Vec<String>,
+    killed: bool,
+    declared: bool,
+    version: u64,
+    /// In words.
+    serving: String,
+}
+
+impl<'a> Shown<'a> {
+    fn of(state: &'a FlagState) -> Self {
+        let (spec, overlay) = (&state.spec, &state.overlay);
+        let part = |ppm: u32| f64::from(ppm) / f64::from(SHARE_MAX);
+        Self {
+            key: spec.key.as_str(),
+            control: spec.control.as_str(),
+            treatment: spec.treatment.as_str(),
+            configured_share: part(spec.share),
+            share: part(share(spec, overlay)),
+            paused: overlay.frozen_share.is_some(),
+            pins: overlay.pins.iter().map(ToString::to_string).collect(),
+            killed: overlay.killed,
+            declared: state.declared,
+            version: overlay.version,
+            serving: serving(state),
+        }
+    }
+}
+
+fn serving(state: &FlagState) -> String {
+    let (spec, overlay) = (&state.spec, &state.overlay);
+    if overlay.killed {
+        return "off for everybody (killed)".into();
+    }
+    if overlay.pins.contains(&Scope::All) {
+        return format!("{} for everybody (rolled back)", spec.control);
+    }
+    let percent = f64::from(share(spec, overlay)) / f64::from(SHARE_MAX) * 100.0;
+    let mut text = format!(
+        "{} for {percent} %, {} for the rest",
+        spec.treatment, spec.control
+    );
+    if !overlay.pins.is_empty() {
+        let pins: Vec<String> = overlay.pins.iter().map(ToString::to_string).collect();
+        text.push_str(&format!("; rolled back for {}", pins.join(", ")));
+    }
+    if overlay.frozen_share.is_some() {
+        text.push_str("; share held");
+    }
+    text
+}
+
+/// All flags, by key.
+pub async fn list(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
+    allow(&app, &headers, TokenScope::Read).await?;
+    let table = app.store.flags();
+    let flags: Vec<Shown<'_>> = table.iter().map(|(_, state)| Shown::of(state)).collect();
+    Ok(answer(&json!({"flags": flags})))
+}
+
+#[derive(Serialize)]
+struct One<'a> {
+    #[serde(flatten)]
+    flag: Shown<'a>,
+    /// Newest first.
+    changes: Vec<FlagChange>,
+}
+
+/// One flag with who changed it.
+pub async fn show(
+    State(app): State<App>,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    allow(&app, &headers, TokenScope::Read).await?;
+    let key = FlagKey::from(key);
+    let table = app.store.flags();
+    let Some(state) = table.get(&key) else {
+        return Err(StoreError::UnknownFlag(key).into());
+    };
+    Ok(answer(&One {
+        flag: Shown::of(state),
+        changes: app.store.flag_changes(&key, CHANGES).await?,
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Why {
+    #[serde(default)]
+    reason: String,
+}
+
+/// Turns the feature off for everybody, at once.
+pub async fn kill(
+    State(app): State<App>,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let token = allow(&app, &headers, TokenScope::Operate).await?;
+    let why: Why = read(body, r#"{"reason": "leaks data"}"#)?;
+    let why = reason(&why.reason)?;
+    let flag = FlagKey::from(key);
+    let write = app
+        .store
+        .kill(&flag, &token.name, why, app.clock.now())
+        .await?;
+    said(&token.name, "flag kill", &flag, why);
+    Ok(answer(&json!({
+        "done": format!("flag {flag} is off for everybody"),
+        "changed": write.changed,
+        "version": write.version,
+    })))
+}
+
+/// Turns it on again. Needs the same right as a re-arm, since it serves the variant again; pins of a rollback stay.
+pub async fn unkill(
+    State(app): State<App>,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let token = allow(&app, &headers, TokenScope::Rearm).await?;
+    let why: Why = read(body, r#"{"reason": "fixed"}"#)?;
+    let why = reason(&why.reason)?;
+    let flag = FlagKey::from(key);
+    let write = app
+        .store
+        .unkill(&flag, &token.name, why, app.clock.now())
+        .await?;
+    said(&token.name, "flag unkill", &flag, why);
+    Ok(answer(&json!({
+        "done": format!("flag {flag} is on again"),
+        "changed": write.changed,
+        "version": write.version,
+    })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rearm {
+    scope: Option<String>,
+    #[serde(default)]
+    reason: String,
+}
+
+/// Takes a rollback's latch off; answered when that has been committed.
+pub async fn rearm(
+    State(app): State<App>,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let token = allow(&app, &headers, TokenScope::Rearm).await?;
+    let asked: Rearm = read(
+        body,
+        r#"{"scope": "tenant:acme", "reason": "fixed in v19"}"#,
+    )?;
+    let why = reason(&asked.reason)?;
+    let scope = asked
+        .scope
+        .map(Scope::try_from)
+        .transpose()
+        .map_err(|error| {
+            Problem::bad_request(error)
+                .hint("leave `scope` out, or send one of those that GET /v1/flags/{key} lists")
+        })?;
+    let flag = FlagKey::from(key.as_str());
+    if app.store.flags().get(&flag).is_none() {
+        return Err(StoreError::UnknownFlag(flag).into());
+    }
+    let kind = CommandKind::Rearm { flag, scope };
+    command(&app, &token, why, kind, "flag rearm", &key).await
+}
+
+fn said(actor: &str, command: &str, flag: &FlagKey, why: &str) {
+    record(&Commanded {
+        actor,
+        command,
+        target: flag.as_str(),
+        reason: why,
+        result: "done",
+    });
+}

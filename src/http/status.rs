@@ -1,0 +1,109 @@
+//! How Rearguard stands, and whether it acts.
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::App;
+use super::auth::allow;
+use super::body::{Body, json as answer, read, reason};
+use super::problem::Problem;
+use crate::engine::input::{Command, CommandKind};
+use crate::engine::output::Report;
+use crate::store::{OutboxStats, TokenInfo, TokenScope};
+use crate::telemetry::facts::Commanded;
+use crate::telemetry::record;
+
+#[derive(Serialize)]
+struct Status<'a> {
+    version: &'static str,
+    /// Virtual time.
+    now: String,
+    database: String,
+    report: &'a Report,
+    outbox: OutboxStats,
+    outbox_oldest_seconds: f64,
+    flags: usize,
+}
+
+/// The engine's report and the outbox in numbers.
+pub async fn status(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
+    allow(&app, &headers, TokenScope::Read).await?;
+    let now = app.clock.now();
+    let outbox = app.store.outbox_stats(now).await?;
+    let report = app.report.load();
+    Ok(answer(&Status {
+        version: env!("CARGO_PKG_VERSION"),
+        now: now.to_string(),
+        database: app.store.address(),
+        report: &report,
+        outbox_oldest_seconds: outbox.age(now).as_secs_f64(),
+        outbox,
+        flags: app.store.flags().len(),
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Switch {
+    on: bool,
+    #[serde(default)]
+    reason: String,
+}
+
+/// `automation on|off`.
+pub async fn automation(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let token = allow(&app, &headers, TokenScope::Operate).await?;
+    let switch: Switch = read(
+        body,
+        r#"{"on": false, "reason": "false alarms since 02:00"}"#,
+    )?;
+    let kind = CommandKind::Automation { on: switch.on };
+    let word = if switch.on { "on" } else { "off" };
+    command(
+        &app,
+        &token,
+        reason(&switch.reason)?,
+        kind,
+        "automation",
+        word,
+    )
+    .await
+}
+
+/// Sends a command to the engine, waits for its commit and says what happened.
+pub async fn command(
+    app: &App,
+    token: &TokenInfo,
+    reason: &str,
+    kind: CommandKind,
+    name: &str,
+    target: &str,
+) -> Result<Response, Problem> {
+    let result = app
+        .commander
+        .submit(Command {
+            actor: token.name.clone(),
+            reason: reason.to_owned(),
+            at: app.clock.now(),
+            kind,
+        })
+        .await;
+    record(&Commanded {
+        actor: &token.name,
+        command: name,
+        target,
+        reason,
+        result: &match &result {
+            Ok(said) => said.clone(),
+            Err(error) => error.to_string(),
+        },
+    });
+    Ok(answer(&json!({"done": result?})))
+}

@@ -1,0 +1,264 @@
+//! What a restart continues from.
+
+use serde::Serialize;
+use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
+
+use super::Store;
+use super::db::{Columns, signed, unsigned};
+use super::error::StoreError;
+use super::incidents::{IncidentSummary, read_incident};
+use super::outbox_state;
+use super::record::{InputRow, Position, SourcePosition};
+use crate::engine::input::{FlipOutcome, Source};
+use crate::engine::output::{Decision, Transition};
+use crate::model::flag::Scope;
+use crate::model::id::{DecisionId, FlagKey, IncidentId};
+use crate::model::time::{Minute, Timestamp};
+
+/// How many decisions [`Loaded`] carries: many times what any flip limit looks back on.
+const RECENT: i64 = 500;
+
+/// Where the engine stood at the last commit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The number of the last input whose output is stored; zero before the first.
+    pub seq: u64,
+    pub position: Position,
+    /// The engine's opaque state, by key.
+    pub state: Vec<(String, String)>,
+    pub automation: bool,
+    pub latches: Vec<OpenLatch>,
+    /// Incidents not resolved.
+    pub incidents: Vec<IncidentSummary>,
+    /// The newest decisions, oldest first: flip history for the limits.
+    pub decisions: Vec<StoredDecision>,
+}
+
+/// A latch that no human has taken off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OpenLatch {
+    pub flag: FlagKey,
+    pub scope: Scope,
+    pub decision: DecisionId,
+    pub incident: Option<IncidentId>,
+    /// Wall time.
+    pub opened: Timestamp,
+    /// How its flip ended, once it has.
+    pub outcome: Option<FlipOutcome>,
+}
+
+/// A decision as it was committed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StoredDecision {
+    pub seq: u64,
+    /// Wall time of the commit.
+    pub committed: Timestamp,
+    pub decision: Decision,
+}
+
+impl Store {
+    /// Reads everything in one consistent view.
+    pub async fn load(&self) -> Result<Loaded, StoreError> {
+        let mut tx = self.db().read().await?;
+        let (seq, event_time, closed) = engine(&mut tx).await?;
+        let state = sqlx::query("SELECT key, value FROM state ORDER BY key")
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(StoreError::db("reading the engine's state"))?;
+        let latches =
+            sqlx::query("SELECT * FROM latches WHERE closed IS NULL ORDER BY flag, scope")
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(StoreError::db("reading the latches"))?;
+        let incidents =
+            sqlx::query("SELECT * FROM incidents WHERE resolved IS NULL ORDER BY opened, id")
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(StoreError::db("reading open incidents"))?;
+        let mut decisions =
+            sqlx::query("SELECT * FROM decisions ORDER BY seq DESC, id DESC LIMIT $1")
+                .bind(RECENT)
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(StoreError::db("reading recent decisions"))?;
+        decisions.reverse();
+        Ok(Loaded {
+            seq,
+            position: Position {
+                sources: sources(&mut tx).await?,
+                event_time,
+                closed,
+            },
+            state: state
+                .iter()
+                .map(|row| Ok((row.text("key")?, row.text("value")?)))
+                .collect::<Result<_, StoreError>>()?,
+            automation: outbox_state::automation(&mut tx).await?,
+            latches: latches.iter().map(read_latch).collect::<Result<_, _>>()?,
+            incidents: incidents
+                .iter()
+                .map(read_incident)
+                .collect::<Result<_, _>>()?,
+            decisions: decisions
+                .iter()
+                .map(read_decision)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// A decision with its evidence.
+    pub async fn decision(&self, id: &DecisionId) -> Result<Option<StoredDecision>, StoreError> {
+        let row = sqlx::query("SELECT * FROM decisions WHERE id = $1")
+            .bind(id.as_str())
+            .fetch_optional(&self.db().pool)
+            .await
+            .map_err(StoreError::db("reading a decision"))?;
+        row.as_ref().map(read_decision).transpose()
+    }
+
+    /// Decisions of a flag (or of all), newest first.
+    pub async fn decisions(
+        &self,
+        flag: Option<&FlagKey>,
+        limit: u32,
+    ) -> Result<Vec<StoredDecision>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM decisions WHERE (CAST($1 AS TEXT) IS NULL OR flag = $1)
+             ORDER BY seq DESC, id DESC LIMIT $2",
+        )
+        .bind(flag.map(ToString::to_string))
+        .bind(i64::from(limit))
+        .fetch_all(&self.db().pool)
+        .await
+        .map_err(StoreError::db("listing decisions"))?;
+        rows.iter().map(read_decision).collect()
+    }
+
+    /// Changes of a flag's alerts, newest first, with the number of the input that made them.
+    pub async fn transitions(
+        &self,
+        flag: &FlagKey,
+        limit: u32,
+    ) -> Result<Vec<(u64, Transition)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT seq, payload FROM transitions WHERE flag = $1 ORDER BY id DESC LIMIT $2",
+        )
+        .bind(flag.as_str())
+        .bind(i64::from(limit))
+        .fetch_all(&self.db().pool)
+        .await
+        .map_err(StoreError::db("listing transitions"))?;
+        rows.iter()
+            .map(|row| Ok((unsigned(row.int("seq")?), row.json("payload")?)))
+            .collect()
+    }
+
+    /// Numbered inputs after `seq`, oldest first: what a replay from an older snapshot needs beside Kafka.
+    pub async fn inputs(&self, seq: u64) -> Result<Vec<InputRow>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM inputs WHERE seq > $1 ORDER BY seq")
+            .bind(signed(seq))
+            .fetch_all(&self.db().pool)
+            .await
+            .map_err(StoreError::db("reading inputs"))?;
+        let read = |row: &AnyRow| {
+            Ok(InputRow {
+                seq: unsigned(row.int("seq")?),
+                wall: Timestamp::from_millis(row.int("wall")?),
+                kind: row.text("kind")?,
+                payload: row.text("payload")?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Forgets inputs that no kept snapshot needs (up to `seq`), and finished messages, transitions and published rows
+    /// older than `before`. Decisions, incidents, latches and the audit chain stay.
+    pub async fn prune(&self, seq: u64, before: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.write().await?;
+        let mut gone = 0;
+        let old = before.as_millis();
+        for (sql, bound) in [
+            ("DELETE FROM inputs WHERE seq <= $1", signed(seq)),
+            ("DELETE FROM transitions WHERE at < $1", old),
+            (
+                "DELETE FROM outbox WHERE status IN ('done', 'failed', 'expired', 'superseded')
+                   AND kind <> 'flip' AND finished < $1",
+                old,
+            ),
+        ] {
+            let hit = sqlx::query(sql)
+                .bind(bound)
+                .execute(&mut *tx)
+                .await
+                .map_err(StoreError::db("pruning"))?;
+            gone += hit.rows_affected();
+        }
+        super::db::commit(tx).await?;
+        Ok(gone)
+    }
+}
+
+/// The numbers kept in `settings`: last input, event time, last closed minute.
+pub(super) async fn engine(
+    tx: &mut AnyConnection,
+) -> Result<(u64, Option<Timestamp>, Option<Minute>), StoreError> {
+    let rows =
+        sqlx::query("SELECT key, value FROM settings WHERE key IN ('seq', 'event_time', 'closed')")
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(StoreError::db("reading the position"))?;
+    let (mut seq, mut event_time, mut closed) = (0, None, None);
+    for row in &rows {
+        let number: i64 = row
+            .text("value")?
+            .parse()
+            .map_err(|why| StoreError::corrupt("the position", why))?;
+        match &*row.text("key")? {
+            "seq" => seq = unsigned(number),
+            "event_time" => event_time = Some(Timestamp::from_millis(number)),
+            _ => closed = Some(Minute(number)),
+        }
+    }
+    Ok((seq, event_time, closed))
+}
+
+async fn sources(tx: &mut AnyConnection) -> Result<Vec<SourcePosition>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM sources ORDER BY topic, part")
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(StoreError::db("reading the sources' positions"))?;
+    let read = |row: &AnyRow| {
+        Ok(SourcePosition {
+            source: Source {
+                topic: row.text("topic")?.into(),
+                partition: i32::try_from(row.int("part")?)
+                    .map_err(|why| StoreError::corrupt("a partition", why))?,
+            },
+            next_offset: row.int("next_offset")?,
+            watermark: row.maybe_int("watermark")?.map(Timestamp::from_millis),
+            fates: row.json("fates")?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+fn read_latch(row: &AnyRow) -> Result<OpenLatch, StoreError> {
+    Ok(OpenLatch {
+        flag: FlagKey::from(row.text("flag")?),
+        scope: Scope::try_from(row.text("scope")?)
+            .map_err(|why| StoreError::corrupt("a latch's scope", why))?,
+        decision: DecisionId::from(row.text("decision")?),
+        incident: row.maybe_text("incident")?.map(IncidentId::from),
+        opened: Timestamp::from_millis(row.int("opened")?),
+        outcome: outbox_state::outcome(row.maybe_text("outcome")?)?,
+    })
+}
+
+pub(super) fn read_decision(row: &AnyRow) -> Result<StoredDecision, StoreError> {
+    Ok(StoredDecision {
+        seq: unsigned(row.int("seq")?),
+        committed: Timestamp::from_millis(row.int("wall")?),
+        decision: row.json("payload")?,
+    })
+}

@@ -1,0 +1,102 @@
+//! The schema and its history. Migrations are compiled in, each with a checksum; a database made by a newer Rearguard, or
+//! by another text of the same migration, is refused.
+
+use sqlx::Executor;
+
+use super::db::{Columns, Db, commit};
+use super::error::StoreError;
+
+struct Migration {
+    version: i64,
+    name: &'static str,
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+/// In order; never edited once released.
+const MIGRATIONS: [Migration; 1] = [Migration {
+    version: 1,
+    name: "start",
+    sqlite: include_str!("migrations/sqlite/0001_start.sql"),
+    postgres: include_str!("migrations/postgres/0001_start.sql"),
+}];
+
+const KNOWN: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
+
+/// Brings the schema up to date, in one transaction, one process at a time.
+pub(super) async fn migrate(db: &Db) -> Result<(), StoreError> {
+    let begin = if db.sqlite {
+        "BEGIN IMMEDIATE"
+    } else {
+        "BEGIN"
+    };
+    let mut tx = db
+        .pool
+        .begin_with(begin)
+        .await
+        .map_err(StoreError::db("beginning to migrate"))?;
+    if !db.sqlite {
+        // Before the first migration there is no table to lock.
+        tx.execute("SELECT pg_advisory_xact_lock(hashtext('rearguard migrate'))")
+            .await
+            .map_err(StoreError::db("waiting for another migration"))?;
+    }
+    tx.execute(
+        "CREATE TABLE IF NOT EXISTS schema_version
+         (version BIGINT PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)",
+    )
+    .await
+    .map_err(StoreError::db("reading the schema's version"))?;
+    let done = sqlx::query("SELECT version, checksum FROM schema_version ORDER BY version")
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(StoreError::db("reading the schema's version"))?;
+    if let Some(last) = done.last() {
+        let found = last.int("version")?;
+        if found > KNOWN {
+            return Err(StoreError::NewerSchema {
+                found,
+                known: KNOWN,
+            });
+        }
+    }
+    for migration in &MIGRATIONS {
+        let text = if db.sqlite {
+            migration.sqlite
+        } else {
+            migration.postgres
+        };
+        let checksum = blake3::hash(text.as_bytes()).to_hex().to_string();
+        let mut stored = None;
+        for row in &done {
+            if row.int("version")? == migration.version {
+                stored = Some(row.text("checksum")?);
+            }
+        }
+        match stored {
+            Some(stored) if stored == checksum => {}
+            Some(_) => {
+                return Err(StoreError::ChangedMigration {
+                    version: migration.version,
+                    name: migration.name.to_owned(),
+                });
+            }
+            None => {
+                sqlx::raw_sql(text)
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(StoreError::db("migrating the schema"))?;
+                sqlx::query(
+                    "INSERT INTO schema_version (version, name, checksum) VALUES ($1, $2, $3)",
+                )
+                .bind(migration.version)
+                .bind(migration.name)
+                .bind(checksum)
+                .execute(&mut *tx)
+                .await
+                .map_err(StoreError::db("recording a migration"))?;
+            }
+        }
+    }
+    commit(tx).await
+}

@@ -1,0 +1,153 @@
+//! What one commit stores: the result of one or several engine steps, and where the engine stands afterwards.
+
+use serde::{Deserialize, Serialize};
+
+use super::audit::NewAudit;
+use super::plan::{NewRow, PlanContext, plan_step};
+use crate::engine::input::{Fates, Source};
+use crate::engine::output::{Order, Output};
+use crate::model::flag::Scope;
+use crate::model::id::{DecisionId, FlagKey, IncidentId};
+use crate::model::time::{Minute, Timestamp};
+
+/// Everything that one transaction stores. Build it with [`StepRecord::new`], then fill in what only the app knows.
+#[derive(Clone, Debug)]
+pub struct StepRecord<'a> {
+    /// The number of the last input that it covers. A record whose number is not above the stored one was committed before
+    /// and is skipped as a whole.
+    pub seq: u64,
+    pub wall: Timestamp,
+    /// The inputs among those covered that are not in Kafka: commands, reloads, answers, `Idle`, `Advance` …
+    pub inputs: Vec<InputRow>,
+    /// In the order of the steps.
+    pub outputs: &'a [Output],
+    /// Changed state rows of the engine; `None` deletes.
+    pub state: &'a [(String, Option<String>)],
+    pub position: Position,
+    pub outbox: Vec<NewRow>,
+    pub latches: Vec<LatchChange>,
+    /// Set when a command switched automation.
+    pub automation: Option<bool>,
+    /// Decisions whose flips' answers the engine has taken in with these steps.
+    pub answered: Vec<DecisionId>,
+    /// Audit rows besides those that the store writes itself (one per decision).
+    pub audit: Vec<NewAudit>,
+}
+
+impl<'a> StepRecord<'a> {
+    /// A record of these outputs: outbox rows by [`plan_step`], latches from `Pin` and `Unpin` orders.
+    pub fn new(
+        seq: u64,
+        wall: Timestamp,
+        outputs: &'a [Output],
+        state: &'a [(String, Option<String>)],
+        position: Position,
+        context: &PlanContext<'_>,
+    ) -> Self {
+        Self {
+            seq,
+            wall,
+            inputs: Vec::new(),
+            outputs,
+            state,
+            position,
+            outbox: plan_step(seq, outputs, wall, context),
+            latches: latch_changes(outputs),
+            automation: None,
+            answered: Vec::new(),
+            audit: Vec::new(),
+        }
+    }
+}
+
+/// Latches follow the orders: a pin is latched, an unpin takes the latch off.
+pub fn latch_changes(outputs: &[Output]) -> Vec<LatchChange> {
+    let mut changes = Vec::new();
+    for output in outputs {
+        for order in &output.orders {
+            match order {
+                Order::Pin {
+                    decision,
+                    flag,
+                    scope,
+                    ..
+                } => changes.push(LatchChange::Open {
+                    flag: flag.clone(),
+                    scope: scope.clone(),
+                    decision: decision.clone(),
+                    incident: output
+                        .decisions
+                        .iter()
+                        .find(|made| made.id == *decision)
+                        .and_then(|made| made.incident.clone()),
+                }),
+                Order::Unpin { flag, scope, actor } => changes.push(LatchChange::Close {
+                    flag: flag.clone(),
+                    scope: scope.clone(),
+                    actor: actor.clone(),
+                }),
+                Order::Freeze { .. }
+                | Order::Unfreeze { .. }
+                | Order::OpenIncident(_)
+                | Order::JoinIncident { .. }
+                | Order::CloseIncident { .. }
+                | Order::Page(_)
+                | Order::Notify(_) => {}
+            }
+        }
+    }
+    changes
+}
+
+/// A latch comes or goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LatchChange {
+    Open {
+        flag: FlagKey,
+        scope: Scope,
+        decision: DecisionId,
+        incident: Option<IncidentId>,
+    },
+    Close {
+        flag: FlagKey,
+        scope: Scope,
+        actor: String,
+    },
+}
+
+/// A numbered input as it is kept for replay. `payload` is the app's own JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputRow {
+    pub seq: u64,
+    pub wall: Timestamp,
+    pub kind: String,
+    pub payload: String,
+}
+
+/// Where the engine stands. In SQL this is the truth that a restart continues from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Position {
+    /// Sources that have moved; others keep what is stored.
+    pub sources: Vec<SourcePosition>,
+    pub event_time: Option<Timestamp>,
+    pub closed: Option<Minute>,
+}
+
+/// How far one source has been read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourcePosition {
+    pub source: Source,
+    /// The first offset that is not in the engine.
+    pub next_offset: i64,
+    pub watermark: Option<Timestamp>,
+    /// Cumulative since the first start.
+    pub fates: Fates,
+}
+
+/// Whether a record was new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    Stored,
+    /// The stored position covers this record already: nothing was changed.
+    Already,
+}

@@ -1,0 +1,149 @@
+//! What Rearguard says of itself: one struct per fact, and each fact is one log line and its metrics, together.
+//!
+//! Owns log output, the metrics recorder and the list of all metrics ([`catalogue`], printed in `docs/metrics.md`). Code
+//! elsewhere calls [`record`] with a value of [`facts`] and never a logging or metrics macro of its own for the same thing.
+//! `error!` means that a human must act. Labels are bounded by configuration, never by what events carry.
+
+pub mod catalogue;
+pub mod facts;
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::supervise::{OnError, Supervisor, Task};
+
+/// Something that happened, worth a log line, a number or both.
+pub trait Fact {
+    /// Writes the line and moves the metrics.
+    fn record(&self);
+}
+
+/// Says that something happened.
+pub fn record(fact: &impl Fact) {
+    fact.record();
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    #[default]
+    Human,
+    Json,
+}
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    #[error(
+        "`{filter}` is no log filter (for example `info` or `info,rearguard::dispatch=debug`): {why}"
+    )]
+    Filter { filter: String, why: String },
+    #[error("logging is set up already")]
+    LogsTwice,
+    #[error("metrics are set up already")]
+    MetricsTwice,
+    #[error("metrics recorder: {0}")]
+    Recorder(String),
+}
+
+/// Sends log lines to standard error, filtered as `RUST_LOG` would.
+pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(filter).map_err(|why| TelemetryError::Filter {
+        filter: filter.to_owned(),
+        why: why.to_string(),
+    })?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let done = match format {
+        LogFormat::Human => lines
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .try_init(),
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .try_init(),
+    };
+    done.map_err(|_| TelemetryError::LogsTwice)
+}
+
+/// Renders `/metrics` in Prometheus' text format.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    /// Installs the recorder for the whole process.
+    pub fn install() -> Result<Self, TelemetryError> {
+        let recorder = recorder()?;
+        let handle = recorder.handle();
+        metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::MetricsTwice)?;
+        catalogue::describe();
+        Ok(Self(handle))
+    }
+
+    /// A recorder that belongs to nobody, for tests and for tools that only render.
+    pub fn detached() -> Result<(Self, PrometheusRecorder), TelemetryError> {
+        let recorder = recorder()?;
+        Ok((Self(recorder.handle()), recorder))
+    }
+
+    /// The text of `/metrics`.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Starts the task that empties the histograms' buffers, which would grow without bound if nobody scraped.
+    pub fn spawn_upkeep(&self, supervisor: &Supervisor) {
+        let handle = self.0.clone();
+        let task = Task {
+            name: "metrics-upkeep",
+            on_error: OnError::Restart {
+                first: Duration::from_secs(1),
+                most: Duration::from_secs(60),
+            },
+            drain: Duration::from_secs(1),
+        };
+        supervisor.spawn(task, move |stop| {
+            let handle = handle.clone();
+            async move {
+                let mut every = tokio::time::interval(Duration::from_secs(5));
+                loop {
+                    tokio::select! {
+                        () = stop.cancelled() => return Ok(()),
+                        _ = every.tick() => handle.run_upkeep(),
+                    }
+                }
+            }
+        });
+    }
+}
+
+fn recorder() -> Result<PrometheusRecorder, TelemetryError> {
+    let mut builder = PrometheusBuilder::new();
+    for metric in catalogue::METRICS {
+        if let Some(buckets) = metric.buckets() {
+            builder = builder
+                .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)
+                .map_err(|error| TelemetryError::Recorder(error.to_string()))?;
+        }
+    }
+    Ok(builder.build_recorder())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_filter_is_explained() {
+        let error = init_logs(LogFormat::Json, "info,=,=nonsense").unwrap_err();
+        assert!(error.to_string().contains("is no log filter"), "{error}");
+    }
+}

@@ -1,0 +1,257 @@
+//! The outbox: claims, leases, epochs, lanes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rearguard::engine::input::FlipOutcome;
+use rearguard::engine::output::Order;
+use rearguard::model::flag::Scope;
+use rearguard::store::{Flip, RowKind, StoreError, Task};
+
+use super::fixture::*;
+use super::incidents::{sent, verified};
+
+pub async fn flips_come_first(base: &Base) {
+    let store = base.ready().await;
+    commit(&store, 1, &[pause("d1"), rollback("d2", "i1")]).await;
+    assert_eq!(due(&store, at(1)).await, ["builtin", "chat", "decisions"]);
+    let row = claim_one(&store, at(1), "builtin").await;
+    assert!(
+        matches!(row.task, Task::Flip(Flip::Pin { .. })),
+        "the pin overtakes the freeze"
+    );
+    assert_eq!(row.deadline, Some(at(-180 + 600)));
+    assert_eq!(
+        (row.kind, row.flag, row.scope),
+        (RowKind::Flip, Some(flag()), Some(Scope::All))
+    );
+}
+
+pub async fn claims_are_exclusive(base: &Base) {
+    let store = base.ready().await;
+    let outputs: Vec<_> = (0..12)
+        .map(|n| {
+            let mut message = message(rearguard::engine::output::MessageKind::Notice, None, None);
+            message.dedup_key = format!("k{n}");
+            orders(vec![Order::Notify(message)])
+        })
+        .collect();
+    commit(&store, 1, &outputs).await;
+    let claimer = |worker| {
+        let store = store.clone();
+        async move {
+            let mut mine = Vec::new();
+            loop {
+                let rows = store.claim(worker, at(1), LEASE, 2).await.unwrap();
+                if rows.is_empty() {
+                    return mine;
+                }
+                mine.extend(rows.into_iter().map(|row| row.id));
+            }
+        }
+    };
+    let (a, b, c) = tokio::join!(claimer(1), claimer(2), claimer(3));
+    let all: BTreeSet<_> = a.iter().chain(&b).chain(&c).collect();
+    assert_eq!((all.len(), a.len() + b.len() + c.len()), (12, 12));
+}
+
+pub async fn a_lease_runs_out(base: &Base) {
+    let store = base.ready().await;
+    commit(&store, 1, &[rollback("d1", "i1")]).await;
+    let first = claim_one(&store, at(1), "builtin").await;
+    assert!(!due(&store, at(30)).await.contains(&"builtin".to_owned()));
+    let second = claim_one(&store, at(31), "builtin").await;
+    assert_eq!((second.id, second.epoch), (first.id, first.epoch + 1));
+    assert_eq!((first.attempts, second.attempts), (1, 2));
+}
+
+pub async fn a_stale_completion_is_refused(base: &Base) {
+    let store = base.ready().await;
+    commit(&store, 1, &[rollback("d1", "i1")]).await;
+    let first = claim_one(&store, at(1), "builtin").await;
+    let second = claim_one(&store, at(40), "builtin").await;
+    let stale = [
+        store.complete(&first, &verified(), at(41)).await,
+        store.retry(&first, at(41), "").await,
+        store.expire(&first, at(41)).await,
+        store.supersede(&first, "", at(41)).await,
+    ];
+    for result in stale {
+        assert!(
+            matches!(result, Err(StoreError::Stale { .. })),
+            "{result:?}"
+        );
+    }
+    assert!(!store.recheck(&first, at(41)).await.unwrap().held);
+    assert!(store.recheck(&second, at(41)).await.unwrap().held);
+    let detail = store.incident(&incident_id("i1")).await.unwrap();
+    assert_eq!(
+        detail.timeline.len(),
+        2,
+        "the refused reports have left no trace"
+    );
+    store.complete(&second, &verified(), at(42)).await.unwrap();
+    let again = store.complete(&second, &verified(), at(43)).await;
+    assert!(matches!(again, Err(StoreError::Stale { .. })), "{again:?}");
+}
+
+fn freeze(id: &str) -> rearguard::engine::output::Output {
+    let mut output = pause(id);
+    output.orders.truncate(1);
+    output
+}
+
+fn unfreeze() -> rearguard::engine::output::Output {
+    orders(vec![Order::Unfreeze {
+        flag: flag(),
+        why: "clear".into(),
+    }])
+}
+
+pub async fn a_lane_is_first_in_first_out(base: &Base) {
+    let store = base.ready().await;
+    commit(&store, 1, &[freeze("d1")]).await;
+    let freeze = claim_one(&store, at(1), "builtin").await;
+    commit(&store, 2, &[unfreeze()]).await;
+    assert!(
+        !due(&store, at(3)).await.contains(&"builtin".to_owned()),
+        "the freeze is under way"
+    );
+    store.complete(&freeze, &verified(), at(4)).await.unwrap();
+    let row = claim_one(&store, at(4), "builtin").await;
+    assert!(matches!(row.task, Task::Flip(Flip::Unfreeze { .. })));
+}
+
+pub async fn a_pin_overtakes(base: &Base) {
+    let store = base.ready().await;
+    commit(&store, 1, &[freeze("d1")]).await;
+    let row = claim_one(&store, at(1), "builtin").await;
+    store.retry(&row, at(500), "503").await.unwrap();
+    commit(&store, 2, &[rollback("d2", "i1")]).await;
+    let row = claim_one(&store, at(3), "builtin").await;
+    assert!(matches!(row.task, Task::Flip(Flip::Pin { .. })));
+    // While the pin is under way the freeze waits, even when its time has come.
+    assert!(!due(&store, at(3)).await.contains(&"builtin".to_owned()));
+}
+
+pub async fn a_rearm_voids_a_pending_pin(base: &Base) {
+    let store = base.ready().await;
+    commit(&store, 1, &[rollback("d1", "i1")]).await;
+    let row = claim_one(&store, at(1), "builtin").await;
+    store.retry(&row, at(300), "503").await.unwrap();
+    let unpin = orders(vec![Order::Unpin {
+        flag: flag(),
+        scope: Scope::All,
+        actor: "ann".into(),
+    }]);
+    commit(&store, 2, &[unpin]).await;
+    let row = claim_one(&store, at(2), "builtin").await;
+    assert!(matches!(row.task, Task::Flip(Flip::Unpin { .. })));
+    let flip = store.flip_state(&"d1".into()).await.unwrap().unwrap();
+    assert_eq!(flip.outcome, Some(FlipOutcome::Superseded));
+    assert!(
+        due(&store, at(3)).await.contains(&"oncall".to_owned()),
+        "its page waits no longer"
+    );
+}
+
+pub async fn retry_waits(base: &Base) {
+    let store = base.ready().await;
+    commit(&store, 1, &[rollback("d1", "i1")]).await;
+    let row = claim_one(&store, at(1), "builtin").await;
+    store
+        .retry(&row, at(20), "503 from the platform")
+        .await
+        .unwrap();
+    assert!(!due(&store, at(19)).await.contains(&"builtin".to_owned()));
+    let state = store.flip_state(&"d1".into()).await.unwrap().unwrap();
+    assert_eq!((state.outcome, state.attempts), (None, 1));
+    assert_eq!(state.last_error.as_deref(), Some("503 from the platform"));
+    let row = claim_one(&store, at(20), "builtin").await;
+    assert_eq!(row.last_error.as_deref(), Some("503 from the platform"));
+}
+
+pub async fn expiry_is_an_answer(base: &Base) {
+    let store = base.ready().await;
+    commit(&store, 1, &[rollback("d1", "i1")]).await;
+    let row = claim_one(&store, at(4000), "builtin").await;
+    assert!(store.recheck(&row, at(4000)).await.unwrap().expired);
+    store.expire(&row, at(4000)).await.unwrap();
+    let answers = store.unanswered().await.unwrap();
+    assert_eq!(answers.len(), 1);
+    assert_eq!(answers[0].outcome, FlipOutcome::Expired);
+    let latch = &store.load().await.unwrap().latches[0];
+    assert_eq!(
+        latch.outcome,
+        Some(FlipOutcome::Expired),
+        "and the latch stays"
+    );
+}
+
+pub async fn answers_are_given_once(base: &Base) {
+    let store = base.ready().await;
+    commit(&store, 1, &[rollback("d1", "i1")]).await;
+    assert!(store.unanswered().await.unwrap().is_empty());
+    let row = claim_one(&store, at(1), "builtin").await;
+    store.complete(&row, &verified(), at(2)).await.unwrap();
+    let answers = store.unanswered().await.unwrap();
+    assert_eq!((answers.len(), answers[0].at), (1, at(2)));
+    assert_eq!(
+        (&answers[0].flag, &answers[0].scope),
+        (&flag(), &Scope::All)
+    );
+    let mut record = record(2, &[]);
+    record.answered = vec!["d1".into()];
+    store.commit(&record).await.unwrap();
+    assert!(store.unanswered().await.unwrap().is_empty());
+}
+
+pub async fn age_and_counts(base: &Base) {
+    let store = base.ready().await;
+    let stats = store.outbox_stats(at(0)).await.unwrap();
+    assert_eq!((stats.age(at(0)), stats.counts.len()), (Duration::ZERO, 0));
+    commit(&store, 1, &[rollback("d1", "i1")]).await;
+    let stats = store.outbox_stats(at(61)).await.unwrap();
+    assert_eq!(stats.age(at(61)), Duration::from_secs(60));
+    assert_eq!(stats.counts.iter().map(|count| count.rows).sum::<u64>(), 3);
+    for row in claim(&store, at(61)).await {
+        let done = if row.kind == RowKind::Flip {
+            verified()
+        } else {
+            sent()
+        };
+        store.complete(&row, &done, at(61)).await.unwrap();
+    }
+    for row in claim(&store, at(61)).await {
+        store.complete(&row, &sent(), at(61)).await.unwrap();
+    }
+    let stats = store.outbox_stats(at(9999)).await.unwrap();
+    assert_eq!(stats.oldest_due, None);
+    assert!(
+        stats.counts.iter().all(|count| count.status == "done"),
+        "{stats:?}"
+    );
+}
+
+pub async fn recheck_tells_the_truth(base: &Base) {
+    let store = base.ready().await;
+    commit(&store, 1, &[rollback("d1", "i1")]).await;
+    let row = claim_one(&store, at(1), "builtin").await;
+    let truth = store.recheck(&row, at(1)).await.unwrap();
+    assert!(truth.held && truth.automation && truth.latch_open && !truth.expired);
+    let outputs = [orders(vec![Order::Unpin {
+        flag: flag(),
+        scope: Scope::All,
+        actor: "ann".into(),
+    }])];
+    let mut off = record(2, &outputs);
+    off.automation = Some(false);
+    store.commit(&off).await.unwrap();
+    let truth = store.recheck(&row, at(2)).await.unwrap();
+    assert!(truth.held && !truth.automation && !truth.latch_open);
+    store.supersede(&row, "re-armed", at(3)).await.unwrap();
+    assert_eq!(
+        store.unanswered().await.unwrap()[0].outcome,
+        FlipOutcome::Superseded
+    );
+}
