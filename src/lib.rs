@@ -10,3 +10,5 @@
 pub mod model;
 
 pub mod engine;
+
+pub mod ingest;
