@@ -118,6 +118,8 @@ pub struct Counters {
     pub dedup_overflow: u64,
     /// Slice records that went to the slice value `other`, since the quota of the minute was reached.
     pub slice_overflow: u64,
+    /// Dead letters that the dead-letter topic did not take.
+    pub dead_letters_lost: u64,
 }
 
 impl Counters {
@@ -141,5 +143,6 @@ impl Counters {
         self.unknown_metric += more.unknown_metric;
         self.dedup_overflow += more.dedup_overflow;
         self.slice_overflow += more.slice_overflow;
+        self.dead_letters_lost += more.dead_letters_lost;
     }
 }

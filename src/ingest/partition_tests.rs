@@ -45,11 +45,15 @@ fn partition(number: i32) -> Partition {
 /// One step of a stream: the event's time relative to the stream's, and what it is.
 #[derive(Clone, Debug)]
 enum Message {
-    Event(Written),
+    Event(Box<Written>),
     Poison,
 }
 
 impl Message {
+    fn event(event: Written) -> Self {
+        Self::Event(Box::new(event))
+    }
+
     fn bytes(&self) -> Vec<u8> {
         match self {
             Self::Event(event) => serde_json::to_vec(event).unwrap(),
@@ -110,8 +114,8 @@ fn stream() -> impl Strategy<Value = Vec<Message>> {
                 };
                 match kind {
                     11 => Message::Poison,
-                    10 => Message::Event(event(id, at, "stranger", tenant, bits)),
-                    kind => Message::Event(event(
+                    10 => Message::event(event(id, at, "stranger", tenant, bits)),
+                    kind => Message::event(event(
                         id,
                         at,
                         if kind % 2 == 0 { "a" } else { "b" },
@@ -124,13 +128,16 @@ fn stream() -> impl Strategy<Value = Vec<Message>> {
     })
 }
 
+/// Events, tenants and series of one variant and minute.
+type Pane<T> = (u64, Tenants, BTreeMap<(MetricId, Scope), T>);
+
 /// Everything that deltas say, merged.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Merged {
     fates: Fates,
     watermark: Option<Timestamp>,
     to: i64,
-    variants: BTreeMap<(VariantId, Minute), (u64, Tenants, BTreeMap<(MetricId, Scope), PaneData>)>,
+    variants: BTreeMap<(VariantId, Minute), Pane<PaneData>>,
 }
 
 impl Merged {
@@ -185,9 +192,7 @@ fn oracle(messages: &[Message]) -> Merged {
     };
     let (mut largest, mut ids) = (None::<(Timestamp, &str)>, BTreeSet::new());
     let mut admitted: BTreeMap<Minute, BTreeSet<String>> = BTreeMap::new();
-    type Samples =
-        BTreeMap<(VariantId, Minute), (u64, Tenants, BTreeMap<(MetricId, Scope), Vec<f64>>)>;
-    let mut samples = Samples::new();
+    let mut samples: BTreeMap<(VariantId, Minute), Pane<Vec<f64>>> = BTreeMap::new();
     for message in messages {
         merged.fates.consumed += 1;
         let Message::Event(event) = message else {
@@ -330,7 +335,7 @@ proptest! {
         feed(&mut calm, &messages, |_, _| {});
         feed(&mut hit, &messages, |_, _| {});
         let before = hit.watermark();
-        let future = Message::Event(event(99_999, 200_000 + ahead, "a", None, 1));
+        let future = Message::event(event(99_999, 200_000 + ahead, "a", None, 1));
         for _ in 0..times {
             feed(&mut hit, std::slice::from_ref(&future), |_, _| {});
         }
@@ -356,7 +361,7 @@ proptest! {
             let gap = shares[p] * 10_000;
             (0..span / gap).map(|i| {
                 let at = i * gap + jitters[i as usize % jitters.len()] + 20_000;
-                Message::Event(event(i as u32, at, "b", Some(p as u8), 3 + (i % 4) as u8 * 8))
+                Message::event(event(i as u32, at, "b", Some(p as u8), 3 + (i % 4) as u8 * 8))
             }).collect()
         }).collect();
         let mut partitions: Vec<_> = (0..4).map(partition).collect();
@@ -447,7 +452,7 @@ fn beyond_its_bound_of_ids_a_partition_counts_and_says_so() {
     let mut partition = Partition::new(source(0), 0, (1, 2), names(), limits);
     let messages: Vec<_> = (0..15)
         .chain(0..10)
-        .map(|id| Message::Event(event(id, 5, "a", None, 1)))
+        .map(|id| Message::event(event(id, 5, "a", None, 1)))
         .collect();
     feed(&mut partition, &messages, |_, _| {});
     let (delta, counters) = partition.take_delta();
@@ -460,7 +465,7 @@ fn beyond_its_bound_of_ids_a_partition_counts_and_says_so() {
 fn ids_are_forgotten_when_their_minute_ends() {
     let mut partition = partition(0);
     let messages: Vec<_> = (0..600)
-        .map(|i| Message::Event(event(i, i64::from(i) * 1_000, "a", Some((i % 7) as u8), 2)))
+        .map(|i| Message::event(event(i, i64::from(i) * 1_000, "a", Some((i % 7) as u8), 2)))
         .collect();
     feed(&mut partition, &messages, |partition, _| {
         if partition.is_due() {
