@@ -6,11 +6,16 @@
 //! event → pane → window → measurement → verdict → alert → decision → action
 //! └ ingest ┘└──────────────── engine (pure) ────────────────┘└ dispatch ┘
 //! ```
+//!
+//! `model` and `stats` import nothing of the crate, `engine` only those two, `store` and `ingest` the engine, `dispatch` and
+//! `http` the store; `app` puts them together and only `cli` calls it. A test reads the imports.
 
 #[deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 pub mod model;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 pub mod stats;
+
+pub mod ingest;
 
 #[deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 pub mod engine;

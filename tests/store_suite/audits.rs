@@ -13,20 +13,8 @@ pub async fn every_change_is_chained(base: &Base) {
     store.audit(&row, at(4)).await.unwrap();
     let log = store.audit_log(10).await.unwrap();
     let kinds: Vec<_> = log.iter().map(|row| &*row.kind).collect();
-    assert_eq!(
-        kinds,
-        [
-            "automation",
-            "token_create",
-            "flag_kill",
-            "decision",
-            "flag_declare"
-        ]
-    );
-    assert_eq!(
-        store.verify_audit().await.unwrap(),
-        AuditVerdict::Intact { rows: 5 }
-    );
+    assert_eq!(kinds, ["automation", "token_create", "flag_kill", "decision", "flag_declare"]);
+    assert_eq!(store.verify_audit().await.unwrap(), AuditVerdict::Intact { rows: 5 });
 }
 
 async fn four_rows(base: &Base) -> rearguard::store::Store {
@@ -54,8 +42,7 @@ pub async fn an_edited_row_is_found(base: &Base) {
         let back = format!("UPDATE audit SET {column} = replace({column}, '!', '') WHERE id = 3");
         base.tamper(&back).await;
     }
-    base.tamper("UPDATE audit SET at = at + 1 WHERE id = 2")
-        .await;
+    base.tamper("UPDATE audit SET at = at + 1 WHERE id = 2").await;
     assert_eq!(broken_row(&store).await, 2);
 }
 

@@ -16,19 +16,11 @@ fn tenant(name: &str) -> Scope {
 fn bare(id: &str, scope: Scope) -> Output {
     let mut made = decision(id, RuleAction::Rollback);
     made.scope = scope.clone();
-    Output {
-        decisions: vec![made],
-        orders: vec![pin(id, scope)],
-        ..Output::default()
-    }
+    Output { decisions: vec![made], orders: vec![pin(id, scope)], ..Output::default() }
 }
 
 fn rearm(scope: Scope) -> Output {
-    orders(vec![Order::Unpin {
-        flag: flag(),
-        scope,
-        actor: "ann".into(),
-    }])
+    orders(vec![Order::Unpin { flag: flag(), scope, actor: "ann".into() }])
 }
 
 pub async fn a_record_is_loaded_as_committed(base: &Base) {
@@ -44,10 +36,7 @@ pub async fn a_record_is_loaded_as_committed(base: &Base) {
         why: "fired".into(),
     });
     let outputs = [output];
-    assert_eq!(
-        store.commit(&record(4, &outputs)).await.unwrap(),
-        Committed::Stored
-    );
+    assert_eq!(store.commit(&record(4, &outputs)).await.unwrap(), Committed::Stored);
     drop(store);
     let store = base.open().await;
     let loaded = store.load().await.unwrap();
@@ -77,16 +66,8 @@ pub async fn a_replayed_decision_brings_nothing_twice(base: &Base) {
     let store = base.ready().await;
     let outputs = [rollback("d1", "i1")];
     commit(&store, 1, &outputs).await;
-    assert_eq!(
-        store.commit(&record(2, &outputs)).await.unwrap(),
-        Committed::Stored
-    );
-    for (table, rows) in [
-        ("outbox", 3),
-        ("decisions", 1),
-        ("latches", 1),
-        ("incidents", 1),
-    ] {
+    assert_eq!(store.commit(&record(2, &outputs)).await.unwrap(), Committed::Stored);
+    for (table, rows) in [("outbox", 3), ("decisions", 1), ("latches", 1), ("incidents", 1)] {
         let count = base.count(&format!("SELECT count(*) FROM {table}")).await;
         assert_eq!(count, rows, "{table}");
     }
@@ -99,10 +80,7 @@ pub async fn a_decision_cannot_change(base: &Base) {
     let mut other = rollback("d1", "i1");
     other.decisions[0].evidence.samples += 1;
     let error = store.commit(&record(2, &[other])).await.unwrap_err();
-    assert!(
-        matches!(error, StoreError::DecisionDiffers { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, StoreError::DecisionDiffers { .. }), "{error}");
     assert!(!error.is_transient());
 }
 
@@ -141,10 +119,7 @@ pub async fn one_open_latch_per_scope(base: &Base) {
     commit(&store, 1, &[bare("d1", tenant("a"))]).await;
     commit(&store, 2, &[bare("d2", tenant("b"))]).await;
     commit(&store, 3, &[bare("d3", Scope::All)]).await;
-    let error = store
-        .commit(&record(4, &[bare("d4", tenant("b"))]))
-        .await
-        .unwrap_err();
+    let error = store.commit(&record(4, &[bare("d4", tenant("b"))])).await.unwrap_err();
     assert!(matches!(error, StoreError::LatchOpen { .. }), "{error}");
     assert_eq!(store.load().await.unwrap().latches.len(), 3);
 }
@@ -181,12 +156,7 @@ pub async fn automation_is_remembered(base: &Base) {
 
 pub async fn inputs_are_numbered_and_pruned(base: &Base) {
     let store = base.ready().await;
-    let input = |seq| InputRow {
-        seq,
-        wall: at(1),
-        kind: "advance".into(),
-        payload: "{}".into(),
-    };
+    let input = |seq| InputRow { seq, wall: at(1), kind: "advance".into(), payload: "{}".into() };
     let mut record = record(9, &[]);
     record.inputs = vec![input(3), input(5), input(9)];
     store.commit(&record).await.unwrap();

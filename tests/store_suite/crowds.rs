@@ -54,10 +54,7 @@ pub async fn writers_take_turns(base: &Base) {
                 let mut seen = store.flags().revision();
                 store.kill(&spec.key, "ann", "", at(1)).await.unwrap();
                 assert!(store.flags().get(&spec.key).unwrap().overlay.killed);
-                assert!(
-                    store.flags().revision() > seen,
-                    "what is served never goes back"
-                );
+                assert!(store.flags().revision() > seen, "what is served never goes back");
                 seen = store.flags().revision();
                 store.unkill(&spec.key, "ann", "", at(1)).await.unwrap();
                 assert!(store.flags().revision() > seen);
@@ -93,10 +90,7 @@ pub async fn a_lost_connection_is_transient(base: &Base) {
     for error in &errors {
         assert!(error.is_transient(), "{error}");
     }
-    assert!(
-        store.load().await.unwrap().seq > 0,
-        "the pool has recovered: {errors:?}"
-    );
+    assert!(store.load().await.unwrap().seq > 0, "the pool has recovered: {errors:?}");
     // The lock went with its connection: that is noticed, and a successor fences this one.
     assert!(store.check().await.unwrap_err().is_transient());
     let successor = base.open().await;

@@ -17,19 +17,9 @@ pub async fn kill_nine_loses_no_acknowledged_commit(base: &Base) {
         acknowledged = kill_a_child(base, acknowledged + 5 + round);
         let store = base.open().await;
         let loaded = store.load().await.unwrap();
-        assert!(
-            loaded.seq >= acknowledged,
-            "{} < {acknowledged}",
-            loaded.seq
-        );
-        assert!(
-            loaded.seq <= acknowledged + 1,
-            "one commit at most was under way"
-        );
-        assert_eq!(
-            loaded.position.sources[0].next_offset,
-            10 * i64::try_from(loaded.seq).unwrap()
-        );
+        assert!(loaded.seq >= acknowledged, "{} < {acknowledged}", loaded.seq);
+        assert!(loaded.seq <= acknowledged + 1, "one commit at most was under way");
+        assert_eq!(loaded.position.sources[0].next_offset, 10 * i64::try_from(loaded.seq).unwrap());
         let stored = i64::try_from(loaded.seq).unwrap();
         // Per step: one decision, and three rows (freeze, notice, publication).
         assert_eq!(base.count("SELECT count(*) FROM decisions").await, stored);
@@ -44,18 +34,9 @@ pub async fn kill_nine_loses_no_acknowledged_commit(base: &Base) {
 /// Starts this test binary as a child that commits, waits until it has acknowledged `wanted`, kills it, and gives the last
 /// number that it acknowledged.
 fn kill_a_child(base: &Base, wanted: u64) -> u64 {
-    let backend = if base.url.starts_with("sqlite") {
-        "sqlite"
-    } else {
-        "postgres"
-    };
+    let backend = if base.url.starts_with("sqlite") { "sqlite" } else { "postgres" };
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            &format!("{backend}::child"),
-            "--ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", &format!("{backend}::child"), "--ignored", "--nocapture"])
         .env(URL, &base.url)
         .stdout(Stdio::piped())
         .spawn()

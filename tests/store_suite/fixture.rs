@@ -47,9 +47,7 @@ impl Base {
         execute(&server, &format!("CREATE SCHEMA {schema}")).await;
         let sign = if server.contains('?') { '&' } else { '?' };
         Self {
-            url: format!(
-                "{server}{sign}options=-c%20search_path%3D{schema}&application_name={schema}"
-            ),
+            url: format!("{server}{sign}options=-c%20search_path%3D{schema}&application_name={schema}"),
             _folder: folder,
             schema: Some((server, schema)),
         }
@@ -83,10 +81,8 @@ impl Base {
     pub async fn count(&self, sql: &str) -> i64 {
         sqlx::any::install_default_drivers();
         let mut connection = AnyConnection::connect(&self.raw()).await.unwrap();
-        let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned()))
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
+        let count: i64 =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         count
     }
@@ -114,10 +110,7 @@ impl Base {
 async fn execute(url: &str, sql: &str) {
     sqlx::any::install_default_drivers();
     let mut connection = AnyConnection::connect(url).await.unwrap();
-    connection
-        .execute(sqlx::AssertSqlSafe(sql.to_owned()))
-        .await
-        .unwrap();
+    connection.execute(sqlx::AssertSqlSafe(sql.to_owned())).await.unwrap();
     connection.close().await.unwrap();
 }
 
@@ -164,10 +157,7 @@ pub fn decision(id: &str, action: RuleAction) -> Decision {
         owner: None,
         origin: Origin::default(),
         evidence: Evidence {
-            values: vec![
-                ("faithfulness_1h".into(), Some(0.1 + 0.2)),
-                ("x".into(), None),
-            ],
+            values: vec![("faithfulness_1h".into(), Some(0.1 + 0.2)), ("x".into(), None)],
             samples: 812,
             ..Evidence::default()
         },
@@ -191,12 +181,7 @@ pub fn message(kind: MessageKind, decision: Option<&str>, incident: Option<&str>
 }
 
 pub fn pin(id: &str, scope: Scope) -> Order {
-    Order::Pin {
-        decision: id.into(),
-        flag: flag(),
-        scope,
-        control: "support.v17".into(),
-    }
+    Order::Pin { decision: id.into(), flag: flag(), scope, control: "support.v17".into() }
 }
 
 pub fn open_incident(id: &str, decision: &str) -> Order {
@@ -232,10 +217,7 @@ pub fn pause(id: &str) -> Output {
     Output {
         decisions: vec![decision(id, RuleAction::PauseRollout)],
         orders: vec![
-            Order::Freeze {
-                decision: id.into(),
-                flag: flag(),
-            },
+            Order::Freeze { decision: id.into(), flag: flag() },
             Order::Notify(message(MessageKind::Pause, Some(id), None)),
         ],
         ..Output::default()
@@ -243,34 +225,20 @@ pub fn pause(id: &str) -> Output {
 }
 
 pub fn orders(orders: Vec<Order>) -> Output {
-    Output {
-        orders,
-        ..Output::default()
-    }
+    Output { orders, ..Output::default() }
 }
 
 pub fn routes() -> Routes {
-    Routes {
-        page: vec!["oncall".into()],
-        notify: vec!["chat".into()],
-        publish: vec!["decisions".into()],
-    }
+    Routes { page: vec!["oncall".into()], notify: vec!["chat".into()], publish: vec!["decisions".into()] }
 }
 
 pub fn position(offset: i64) -> Position {
     Position {
         sources: vec![SourcePosition {
-            source: Source {
-                topic: "events".into(),
-                partition: 3,
-            },
+            source: Source { topic: "events".into(), partition: 3 },
             next_offset: offset,
             watermark: Some(at(1)),
-            fates: Fates {
-                consumed: 5,
-                windowed: 5,
-                ..Fates::default()
-            },
+            fates: Fates { consumed: 5, windowed: 5, ..Fates::default() },
         }],
         event_time: Some(at(1)),
         closed: Some(Minute(7)),
@@ -280,19 +248,9 @@ pub fn position(offset: i64) -> Position {
 /// A record of these outputs at wall second `seq`.
 pub fn record(seq: u64, outputs: &[Output]) -> StepRecord<'_> {
     let routes = routes();
-    let context = PlanContext {
-        routes: &routes,
-        timing: Timing::default(),
-    };
+    let context = PlanContext { routes: &routes, timing: Timing::default() };
     let offset = i64::try_from(seq).unwrap() * 10;
-    StepRecord::new(
-        seq,
-        at(i64::try_from(seq).unwrap()),
-        outputs,
-        &[],
-        position(offset),
-        &context,
-    )
+    StepRecord::new(seq, at(i64::try_from(seq).unwrap()), outputs, &[], position(offset), &context)
 }
 
 pub async fn commit(store: &Store, seq: u64, outputs: &[Output]) {

@@ -15,31 +15,21 @@ pub async fn migrations_are_idempotent(base: &Base) {
 
 pub async fn a_newer_schema_is_refused(base: &Base) {
     drop(base.open().await);
-    base.tamper("INSERT INTO schema_version VALUES (999, 'future', 'x')")
-        .await;
+    base.tamper("INSERT INTO schema_version VALUES (999, 'future', 'x')").await;
     let error = Store::open(&base.url).await.unwrap_err();
-    assert!(
-        matches!(error, StoreError::NewerSchema { found: 999, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, StoreError::NewerSchema { found: 999, .. }), "{error}");
 }
 
 pub async fn a_changed_migration_is_refused(base: &Base) {
     drop(base.open().await);
-    base.tamper("UPDATE schema_version SET checksum = 'x'")
-        .await;
+    base.tamper("UPDATE schema_version SET checksum = 'x'").await;
     let error = Store::open(&base.url).await.unwrap_err();
-    assert!(
-        matches!(error, StoreError::ChangedMigration { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, StoreError::ChangedMigration { .. }), "{error}");
 }
 
 pub async fn a_second_opener_is_refused(base: &Base) {
     let store = base.open().await;
-    let error = Store::open_exclusive(&base.url, "second")
-        .await
-        .unwrap_err();
+    let error = Store::open_exclusive(&base.url, "second").await.unwrap_err();
     match &error {
         StoreError::InUse { path, holder } => {
             assert!(path.ends_with("store.db.lock"), "{error}");
@@ -72,10 +62,7 @@ pub async fn a_stale_owner_is_fenced(base: &Base) {
 pub async fn a_command_opens_beside_the_daemon(base: &Base) {
     let store = base.ready().await;
     let beside = Store::open(&base.url).await.unwrap();
-    let secret = beside
-        .create_token("ann", &[TokenScope::Read], at(1))
-        .await
-        .unwrap();
+    let secret = beside.create_token("ann", &[TokenScope::Read], at(1)).await.unwrap();
     assert!(store.verify_token(&secret).await.unwrap().is_some());
     commit(&store, 1, &[rollback("d1", "i1")]).await;
     beside.refresh_flags().await.unwrap();

@@ -16,15 +16,9 @@ pub async fn flips_come_first(base: &Base) {
     commit(&store, 1, &[pause("d1"), rollback("d2", "i1")]).await;
     assert_eq!(due(&store, at(1)).await, ["builtin", "chat", "decisions"]);
     let row = claim_one(&store, at(1), "builtin").await;
-    assert!(
-        matches!(row.task, Task::Flip(Flip::Pin { .. })),
-        "the pin overtakes the freeze"
-    );
+    assert!(matches!(row.task, Task::Flip(Flip::Pin { .. })), "the pin overtakes the freeze");
     assert_eq!(row.deadline, Some(at(-180 + 600)));
-    assert_eq!(
-        (row.kind, row.flag, row.scope),
-        (RowKind::Flip, Some(flag()), Some(Scope::All))
-    );
+    assert_eq!((row.kind, row.flag, row.scope), (RowKind::Flip, Some(flag()), Some(Scope::All)));
 }
 
 pub async fn claims_are_exclusive(base: &Base) {
@@ -77,19 +71,12 @@ pub async fn a_stale_completion_is_refused(base: &Base) {
         store.supersede(&first, "", at(41)).await,
     ];
     for result in stale {
-        assert!(
-            matches!(result, Err(StoreError::Stale { .. })),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(StoreError::Stale { .. })), "{result:?}");
     }
     assert!(!store.recheck(&first, at(41)).await.unwrap().held);
     assert!(store.recheck(&second, at(41)).await.unwrap().held);
     let detail = store.incident(&incident_id("i1")).await.unwrap();
-    assert_eq!(
-        detail.timeline.len(),
-        2,
-        "the refused reports have left no trace"
-    );
+    assert_eq!(detail.timeline.len(), 2, "the refused reports have left no trace");
     store.complete(&second, &verified(), at(42)).await.unwrap();
     let again = store.complete(&second, &verified(), at(43)).await;
     assert!(matches!(again, Err(StoreError::Stale { .. })), "{again:?}");
@@ -102,10 +89,7 @@ fn freeze(id: &str) -> rearguard::engine::output::Output {
 }
 
 fn unfreeze() -> rearguard::engine::output::Output {
-    orders(vec![Order::Unfreeze {
-        flag: flag(),
-        why: "clear".into(),
-    }])
+    orders(vec![Order::Unfreeze { flag: flag(), why: "clear".into() }])
 }
 
 pub async fn a_lane_is_first_in_first_out(base: &Base) {
@@ -113,10 +97,7 @@ pub async fn a_lane_is_first_in_first_out(base: &Base) {
     commit(&store, 1, &[freeze("d1")]).await;
     let freeze = claim_one(&store, at(1), "builtin").await;
     commit(&store, 2, &[unfreeze()]).await;
-    assert!(
-        !due(&store, at(3)).await.contains(&"builtin".to_owned()),
-        "the freeze is under way"
-    );
+    assert!(!due(&store, at(3)).await.contains(&"builtin".to_owned()), "the freeze is under way");
     store.complete(&freeze, &verified(), at(4)).await.unwrap();
     let row = claim_one(&store, at(4), "builtin").await;
     assert!(matches!(row.task, Task::Flip(Flip::Unfreeze { .. })));
@@ -139,30 +120,20 @@ pub async fn a_rearm_voids_a_pending_pin(base: &Base) {
     commit(&store, 1, &[rollback("d1", "i1")]).await;
     let row = claim_one(&store, at(1), "builtin").await;
     store.retry(&row, at(300), "503").await.unwrap();
-    let unpin = orders(vec![Order::Unpin {
-        flag: flag(),
-        scope: Scope::All,
-        actor: "ann".into(),
-    }]);
+    let unpin = orders(vec![Order::Unpin { flag: flag(), scope: Scope::All, actor: "ann".into() }]);
     commit(&store, 2, &[unpin]).await;
     let row = claim_one(&store, at(2), "builtin").await;
     assert!(matches!(row.task, Task::Flip(Flip::Unpin { .. })));
     let flip = store.flip_state(&"d1".into()).await.unwrap().unwrap();
     assert_eq!(flip.outcome, Some(FlipOutcome::Superseded));
-    assert!(
-        due(&store, at(3)).await.contains(&"oncall".to_owned()),
-        "its page waits no longer"
-    );
+    assert!(due(&store, at(3)).await.contains(&"oncall".to_owned()), "its page waits no longer");
 }
 
 pub async fn retry_waits(base: &Base) {
     let store = base.ready().await;
     commit(&store, 1, &[rollback("d1", "i1")]).await;
     let row = claim_one(&store, at(1), "builtin").await;
-    store
-        .retry(&row, at(20), "503 from the platform")
-        .await
-        .unwrap();
+    store.retry(&row, at(20), "503 from the platform").await.unwrap();
     assert!(!due(&store, at(19)).await.contains(&"builtin".to_owned()));
     let state = store.flip_state(&"d1".into()).await.unwrap().unwrap();
     assert_eq!((state.outcome, state.attempts), (None, 1));
@@ -181,11 +152,7 @@ pub async fn expiry_is_an_answer(base: &Base) {
     assert_eq!(answers.len(), 1);
     assert_eq!(answers[0].outcome, FlipOutcome::Expired);
     let latch = &store.load().await.unwrap().latches[0];
-    assert_eq!(
-        latch.outcome,
-        Some(FlipOutcome::Expired),
-        "and the latch stays"
-    );
+    assert_eq!(latch.outcome, Some(FlipOutcome::Expired), "and the latch stays");
 }
 
 pub async fn answers_are_given_once(base: &Base) {
@@ -196,10 +163,7 @@ pub async fn answers_are_given_once(base: &Base) {
     store.complete(&row, &verified(), at(2)).await.unwrap();
     let answers = store.unanswered().await.unwrap();
     assert_eq!((answers.len(), answers[0].at), (1, at(2)));
-    assert_eq!(
-        (&answers[0].flag, &answers[0].scope),
-        (&flag(), &Scope::All)
-    );
+    assert_eq!((&answers[0].flag, &answers[0].scope), (&flag(), &Scope::All));
     let mut record = record(2, &[]);
     record.answered = vec!["d1".into()];
     store.commit(&record).await.unwrap();
@@ -215,11 +179,7 @@ pub async fn age_and_counts(base: &Base) {
     assert_eq!(stats.age(at(61)), Duration::from_secs(60));
     assert_eq!(stats.counts.iter().map(|count| count.rows).sum::<u64>(), 3);
     for row in claim(&store, at(61)).await {
-        let done = if row.kind == RowKind::Flip {
-            verified()
-        } else {
-            sent()
-        };
+        let done = if row.kind == RowKind::Flip { verified() } else { sent() };
         store.complete(&row, &done, at(61)).await.unwrap();
     }
     for row in claim(&store, at(61)).await {
@@ -227,10 +187,7 @@ pub async fn age_and_counts(base: &Base) {
     }
     let stats = store.outbox_stats(at(9999)).await.unwrap();
     assert_eq!(stats.oldest_due, None);
-    assert!(
-        stats.counts.iter().all(|count| count.status == "done"),
-        "{stats:?}"
-    );
+    assert!(stats.counts.iter().all(|count| count.status == "done"), "{stats:?}");
 }
 
 pub async fn recheck_tells_the_truth(base: &Base) {
@@ -239,19 +196,12 @@ pub async fn recheck_tells_the_truth(base: &Base) {
     let row = claim_one(&store, at(1), "builtin").await;
     let truth = store.recheck(&row, at(1)).await.unwrap();
     assert!(truth.held && truth.automation && truth.latch_open && !truth.expired);
-    let outputs = [orders(vec![Order::Unpin {
-        flag: flag(),
-        scope: Scope::All,
-        actor: "ann".into(),
-    }])];
+    let outputs = [orders(vec![Order::Unpin { flag: flag(), scope: Scope::All, actor: "ann".into() }])];
     let mut off = record(2, &outputs);
     off.automation = Some(false);
     store.commit(&off).await.unwrap();
     let truth = store.recheck(&row, at(2)).await.unwrap();
     assert!(truth.held && !truth.automation && !truth.latch_open);
     store.supersede(&row, "re-armed", at(3)).await.unwrap();
-    assert_eq!(
-        store.unanswered().await.unwrap()[0].outcome,
-        FlipOutcome::Superseded
-    );
+    assert_eq!(store.unanswered().await.unwrap()[0].outcome, FlipOutcome::Superseded);
 }

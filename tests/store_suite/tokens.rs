@@ -8,34 +8,14 @@ pub async fn a_token_is_known_by_its_secret(base: &Base) {
     let store = base.open().await;
     let scopes = [TokenScope::Read, TokenScope::Ack, TokenScope::Read];
     let secret = store.create_token("ann", &scopes, at(1)).await.unwrap();
-    assert!(
-        secret.starts_with("rg_") && secret.len() == 3 + 64,
-        "256 bits"
-    );
+    assert!(secret.starts_with("rg_") && secret.len() == 3 + 64, "256 bits");
     let token = store.verify_token(&secret).await.unwrap().unwrap();
     assert_eq!((&*token.name, token.created), ("ann", at(1)));
     assert!(token.allows(TokenScope::Read) && token.allows(TokenScope::Ack));
     assert!(!token.allows(TokenScope::Rearm));
-    let admin = store
-        .create_token("root", &[TokenScope::Admin], at(1))
-        .await
-        .unwrap();
-    assert!(
-        store
-            .verify_token(&admin)
-            .await
-            .unwrap()
-            .unwrap()
-            .allows(TokenScope::Rearm)
-    );
-    for wrong in [
-        "",
-        "rg_",
-        "rg_00",
-        &secret[..66],
-        &secret[3..],
-        &format!("{secret}0"),
-    ] {
+    let admin = store.create_token("root", &[TokenScope::Admin], at(1)).await.unwrap();
+    assert!(store.verify_token(&admin).await.unwrap().unwrap().allows(TokenScope::Rearm));
+    for wrong in ["", "rg_", "rg_00", &secret[..66], &secret[3..], &format!("{secret}0")] {
         assert_eq!(store.verify_token(wrong).await.unwrap(), None, "{wrong}");
     }
     let (sql, hex) = ("SELECT count(*) FROM tokens WHERE hash LIKE", &secret[3..]);
@@ -45,10 +25,7 @@ pub async fn a_token_is_known_by_its_secret(base: &Base) {
 
 pub async fn a_revoked_token_is_unknown(base: &Base) {
     let store = base.open().await;
-    let secret = store
-        .create_token("ann", &[TokenScope::Read], at(1))
-        .await
-        .unwrap();
+    let secret = store.create_token("ann", &[TokenScope::Read], at(1)).await.unwrap();
     store.revoke_token("ann", "root", at(2)).await.unwrap();
     assert_eq!(store.verify_token(&secret).await.unwrap(), None);
     let error = store.revoke_token("ann", "root", at(3)).await.unwrap_err();
