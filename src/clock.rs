@@ -20,12 +20,7 @@ pub struct Clock(Kind);
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     System,
-    Scaled {
-        start: Timestamp,
-        rate: f64,
-        origin: Instant,
-        real_origin: Timestamp,
-    },
+    Scaled { start: Timestamp, rate: f64, origin: Instant, real_origin: Timestamp },
 }
 
 impl Clock {
@@ -37,29 +32,15 @@ impl Clock {
     /// A clock that stands at `start` now and runs `rate` times as fast as the machine's. A rate that is not a positive
     /// number counts as 1. Must be called inside a Tokio runtime's thread or before it starts, not in `const`.
     pub fn scaled(start: Timestamp, rate: f64) -> Self {
-        let rate = if rate.is_finite() && rate > 0.0 {
-            rate
-        } else {
-            1.0
-        };
-        Self(Kind::Scaled {
-            start,
-            rate,
-            origin: Instant::now(),
-            real_origin: system_now(),
-        })
+        let rate = if rate.is_finite() && rate > 0.0 { rate } else { 1.0 };
+        Self(Kind::Scaled { start, rate, origin: Instant::now(), real_origin: system_now() })
     }
 
     /// Virtual time.
     pub fn now(&self) -> Timestamp {
         match self.0 {
             Kind::System => system_now(),
-            Kind::Scaled {
-                start,
-                rate,
-                origin,
-                ..
-            } => start + origin.elapsed().mul_f64(rate),
+            Kind::Scaled { start, rate, origin, .. } => start + origin.elapsed().mul_f64(rate),
         }
     }
 
@@ -72,12 +53,7 @@ impl Clock {
     pub fn to_real(&self, at: Timestamp) -> Timestamp {
         match self.0 {
             Kind::System => at,
-            Kind::Scaled {
-                start,
-                rate,
-                real_origin,
-                ..
-            } => {
+            Kind::Scaled { start, rate, real_origin, .. } => {
                 let ahead = (at.as_millis() - start.as_millis()) as f64 / rate;
                 Timestamp::from_millis(real_origin.as_millis() + ahead as i64)
             }
@@ -149,9 +125,7 @@ impl Stopwatch {
 }
 
 fn system_now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
@@ -171,14 +145,8 @@ mod tests {
         let goal = clock.now() + Duration::from_secs(5);
         clock.sleep_until(goal).await;
         assert!(clock.now() >= goal);
-        assert_eq!(
-            clock.real_span(Duration::from_secs(1)),
-            Duration::from_millis(1)
-        );
-        let drift = clock
-            .to_real(clock.now())
-            .as_millis()
-            .abs_diff(clock.real_now().as_millis());
+        assert_eq!(clock.real_span(Duration::from_secs(1)), Duration::from_millis(1));
+        let drift = clock.to_real(clock.now()).as_millis().abs_diff(clock.real_now().as_millis());
         assert!(drift < 1_000, "{drift} ms");
     }
 

@@ -90,11 +90,7 @@ pub struct HttpSettings {
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self {
-            body: 64 << 10,
-            within: Duration::from_secs(15),
-            drain: Duration::from_secs(10),
-        }
+        Self { body: 64 << 10, within: Duration::from_secs(15), drain: Duration::from_secs(10) }
     }
 }
 
@@ -137,11 +133,8 @@ pub async fn serve(
 
 /// All routes.
 pub fn router(parts: Parts, settings: HttpSettings) -> Router {
-    let app = App(Arc::new(Inner {
-        door: Doorkeeper::new(parts.store.clone(), parts.clock),
-        parts,
-        settings,
-    }));
+    let app =
+        App(Arc::new(Inner { door: Doorkeeper::new(parts.store.clone(), parts.clock), parts, settings }));
     Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
@@ -157,10 +150,7 @@ pub fn router(parts: Parts, settings: HttpSettings) -> Router {
         .route("/v1/incidents/{id}/resolve", post(incidents::resolve))
         .route("/v1/flags", get(flags::list))
         .route("/v1/flags/{key}", get(flags::show))
-        .route(
-            "/v1/flags/{key}/kill",
-            post(flags::kill).delete(flags::unkill),
-        )
+        .route("/v1/flags/{key}/kill", post(flags::kill).delete(flags::unkill))
         .route("/v1/flags/{key}/rearm", post(flags::rearm))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{name}", delete(tokens::revoke))
@@ -172,17 +162,12 @@ pub fn router(parts: Parts, settings: HttpSettings) -> Router {
 }
 
 async fn no_route(request: Request) -> Problem {
-    Problem::not_found(format!("there is no `{}`", request.uri().path()))
-        .hint("docs/api.md lists all routes")
+    Problem::not_found(format!("there is no `{}`", request.uri().path())).hint("docs/api.md lists all routes")
 }
 
 async fn wrong_method(request: Request) -> Problem {
-    Problem::new(
-        405,
-        "method-not-allowed",
-        format!("`{}` is not possible here", request.method()),
-    )
-    .hint("docs/api.md lists the methods of each route; `allow` names those of this one")
+    Problem::new(405, "method-not-allowed", format!("`{}` is not possible here", request.method()))
+        .hint("docs/api.md lists the methods of each route; `allow` names those of this one")
 }
 
 /// Ends what takes too long, and measures everything.
@@ -199,10 +184,7 @@ async fn bounded(State(app): State<App>, request: Request, next: Next) -> Respon
         Err(_) => Problem::new(
             503,
             "time-out",
-            format!(
-                "not answered within {} s; whether it took effect is not known",
-                within.as_secs_f64()
-            ),
+            format!("not answered within {} s; whether it took effect is not known", within.as_secs_f64()),
         )
         .hint("look at the state before asking again")
         .into_response(),

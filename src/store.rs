@@ -38,12 +38,9 @@ pub use load::{Loaded, OpenLatch, StoredDecision};
 pub use outbox::{OutboxRow, RowOutcome};
 pub use outbox_state::{FlipState, OutboxCounts, OutboxStats, Recheck};
 pub use plan::{
-    BUILTIN, Flip, NewRow, PlanContext, Routes, RowKind, Task, Timing, message_rows, plan,
-    plan_step,
+    BUILTIN, Flip, NewRow, PlanContext, Routes, RowKind, Task, Timing, message_rows, plan, plan_step,
 };
-pub use record::{
-    Committed, InputRow, LatchChange, Position, SourcePosition, StepRecord, latch_changes,
-};
+pub use record::{Committed, InputRow, Position, SourcePosition, StepRecord};
 pub use timeline::{EntryKind, TimelineEntry};
 pub use tokens::{TokenInfo, TokenScope};
 
@@ -95,15 +92,7 @@ impl Store {
         epoch: Option<i64>,
         lock: Option<lock::Lock>,
     ) -> Result<Self, StoreError> {
-        let store = Self {
-            inner: Arc::new(Inner {
-                db,
-                address,
-                flags: ArcSwap::default(),
-                epoch,
-                lock,
-            }),
-        };
+        let store = Self { inner: Arc::new(Inner { db, address, flags: ArcSwap::default(), epoch, lock }) };
         store.refresh_flags().await?;
         Ok(store)
     }

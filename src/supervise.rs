@@ -151,9 +151,7 @@ impl Inner {
 
     fn fail(&self, name: &str, error: &str) {
         // Only the first failure is the cause; later ones are its consequences.
-        self.failure
-            .set(format!("task `{name}` failed: {error}"))
-            .ok();
+        self.failure.set(format!("task `{name}` failed: {error}")).ok();
         self.token.cancel();
     }
 }
@@ -193,11 +191,7 @@ pub struct Crew {
 impl Crew {
     /// A crew of at most `limit` jobs at once; `name` stands in the log when one panics.
     pub fn new(name: &'static str, limit: usize) -> Self {
-        Self {
-            name,
-            limit: limit.max(1),
-            jobs: JoinSet::new(),
-        }
+        Self { name, limit: limit.max(1), jobs: JoinSet::new() }
     }
 
     /// How many more jobs may start now.
@@ -241,11 +235,7 @@ impl Crew {
         if let Err(error) = ended
             && error.is_panic()
         {
-            record(&TaskFailed {
-                task: self.name,
-                error: &explain(error),
-                restarts: true,
-            });
+            record(&TaskFailed { task: self.name, error: &explain(error), restarts: true });
         }
     }
 }
@@ -280,17 +270,11 @@ mod tests {
 
     use super::*;
 
-    const QUICK: OnError = OnError::Restart {
-        first: Duration::from_millis(1),
-        most: Duration::from_millis(4),
-    };
+    const QUICK: OnError =
+        OnError::Restart { first: Duration::from_millis(1), most: Duration::from_millis(4) };
 
     fn task(on_error: OnError, drain: Duration) -> Task {
-        Task {
-            name: "test",
-            on_error,
-            drain,
-        }
+        Task { name: "test", on_error, drain }
     }
 
     #[tokio::test]
@@ -302,11 +286,7 @@ mod tests {
         let mut done = Some(done);
         supervisor.spawn(task(QUICK, Duration::from_secs(5)), move |_| {
             let tries = Arc::clone(&tries);
-            let done = if tries.load(Ordering::SeqCst) == 2 {
-                done.take()
-            } else {
-                None
-            };
+            let done = if tries.load(Ordering::SeqCst) == 2 { done.take() } else { None };
             async move {
                 match tries.fetch_add(1, Ordering::SeqCst) {
                     0 => panic!("first"),
@@ -330,23 +310,16 @@ mod tests {
             stop.cancelled().await;
             Ok(())
         });
-        supervisor.spawn(
-            task(OnError::Stop, Duration::from_secs(5)),
-            |_| async move { panic!("out of cheese") },
-        );
+        supervisor
+            .spawn(task(OnError::Stop, Duration::from_secs(5)), |_| async move { panic!("out of cheese") });
         supervisor.stopped().await;
-        assert_eq!(
-            supervisor.drain().await,
-            Err("task `test` failed: panicked: out of cheese".into())
-        );
+        assert_eq!(supervisor.drain().await, Err("task `test` failed: panicked: out of cheese".into()));
     }
 
     #[tokio::test]
     async fn a_task_that_does_not_stop_is_aborted_at_its_deadline() {
         let supervisor = Supervisor::new();
-        supervisor.spawn(task(QUICK, Duration::from_millis(20)), |_| {
-            std::future::pending()
-        });
+        supervisor.spawn(task(QUICK, Duration::from_millis(20)), |_| std::future::pending());
         supervisor.stop();
         let drained = tokio::time::timeout(Duration::from_secs(10), supervisor.drain()).await;
         assert_eq!(drained, Ok(Ok(())));

@@ -10,9 +10,7 @@ pub mod facts;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{
-    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
-};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tracing_subscriber::EnvFilter;
 
 use crate::supervise::{OnError, Supervisor, Task};
@@ -39,9 +37,7 @@ pub enum LogFormat {
 /// Why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    #[error(
-        "`{filter}` is no log filter (for example `info` or `info,rearguard::dispatch=debug`): {why}"
-    )]
+    #[error("`{filter}` is no log filter (for example `info` or `info,rearguard::dispatch=debug`): {why}")]
     Filter { filter: String, why: String },
     #[error("logging is set up already")]
     LogsTwice,
@@ -53,23 +49,12 @@ pub enum TelemetryError {
 
 /// Sends log lines to standard error, filtered as `RUST_LOG` would.
 pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(filter).map_err(|why| TelemetryError::Filter {
-        filter: filter.to_owned(),
-        why: why.to_string(),
-    })?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|why| TelemetryError::Filter { filter: filter.to_owned(), why: why.to_string() })?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let done = match format {
-        LogFormat::Human => lines
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_target(false)
-            .try_init(),
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .try_init(),
+        LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
     };
     done.map_err(|_| TelemetryError::LogsTwice)
 }
@@ -104,10 +89,7 @@ impl Metrics {
         let handle = self.0.clone();
         let task = Task {
             name: "metrics-upkeep",
-            on_error: OnError::Restart {
-                first: Duration::from_secs(1),
-                most: Duration::from_secs(60),
-            },
+            on_error: OnError::Restart { first: Duration::from_secs(1), most: Duration::from_secs(60) },
             drain: Duration::from_secs(1),
         };
         supervisor.spawn(task, move |stop| {

@@ -16,22 +16,13 @@ pub struct Backoff {
 
 impl Backoff {
     /// For flips: quick, since every second is somebody's bad answer.
-    pub const FLIP: Self = Self {
-        first: Duration::from_millis(250),
-        most: Duration::from_secs(10),
-    };
+    pub const FLIP: Self = Self { first: Duration::from_millis(250), most: Duration::from_secs(10) };
     /// For messages.
-    pub const MESSAGE: Self = Self {
-        first: Duration::from_secs(1),
-        most: Duration::from_secs(60),
-    };
+    pub const MESSAGE: Self = Self { first: Duration::from_secs(1), most: Duration::from_secs(60) };
 
     /// The wait after the `tries`-th failed try (counted from 1), with `chance` uniform in 0 … 1.
     pub fn wait(&self, tries: u32, failure: &Failure, chance: f64) -> Duration {
-        let bound = self
-            .first
-            .saturating_mul(1u32 << tries.saturating_sub(1).min(20))
-            .min(self.most);
+        let bound = self.first.saturating_mul(1u32 << tries.saturating_sub(1).min(20)).min(self.most);
         let jittered = bound.mul_f64(chance.clamp(0.0, 1.0));
         match failure.after() {
             // A receiver's wish comes first; the jitter keeps many senders from coming back at once.
@@ -53,10 +44,7 @@ mod tests {
         assert_eq!(at(2, 1.0), Duration::from_millis(500));
         assert_eq!(at(u32::MAX, 1.0), Duration::from_secs(10));
         assert_eq!(at(9, 0.0), Duration::from_millis(25));
-        let asked = Failure::Retryable {
-            after: Some(Duration::from_secs(30)),
-            why: String::new(),
-        };
+        let asked = Failure::Retryable { after: Some(Duration::from_secs(30)), why: String::new() };
         assert!(Backoff::FLIP.wait(1, &asked, 0.0) >= Duration::from_secs(30));
     }
 }

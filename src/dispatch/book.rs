@@ -28,11 +28,7 @@ pub enum BookError {
 impl IncidentBook {
     /// A book over this store.
     pub const fn new(store: Store, clock: Clock, renderer: Renderer) -> Self {
-        Self {
-            store,
-            clock,
-            renderer,
-        }
+        Self { store, clock, renderer }
     }
 
     /// An incident as Markdown, as things stand now.
@@ -45,9 +41,7 @@ impl IncidentBook {
     async fn story(&self, detail: IncidentDetail) -> Result<Story, BookError> {
         let incident = detail.incident;
         let mut decisions = detail.decisions.into_iter();
-        let opener = decisions
-            .next()
-            .ok_or_else(|| BookError::NoDecision(incident.id.clone()))?;
+        let opener = decisions.next().ok_or_else(|| BookError::NoDecision(incident.id.clone()))?;
         let flip = self.store.flip_state(&opener.decision.id).await?;
         let now = self.clock.now();
         Ok(Story {

@@ -27,22 +27,10 @@ pub fn draw(evidence: &Evidence) -> Option<String> {
     let high = values().chain(limit).reduce(f64::max)?;
     values().next()?;
     // A flat line is drawn in the middle.
-    let margin = if high > low {
-        0.0
-    } else {
-        low.abs().max(1.0) * 0.05
-    };
-    let scale = Scale {
-        low: low - margin,
-        high: high + margin,
-    };
+    let margin = if high > low { 0.0 } else { low.abs().max(1.0) * 0.05 };
+    let scale = Scale { low: low - margin, high: high + margin };
     let mut text = plot(evidence, &columns, &scale, limit);
-    axis(
-        &mut text,
-        evidence,
-        &columns,
-        label_width(evidence, &scale, limit),
-    );
+    axis(&mut text, evidence, &columns, label_width(evidence, &scale, limit));
     Some(text)
 }
 
@@ -70,9 +58,7 @@ fn columns(evidence: &Evidence) -> Vec<Column> {
         .map(|chunk| {
             let with_data = || chunk.iter().filter(|p| p.value.is_some());
             let samples: u64 = with_data().map(|p| p.samples).sum();
-            let total: f64 = with_data()
-                .filter_map(|p| Some(p.value? * p.samples.max(1) as f64))
-                .sum();
+            let total: f64 = with_data().filter_map(|p| Some(p.value? * p.samples.max(1) as f64)).sum();
             let weight: f64 = with_data().map(|p| p.samples.max(1) as f64).sum();
             Column {
                 first: chunk[0],
@@ -103,10 +89,7 @@ fn label(scale: &Scale, row: usize, limit: Option<f64>, unit: &str) -> String {
 }
 
 fn label_width(evidence: &Evidence, scale: &Scale, limit: Option<f64>) -> usize {
-    (0..HEIGHT)
-        .map(|row| label(scale, row, limit, &evidence.unit).chars().count())
-        .max()
-        .unwrap_or(0)
+    (0..HEIGHT).map(|row| label(scale, row, limit, &evidence.unit).chars().count()).max().unwrap_or(0)
 }
 
 fn plot(evidence: &Evidence, columns: &[Column], scale: &Scale, limit: Option<f64>) -> String {
@@ -147,23 +130,12 @@ fn axis(text: &mut String, evidence: &Evidence, columns: &[Column], width: usize
     if let (Some(first), Some(last)) = (columns.first(), evidence.picture.last()) {
         let from = minute_time(first.first.minute.start());
         let to = format!("{} UTC", minute_time(last.minute.end()));
-        let gap = columns
-            .len()
-            .saturating_sub(from.chars().count() + to.chars().count())
-            .max(1);
+        let gap = columns.len().saturating_sub(from.chars().count() + to.chars().count()).max(1);
         let _ = writeln!(text, "{:>width$}  {from}{:gap$}{to}", "", "");
     }
     let each = evidence.picture.len().div_ceil(WIDTH).max(1);
-    let per = if each == 1 {
-        "1 column = 1 minute".to_owned()
-    } else {
-        format!("1 column = {each} minutes")
-    };
-    let gaps = if columns.iter().any(|c| c.value.is_none()) {
-        "   ? no data"
-    } else {
-        ""
-    };
+    let per = if each == 1 { "1 column = 1 minute".to_owned() } else { format!("1 column = {each} minutes") };
+    let gaps = if columns.iter().any(|c| c.value.is_none()) { "   ? no data" } else { "" };
     let bad = if evidence.side.is_some() && evidence.threshold.is_some() {
         "   ● with minutes beyond the limit   ○ without"
     } else {
@@ -176,9 +148,7 @@ fn axis(text: &mut String, evidence: &Evidence, columns: &[Column], width: usize
 fn bar(samples: u64, columns: &[Column]) -> char {
     const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let most = columns.iter().map(|c| c.samples).max().unwrap_or(0).max(1);
-    BARS[usize::try_from((samples * 8).div_ceil(most))
-        .unwrap_or(8)
-        .min(8)]
+    BARS[usize::try_from((samples * 8).div_ceil(most)).unwrap_or(8).min(8)]
 }
 
 /// The window in one line, for pages: `▇▇▇▆▇▇▃▂▁ ▁`, a space where there is no data.
@@ -196,11 +166,7 @@ pub fn sparkline(evidence: &Evidence, width: usize) -> Option<String> {
     let low = values.iter().flatten().copied().reduce(f64::min)?;
     let high = values.iter().flatten().copied().reduce(f64::max)?;
     let bar = |value: f64| {
-        let share = if high > low {
-            (value - low) / (high - low)
-        } else {
-            0.5
-        };
+        let share = if high > low { (value - low) / (high - low) } else { 0.5 };
         BARS[((share * 7.0).round() as usize).min(7)]
     };
     Some(values.iter().map(|v| v.map_or(' ', bar)).collect())
@@ -230,14 +196,7 @@ mod tests {
 
     #[test]
     fn the_chart_shows_limit_bad_minutes_and_gaps() {
-        let drawn = draw(&evidence(&[
-            Some(0.96),
-            Some(0.96),
-            None,
-            Some(0.80),
-            Some(0.72),
-        ]))
-        .unwrap();
+        let drawn = draw(&evidence(&[Some(0.96), Some(0.96), None, Some(0.80), Some(0.72)])).unwrap();
         let expected = "
       0.96 ┤○○
 limit 0.92 ┤╌╌╌╌╌
@@ -262,14 +221,8 @@ limit 0.92 ┤╌╌╌╌╌
         assert!(drawn.lines().all(|line| line.chars().count() < 100));
         assert_eq!(draw(&evidence(&[])), None);
         assert_eq!(draw(&evidence(&[None, None])), None);
-        let flat = Evidence {
-            threshold: None,
-            ..evidence(&[Some(2.0), Some(2.0)])
-        };
+        let flat = Evidence { threshold: None, ..evidence(&[Some(2.0), Some(2.0)]) };
         assert!(draw(&flat).is_some());
-        assert_eq!(
-            sparkline(&evidence(&[Some(1.0), None, Some(0.0)]), 60).unwrap(),
-            "█ ▁"
-        );
+        assert_eq!(sparkline(&evidence(&[Some(1.0), None, Some(0.0)]), 60).unwrap(), "█ ▁");
     }
 }

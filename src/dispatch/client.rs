@@ -76,10 +76,7 @@ impl AllowList {
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let port = url.port_or_known_default();
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(Failure::permanent(format!(
-                "`{}:` is neither http nor https",
-                url.scheme()
-            )));
+            return Err(Failure::permanent(format!("`{}:` is neither http nor https", url.scheme())));
         }
         if self.entry(host, port).is_some() {
             return Ok(());
@@ -97,9 +94,7 @@ impl AllowList {
     }
 
     fn may_be_private(&self, host: &str) -> bool {
-        self.0
-            .iter()
-            .any(|entry| entry.host.eq_ignore_ascii_case(host) && entry.private)
+        self.0.iter().any(|entry| entry.host.eq_ignore_ascii_case(host) && entry.private)
             || (host.eq_ignore_ascii_case("localhost") && self.entry(host, None).is_some())
     }
 }
@@ -125,17 +120,12 @@ impl Outbound {
             .dns_resolver(Arc::new(Guarded(Arc::clone(&allowed))))
             .build()
             .map_err(Failure::from_client)?;
-        Ok(Self {
-            client,
-            allowed,
-            clock,
-        })
+        Ok(Self { client, allowed, clock })
     }
 
     /// Reads an address and checks it against the list, for configuration to fail early.
     pub fn address(&self, text: &str) -> Result<Url, Failure> {
-        let url = Url::parse(text)
-            .map_err(|error| Failure::permanent(format!("not an address: {error}")))?;
+        let url = Url::parse(text).map_err(|error| Failure::permanent(format!("not an address: {error}")))?;
         self.allowed.check(&url)?;
         Ok(url)
     }
@@ -146,16 +136,9 @@ impl Outbound {
     }
 
     /// Sends one request that may take `within` of real time in all, and reads its answer.
-    pub async fn exchange(
-        &self,
-        request: Request<'_>,
-        within: Duration,
-    ) -> Result<Vec<u8>, Failure> {
+    pub async fn exchange(&self, request: Request<'_>, within: Duration) -> Result<Vec<u8>, Failure> {
         self.allowed.check(&request.url)?;
-        let mut building = self
-            .client
-            .request(request.method, request.url)
-            .timeout(within);
+        let mut building = self.client.request(request.method, request.url).timeout(within);
         for (name, value) in &request.headers {
             building = building.header(*name, value);
         }
@@ -178,12 +161,7 @@ impl Outbound {
             Ok(body) => excerpt(&body),
             Err(_) => String::new(),
         };
-        Err(Failure::from_status(
-            status,
-            &headers,
-            self.clock.real_now(),
-            &said,
-        ))
+        Err(Failure::from_status(status, &headers, self.clock.real_now(), &said))
     }
 }
 
@@ -200,14 +178,7 @@ pub struct Request<'a> {
 impl Request<'_> {
     /// A request without body or credentials.
     pub const fn get(url: Url) -> Self {
-        Self {
-            method: Method::GET,
-            url,
-            headers: Vec::new(),
-            bearer: None,
-            basic: None,
-            body: None,
-        }
+        Self { method: Method::GET, url, headers: Vec::new(), bearer: None, basic: None, body: None }
     }
 
     /// A request with a JSON body.
@@ -225,9 +196,7 @@ async fn read(mut answer: Response, most: usize) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     while let Some(piece) = answer.chunk().await.map_err(Failure::from_client)? {
         if body.len() + piece.len() > most {
-            return Err(Failure::Unknown {
-                why: format!("the answer is larger than {most} bytes"),
-            });
+            return Err(Failure::Unknown { why: format!("the answer is larger than {most} bytes") });
         }
         body.extend_from_slice(&piece);
     }
@@ -236,9 +205,7 @@ async fn read(mut answer: Response, most: usize) -> Result<Vec<u8>, Failure> {
 
 fn excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(MAX_SAID)]);
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Resolves names, and refuses private addresses for hosts that were not listed as private.
@@ -250,18 +217,13 @@ impl Resolve for Guarded {
         Box::pin(async move {
             let host = name.as_str().to_owned();
             let private_too = allowed.may_be_private(&host);
-            let found: Vec<SocketAddr> =
-                tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
-            let usable: Vec<SocketAddr> = found
-                .into_iter()
-                .filter(|address| private_too || !is_private(address.ip()))
-                .collect();
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
+            let usable: Vec<SocketAddr> =
+                found.into_iter().filter(|address| private_too || !is_private(address.ip())).collect();
             if usable.is_empty() {
                 return Err(io::Error::new(
                     io::ErrorKind::PermissionDenied,
-                    format!(
-                        "`{host}` resolves to private addresses only and is not listed as private"
-                    ),
+                    format!("`{host}` resolves to private addresses only and is not listed as private"),
                 )
                 .into());
             }
@@ -283,10 +245,7 @@ fn is_private(address: IpAddr) -> bool {
                 || (a == 100 && (64..128).contains(&b))
         }
         IpAddr::V6(v6) => {
-            v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_unique_local()
-                || v6.is_unicast_link_local()
+            v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
         }
     }
 }
@@ -296,11 +255,7 @@ mod tests {
     use super::*;
 
     fn list() -> AllowList {
-        let host = |host: &str, port, private| AllowedHost {
-            host: host.into(),
-            port,
-            private,
-        };
+        let host = |host: &str, port, private| AllowedHost { host: host.into(), port, private };
         AllowList::new([
             host("Alerts.Example.com", None, false),
             host("10.0.0.7", Some(9093), false),
@@ -352,14 +307,8 @@ mod tests {
         let guarded = Guarded(Arc::new(AllowList::default()));
         let answer = guarded.resolve("localhost".parse().unwrap()).await;
         assert!(answer.is_err());
-        let open = AllowList::new([AllowedHost {
-            host: "localhost".into(),
-            port: None,
-            private: false,
-        }]);
-        let answer = Guarded(Arc::new(open))
-            .resolve("localhost".parse().unwrap())
-            .await;
+        let open = AllowList::new([AllowedHost { host: "localhost".into(), port: None, private: false }]);
+        let answer = Guarded(Arc::new(open)).resolve("localhost".parse().unwrap()).await;
         assert!(answer.is_ok());
     }
 

@@ -48,10 +48,7 @@ pub fn story() -> Story {
         page_accepted: Some(at(10, 47, 35)),
         log: vec![
             (at(10, 47, 31), "opened".into()),
-            (
-                at(10, 47, 33),
-                "flip verified: all 256 of 256 sampled keys got control".into(),
-            ),
+            (at(10, 47, 33), "flip verified: all 256 of 256 sampled keys got control".into()),
             (at(10, 47, 35), "page accepted by oncall".into()),
         ],
     }
@@ -100,10 +97,7 @@ pub fn decision(condition: &str, line: usize) -> Decision {
         condition: condition.into(),
         runbook: Some("https://runbooks.example.com/support-copilot".into()),
         owner: Some("team-copilot".into()),
-        origin: Origin {
-            file: "rules/support-copilot.yaml".into(),
-            line,
-        },
+        origin: Origin { file: "rules/support-copilot.yaml".into(), line },
         evidence: evidence(),
     }
 }
@@ -116,10 +110,7 @@ fn evidence() -> Evidence {
         side: Some(Side::Below),
         samples: 5214,
         min_samples: 100,
-        worst_pair: Some(WorstPair {
-            first: START.plus(57),
-            value: Some(0.8822),
-        }),
+        worst_pair: Some(WorstPair { first: START.plus(57), value: Some(0.8822) }),
         bad_minutes: 14,
         held: Duration::from_secs(180),
         tenants: 37,
@@ -161,10 +152,6 @@ fn point(n: i64) -> PicturePoint {
     PicturePoint {
         minute: START.plus(n),
         value,
-        samples: if value.is_some() {
-            87 + (n % 7).unsigned_abs()
-        } else {
-            0
-        },
+        samples: if value.is_some() { 87 + (n % 7).unsigned_abs() } else { 0 },
     }
 }

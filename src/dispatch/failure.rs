@@ -12,10 +12,7 @@ use crate::model::time::Timestamp;
 pub enum Failure {
     /// Another try may succeed, not before `after` if the other side said so.
     #[error("{why}")]
-    Retryable {
-        after: Option<Duration>,
-        why: String,
-    },
+    Retryable { after: Option<Duration>, why: String },
     /// No further try can succeed until a human changes something.
     #[error("{why}")]
     Permanent { why: String },
@@ -30,10 +27,7 @@ pub enum Failure {
 impl Failure {
     /// A failure that may pass.
     pub fn retryable(why: impl Into<String>) -> Self {
-        Self::Retryable {
-            after: None,
-            why: why.into(),
-        }
+        Self::Retryable { after: None, why: why.into() }
     }
 
     /// A failure that stays.
@@ -66,12 +60,7 @@ impl Failure {
 
     /// Reads an HTTP status that is not a success. `now` is real time, for a `Retry-After` that names a date; `said` is the
     /// beginning of the answer's body.
-    pub fn from_status(
-        status: StatusCode,
-        headers: &HeaderMap,
-        now: Timestamp,
-        said: &str,
-    ) -> Self {
+    pub fn from_status(status: StatusCode, headers: &HeaderMap, now: Timestamp, said: &str) -> Self {
         let why = match said.trim() {
             "" => format!("answered {status}"),
             said => format!("answered {status}: {said}"),
@@ -79,10 +68,7 @@ impl Failure {
         match status.as_u16() {
             300..=399 => Self::permanent(format!("{why}; redirects are not followed")),
             409 => Self::Conflict { why },
-            408 | 425 | 429 | 500..=599 => Self::Retryable {
-                after: retry_after(headers, now),
-                why,
-            },
+            408 | 425 | 429 | 500..=599 => Self::Retryable { after: retry_after(headers, now), why },
             _ => Self::Permanent { why },
         }
     }
@@ -164,11 +150,7 @@ mod tests {
             ("soon", None),
             ("-1", None),
         ] {
-            assert_eq!(
-                read(503, Some(text)).after(),
-                expected.map(Duration::from_secs),
-                "{text}"
-            );
+            assert_eq!(read(503, Some(text)).after(), expected.map(Duration::from_secs), "{text}");
         }
     }
 }

@@ -21,13 +21,8 @@ pub trait FlagPlatform: Send + Sync {
     fn read<'a>(&'a self, flip: &'a Flip, within: Duration) -> Attempt<'a, Seen>;
 
     /// Writes, on condition that the flag still has the version that was read; otherwise [`Failure::Conflict`].
-    fn write<'a>(
-        &'a self,
-        flip: &'a Flip,
-        version: u64,
-        now: Timestamp,
-        within: Duration,
-    ) -> Attempt<'a, ()>;
+    fn write<'a>(&'a self, flip: &'a Flip, version: u64, now: Timestamp, within: Duration)
+    -> Attempt<'a, ()>;
 
     /// Asks the evaluation plane, as gateways do, whether the flip is in force. What was seen, in a few words; a failure if
     /// it is not in force.

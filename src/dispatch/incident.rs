@@ -9,9 +9,7 @@ use serde::Serialize;
 
 use super::chart;
 use super::story::{Standing, Story, budget, verdict};
-use super::words::{
-    breach, clock_time, count, long_time, maybe, minute_time, span, tenants, time_near,
-};
+use super::words::{breach, clock_time, count, long_time, maybe, minute_time, span, tenants, time_near};
 use crate::engine::input::FlipOutcome;
 use crate::engine::output::{Decision, Evidence};
 use crate::engine::rule::Origin;
@@ -39,9 +37,7 @@ impl Renderer {
     pub fn new(own: Option<&str>) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment
-            .add_template_owned(NAME, own.unwrap_or(BUILT_IN).to_owned())
-            .map_err(explain)?;
+        environment.add_template_owned(NAME, own.unwrap_or(BUILT_IN).to_owned()).map_err(explain)?;
         let renderer = Self { environment };
         if own.is_some() {
             renderer.render(&super::example::story())?;
@@ -52,9 +48,7 @@ impl Renderer {
     /// The incident as Markdown.
     pub fn render(&self, story: &Story) -> Result<String, TemplateError> {
         let template = self.environment.get_template(NAME).map_err(explain)?;
-        let text = template
-            .render(minijinja::value::Serde(View::of(story)))
-            .map_err(explain)?;
+        let text = template.render(minijinja::value::Serde(View::of(story))).map_err(explain)?;
         Ok(tidy(&text))
     }
 }
@@ -196,11 +190,7 @@ impl View {
             worst_pair: worst_pair(evidence),
             chart: chart::draw(evidence).map(|chart| chart.trim_end().to_owned()),
             context: context(evidence),
-            day: long_time(decision.t0)
-                .split(',')
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
+            day: long_time(decision.t0).split(',').next().unwrap_or_default().to_owned(),
             steps: steps(story),
             budget: budget(story),
             joined: story.joined.iter().map(joined).collect(),
@@ -209,10 +199,7 @@ impl View {
             timeline: story
                 .log
                 .iter()
-                .map(|(at, what)| Entry {
-                    at: time_near(*at, decision.t0),
-                    what: cell(what),
-                })
+                .map(|(at, what)| Entry { at: time_near(*at, decision.t0), what: cell(what) })
                 .collect(),
         }
     }
@@ -246,11 +233,7 @@ fn worst_pair(evidence: &Evidence) -> Option<WorstPair> {
         None => "the condition still holds".into(),
     };
     Some(WorstPair {
-        minutes: format!(
-            "{}–{}",
-            minute_time(pair.first.start()),
-            minute_time(pair.first.plus(1).end())
-        ),
+        minutes: format!("{}–{}", minute_time(pair.first.start()), minute_time(pair.first.plus(1).end())),
         value: still,
     })
 }
@@ -279,26 +262,11 @@ fn steps(story: &Story) -> Vec<Step> {
     let t0 = decision.t0;
     let mut steps = Vec::new();
     if let Some(onset) = onset(&decision.evidence).filter(|at| *at < decision.crossing) {
-        steps.push((
-            onset,
-            "minutes turned bad and stayed so (the last run in the picture)".to_owned(),
-        ));
+        steps.push((onset, "minutes turned bad and stayed so (the last run in the picture)".to_owned()));
     }
-    steps.push((
-        decision.crossing,
-        "the condition became true (start of that minute)".into(),
-    ));
-    steps.push((
-        t0,
-        "the breach that lasted began: the ten minutes start (t0)".into(),
-    ));
-    steps.push((
-        decision.at,
-        format!(
-            "decided: the breach had held for {}",
-            span(decision.evidence.held)
-        ),
-    ));
+    steps.push((decision.crossing, "the condition became true (start of that minute)".into()));
+    steps.push((t0, "the breach that lasted began: the ten minutes start (t0)".into()));
+    steps.push((decision.at, format!("decided: the breach had held for {}", span(decision.evidence.held))));
     steps.push((story.committed, "decision stored".into()));
     if let Some(flip) = &story.flip
         && let (Some(at), Some(outcome)) = (flip.finished, flip.outcome)
@@ -308,14 +276,7 @@ fn steps(story: &Story) -> Vec<Step> {
     if let Some(at) = story.page_accepted {
         steps.push((at, "page accepted".into()));
     }
-    steps
-        .into_iter()
-        .map(|(at, what)| Step {
-            at: time_near(at, t0),
-            what,
-            after: after(at, t0),
-        })
-        .collect()
+    steps.into_iter().map(|(at, what)| Step { at: time_near(at, t0), what, after: after(at, t0) }).collect()
 }
 
 /// The start of the last unbroken run of bad minutes in the picture; minutes without data do not break it.
@@ -342,11 +303,7 @@ const fn flip_step(outcome: FlipOutcome) -> &'static str {
 }
 
 fn after(at: Timestamp, t0: Timestamp) -> String {
-    if at < t0 {
-        format!("−{}", span(t0.since(at)))
-    } else {
-        span(at.since(t0))
-    }
+    if at < t0 { format!("−{}", span(t0.since(at))) } else { span(at.since(t0)) }
 }
 
 fn todo(story: &Story) -> Vec<String> {
@@ -388,9 +345,7 @@ fn look_at(decision: &Decision) -> String {
         "over_refusal" => {
             "it declines too often: look at system prompt, safety settings and the questions it refuses"
         }
-        "cost_runaway" => {
-            "it costs too much: look at prompt length, output length, retries and tool loops"
-        }
+        "cost_runaway" => "it costs too much: look at prompt length, output length, retries and tool loops",
         "latency_regression" => {
             "it is slow: look at the provider's status, output length, and tool and retrieval times"
         }
@@ -419,47 +374,18 @@ fn commands(story: &Story) -> Vec<Command> {
     let mut add = |line: String, why| commands.push((line, why));
     let safe = Standing::of(&story.opener, story.flip.as_ref()) == Standing::Safe;
     if !safe {
-        add(
-            format!("rearguard flag kill {flag} --reason '…'"),
-            "turn the feature off for everybody, now",
-        );
+        add(format!("rearguard flag kill {flag} --reason '…'"), "turn the feature off for everybody, now");
     }
-    add(
-        format!("rearguard incident ack {id}"),
-        "say that you are on it",
-    );
-    add(
-        format!("rearguard incident show {id}"),
-        "this text, up to date",
-    );
-    add(
-        format!("rearguard flag show {flag}"),
-        "what is served now, and who changed it",
-    );
-    add(
-        format!("rearguard flag rearm {flag}{scope} --reason '…'"),
-        "undo: serve the variant again",
-    );
-    add(
-        format!("rearguard incident resolve {id} --reason '…'"),
-        "close the incident",
-    );
-    add(
-        "rearguard automation off --reason '…'".into(),
-        "stop Rearguard from acting at all; pages go on",
-    );
-    let widest = commands
-        .iter()
-        .map(|(line, _)| line.chars().count())
-        .max()
-        .unwrap_or(0);
+    add(format!("rearguard incident ack {id}"), "say that you are on it");
+    add(format!("rearguard incident show {id}"), "this text, up to date");
+    add(format!("rearguard flag show {flag}"), "what is served now, and who changed it");
+    add(format!("rearguard flag rearm {flag}{scope} --reason '…'"), "undo: serve the variant again");
+    add(format!("rearguard incident resolve {id} --reason '…'"), "close the incident");
+    add("rearguard automation off --reason '…'".into(), "stop Rearguard from acting at all; pages go on");
+    let widest = commands.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0);
     commands
         .into_iter()
-        .map(|(line, why)| Command {
-            pad: " ".repeat(widest - line.chars().count()),
-            line,
-            why,
-        })
+        .map(|(line, why)| Command { pad: " ".repeat(widest - line.chars().count()), line, why })
         .collect()
 }
 

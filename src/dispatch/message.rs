@@ -19,20 +19,12 @@ pub fn with_outcome(message: &Message, decision: &Decision, flip: Option<&Flip>)
         (MessageKind::Rollback, Standing::Superseded) => MessageKind::Superseded,
         (kind, _) => kind,
     };
-    Message {
-        kind,
-        summary: summary(decision, standing),
-        detail: detail(decision, flip),
-        ..message.clone()
-    }
+    Message { kind, summary: summary(decision, standing), detail: detail(decision, flip), ..message.clone() }
 }
 
 /// Cut to one line of bounded length.
 pub fn one_line(text: &str) -> String {
-    let line: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if line.chars().count() <= SUMMARY {
         return line;
     }
@@ -53,13 +45,9 @@ fn summary(decision: &Decision, standing: Standing) -> String {
         (Standing::Superseded, _) => "breached, but a human changed the flag: left alone",
         (Standing::Withheld, _) => "breached, NOT ROLLED BACK",
     };
-    let measured = decision.evidence.value.map_or_else(String::new, |_| {
-        format!(" ({})", breach(&decision.evidence))
-    });
-    one_line(&format!(
-        "{} {what}: {}{measured}",
-        decision.variant, decision.condition
-    ))
+    let measured =
+        decision.evidence.value.map_or_else(String::new, |_| format!(" ({})", breach(&decision.evidence)));
+    one_line(&format!("{} {what}: {}{measured}", decision.variant, decision.condition))
 }
 
 fn detail(decision: &Decision, flip: Option<&Flip>) -> String {
@@ -134,11 +122,7 @@ mod tests {
             done.summary,
             "support-copilot.prompt-v18 rolled back: faithfulness_1h < 0.92 (0.871, below the limit of 0.92)"
         );
-        assert!(
-            done.detail.contains("since 10:47:33 UTC"),
-            "{}",
-            done.detail
-        );
+        assert!(done.detail.contains("since 10:47:33 UTC"), "{}", done.detail);
         assert!(done.detail.contains("37 tenants"));
         assert!(done.detail.contains("rearguard incident ack"));
 
@@ -157,11 +141,7 @@ mod tests {
         assert!(failed.detail.contains("flag kill"));
         assert_eq!(failed.dedup_key, message.dedup_key);
 
-        let late = say(Some(&Flip {
-            late: true,
-            attempts: 9,
-            ..Flip::default()
-        }));
+        let late = say(Some(&Flip { late: true, attempts: 9, ..Flip::default() }));
         assert_eq!(late.kind, MessageKind::RollbackFailed);
     }
 

@@ -121,19 +121,10 @@ pub enum ReceiverKind {
 }
 
 /// Opens a receiver. Nothing is sent; addresses are checked against the allow-list.
-pub fn open(
-    spec: &ReceiverSpec,
-    outbound: &Outbound,
-    source: &str,
-) -> Result<Arc<dyn Receiver>, Failure> {
+pub fn open(spec: &ReceiverSpec, outbound: &Outbound, source: &str) -> Result<Arc<dyn Receiver>, Failure> {
     let name = spec.name.clone();
     Ok(match &spec.kind {
-        ReceiverKind::Alertmanager {
-            url,
-            bearer,
-            basic,
-            labels,
-        } => Arc::new(Alertmanager::new(
+        ReceiverKind::Alertmanager { url, bearer, basic, labels } => Arc::new(Alertmanager::new(
             name,
             outbound.clone(),
             outbound.address(url)?,
@@ -141,22 +132,11 @@ pub fn open(
             basic.clone(),
             labels.clone(),
         )?),
-        ReceiverKind::Webhook { url, secret } => Arc::new(Webhook::new(
-            name,
-            outbound.clone(),
-            outbound.address(url)?,
-            secret.clone(),
-        )),
-        ReceiverKind::Kafka {
-            topic,
-            mode,
-            settings,
-        } => Arc::new(KafkaTopic::new(
-            name,
-            topic.clone(),
-            *mode,
-            source.to_owned(),
-            settings,
-        )?),
+        ReceiverKind::Webhook { url, secret } => {
+            Arc::new(Webhook::new(name, outbound.clone(), outbound.address(url)?, secret.clone()))
+        }
+        ReceiverKind::Kafka { topic, mode, settings } => {
+            Arc::new(KafkaTopic::new(name, topic.clone(), *mode, source.to_owned(), settings)?)
+        }
     })
 }

@@ -30,10 +30,7 @@ pub struct Siren {
 impl Siren {
     /// A siren that goes to these receivers, at once.
     pub fn new(receivers: Vec<Arc<dyn Receiver>>) -> Self {
-        Self {
-            receivers,
-            sounded: Arc::default(),
-        }
+        Self { receivers, sounded: Arc::default() }
     }
 
     /// Pages everybody it can; whether anybody took it. Quiet, and true, when the same key was sounded a moment ago.
@@ -81,9 +78,7 @@ impl Siren {
         let Ok(mut sounded) = self.sounded.lock() else {
             return true;
         };
-        let quiet = sounded
-            .get(key)
-            .is_some_and(|last| now.since(*last) < QUIET);
+        let quiet = sounded.get(key).is_some_and(|last| now.since(*last) < QUIET);
         if !quiet {
             sounded.insert(key.to_owned(), now);
         }

@@ -86,26 +86,19 @@ pub fn whom(scope: &Scope) -> String {
 /// What was done and how it stands, in one or two sentences.
 pub fn verdict(decision: &Decision, flip: Option<&Flip>) -> String {
     let whom = whom(&decision.scope);
-    let control = decision
-        .control
-        .as_ref()
-        .map_or_else(|| "control".into(), |c| format!("control (`{c}`)"));
+    let control = decision.control.as_ref().map_or_else(|| "control".into(), |c| format!("control (`{c}`)"));
     let none = Flip::default();
     let flip_or = flip.unwrap_or(&none);
     match Standing::of(decision, flip) {
         Standing::Safe => {
-            let at = flip_or
-                .finished
-                .map_or_else(String::new, |at| format!(" since {} UTC", clock_time(at)));
+            let at = flip_or.finished.map_or_else(String::new, |at| format!(" since {} UTC", clock_time(at)));
             let how = match flip_or.outcome {
                 Some(FlipOutcome::AlreadySafe) => "It was so already; read back",
                 _ => "Verified by reading back",
             };
             let paused = decision.action == RuleAction::PauseRollout;
             if paused {
-                format!(
-                    "The share of the variant is held where it stands{at}. Nobody was moved back."
-                )
+                format!("The share of the variant is held where it stands{at}. Nobody was moved back.")
             } else {
                 format!(
                     "Control is served to {whom}{at}. {how} where gateways ask: {}.",
@@ -113,10 +106,9 @@ pub fn verdict(decision: &Decision, flip: Option<&Flip>) -> String {
                 )
             }
         }
-        Standing::Trying => format!(
-            "Rearguard is putting {control} back for {whom}; not confirmed yet{}.",
-            tries(flip_or)
-        ),
+        Standing::Trying => {
+            format!("Rearguard is putting {control} back for {whom}; not confirmed yet{}.", tries(flip_or))
+        }
         Standing::Failed => format!(
             "ROLLBACK FAILED, ACT BY HAND: the variant may still be served to {whom}. {}{}.",
             or(&flip_or.detail, "no try succeeded"),
@@ -135,9 +127,10 @@ fn withheld(decision: &Decision, whom: &str) -> String {
         Gate::DryRun => "the rule runs dry (`mode: dry_run`)".into(),
         Gate::AutomationOff => "automation is switched off".into(),
         Gate::FlipLimit { limit, of } => {
-            format!("the limit of {limit} rollbacks in ten minutes for {of} is used up")
+            format!("the limit of {limit} rollbacks in ten minutes ({of}) is used up")
         }
         Gate::WorldBreach { why } => format!("it looks like the world, not the variant: {why}"),
+        Gate::UnknownFlag => format!("no flag `{}` is configured", decision.key.flag),
         Gate::Act | Gate::AlreadyLatched => "there is nothing to flip".into(),
     };
     format!("NOT ROLLED BACK: {why}. The variant is still served to {whom}; a human must decide.")
@@ -154,10 +147,7 @@ pub fn budget(story: &Story) -> String {
         .and_then(|flip| flip.finished);
     let mut parts = vec![decided];
     if let Some(at) = finished {
-        parts.push(format!(
-            "flip and read-back {}",
-            span(at.since(story.committed))
-        ));
+        parts.push(format!("flip and read-back {}", span(at.since(story.committed))));
     }
     if let Some(page) = story.page_accepted {
         let before = finished.unwrap_or(story.committed);
@@ -169,17 +159,9 @@ pub fn budget(story: &Story) -> String {
     let total = flip.max(page).since(t0);
     let share = (total.as_secs_f64() / PROMISE.as_secs_f64() * 100.0).round();
     if total <= PROMISE {
-        format!(
-            "**{} of the ten minutes** were used ({share} %): {}.",
-            span(total),
-            parts.join(", ")
-        )
+        format!("**{} of the ten minutes** were used ({share} %): {}.", span(total), parts.join(", "))
     } else {
-        format!(
-            "**The ten minutes were missed**: it took {} ({}).",
-            span(total),
-            parts.join(", ")
-        )
+        format!("**The ten minutes were missed**: it took {} ({}).", span(total), parts.join(", "))
     }
 }
 

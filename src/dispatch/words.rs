@@ -26,11 +26,7 @@ pub fn number(value: f64) -> String {
     };
     let text = format!("{value:.decimals$}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text == "-0" {
-        "0".into()
-    } else {
-        text.into()
-    }
+    if text == "-0" { "0".into() } else { text.into() }
 }
 
 /// A number with its unit.
@@ -104,11 +100,7 @@ pub fn breach(evidence: &Evidence) -> String {
                 Some(Side::Above) => "above",
                 None => "against",
             };
-            format!(
-                "{}, {side} the limit of {}",
-                measure(value, unit),
-                measure(threshold, unit)
-            )
+            format!("{}, {side} the limit of {}", measure(value, unit), measure(threshold, unit))
         }
         _ => {
             let values: Vec<String> = evidence
@@ -123,10 +115,7 @@ pub fn breach(evidence: &Evidence) -> String {
 
 fn strftime(at: Timestamp, format: &str) -> String {
     match jiff::Timestamp::from_millisecond(at.as_millis()) {
-        Ok(time) => time
-            .to_zoned(jiff::tz::TimeZone::UTC)
-            .strftime(format)
-            .to_string(),
+        Ok(time) => time.to_zoned(jiff::tz::TimeZone::UTC).strftime(format).to_string(),
         Err(_) => at.to_string(),
     }
 }
@@ -166,21 +155,14 @@ mod tests {
             // 999.95 rounds to four digits; that is fine.
             assert_eq!(number(value), text.trim_end_matches(".0"), "{value}");
         }
-        for (seconds, text) in [
-            (0.4, "0 s"),
-            (59.6, "1 min"),
-            (275.0, "4 min 35 s"),
-            (3600.0, "1 h"),
-            (7500.0, "2 h 05 min"),
-        ] {
+        for (seconds, text) in
+            [(0.4, "0 s"), (59.6, "1 min"), (275.0, "4 min 35 s"), (3600.0, "1 h"), (7500.0, "2 h 05 min")]
+        {
             assert_eq!(span(Duration::from_secs_f64(seconds)), text);
         }
         let at = Timestamp::parse("2023-07-12T10:47:31.5Z").unwrap();
         assert_eq!(long_time(at), "Wed 12 July 2023, 10:47:31 UTC");
         assert_eq!(time_near(at, at), "10:47:31");
-        assert_eq!(
-            time_near(at, at + Duration::from_secs(86_400)),
-            "12 Jul 10:47:31"
-        );
+        assert_eq!(time_near(at, at + Duration::from_secs(86_400)), "12 Jul 10:47:31");
     }
 }

@@ -118,10 +118,7 @@ impl Worker {
         Self {
             store,
             clock,
-            platforms: platforms
-                .into_iter()
-                .map(|platform| (platform.name().to_owned(), platform))
-                .collect(),
+            platforms: platforms.into_iter().map(|platform| (platform.name().to_owned(), platform)).collect(),
             receivers: receivers
                 .into_iter()
                 .map(|receiver| {
@@ -148,10 +145,7 @@ impl Worker {
         let worker = Arc::new(self);
         let task = Task {
             name: "dispatch",
-            on_error: OnError::Restart {
-                first: Duration::from_millis(200),
-                most: Duration::from_secs(5),
-            },
+            on_error: OnError::Restart { first: Duration::from_millis(200), most: Duration::from_secs(5) },
             drain: worker.settings.attempt + Duration::from_secs(2),
         };
         supervisor.spawn(task, move |stop| Arc::clone(&worker).run(stop));
@@ -189,31 +183,18 @@ impl Worker {
     }
 
     /// One claim; whether there may be more to claim at once.
-    async fn round(
-        self: &Arc<Self>,
-        flips: &mut Crew,
-        messages: &mut Crew,
-    ) -> Result<bool, StoreError> {
+    async fn round(self: &Arc<Self>, flips: &mut Crew, messages: &mut Crew) -> Result<bool, StoreError> {
         let lease = self.clock.virtual_span(self.settings.lease);
         let now = self.clock.now();
-        let rows = self
-            .store
-            .claim(self.settings.worker, now, lease, BATCH)
-            .await?;
+        let rows = self.store.claim(self.settings.worker, now, lease, BATCH).await?;
         let full = rows.len() >= BATCH as usize;
         for row in rows {
             let worker = Arc::clone(self);
             match row.kind {
-                RowKind::Flip => {
-                    flips
-                        .start(async move { worker.carry_out(row).await })
-                        .await
-                }
+                RowKind::Flip => flips.start(async move { worker.carry_out(row).await }).await,
                 RowKind::Page | RowKind::Notify | RowKind::Publish => {
                     let Some(place) = self.receivers.get(&row.adapter) else {
-                        messages
-                            .start(async move { worker.no_receiver(row).await })
-                            .await;
+                        messages.start(async move { worker.no_receiver(row).await }).await;
                         continue;
                     };
                     match Arc::clone(&place.free).try_acquire_owned() {
@@ -265,17 +246,13 @@ impl Worker {
     async fn chores(&self) {
         let now = self.clock.now();
         if let Ok(stats) = self.store.outbox_stats(now).await {
-            let mut rows: BTreeMap<&'static str, u64> =
-                STATUSES.iter().map(|status| (*status, 0)).collect();
+            let mut rows: BTreeMap<&'static str, u64> = STATUSES.iter().map(|status| (*status, 0)).collect();
             for count in &stats.counts {
                 if let Some(known) = STATUSES.iter().find(|status| **status == count.status) {
                     *rows.entry(known).or_default() += count.rows;
                 }
             }
-            record(&OutboxMeasured {
-                oldest: stats.age(now),
-                rows: &rows.into_iter().collect::<Vec<_>>(),
-            });
+            record(&OutboxMeasured { oldest: stats.age(now), rows: &rows.into_iter().collect::<Vec<_>>() });
         }
         let patience = self.clock.virtual_span(REMIND);
         for answer in self.store.unanswered().await.unwrap_or_default() {
@@ -288,9 +265,7 @@ impl Worker {
 
     /// The real time that an attempt may take: what is left of the lease, less a margin to record the result in.
     fn within(&self, row: &OutboxRow) -> Duration {
-        let left = self
-            .clock
-            .real_span(row.lease_until.since(self.clock.now()));
+        let left = self.clock.real_span(row.lease_until.since(self.clock.now()));
         (left * 4 / 5).min(self.settings.attempt)
     }
 
@@ -298,13 +273,7 @@ impl Worker {
         rand::rng().random::<f64>()
     }
 
-    fn attempted(
-        &self,
-        adapter: &'static str,
-        target: &str,
-        watch: Stopwatch,
-        failure: Option<&Failure>,
-    ) {
+    fn attempted(&self, adapter: &'static str, target: &str, watch: Stopwatch, failure: Option<&Failure>) {
         record(&Attempted {
             adapter,
             target,
@@ -332,15 +301,7 @@ impl Worker {
     }
 }
 
-const STATUSES: [&str; 7] = [
-    "pending",
-    "claimed",
-    "standing",
-    "done",
-    "failed",
-    "expired",
-    "superseded",
-];
+const STATUSES: [&str; 7] = ["pending", "claimed", "standing", "done", "failed", "expired", "superseded"];
 
 /// The moment at which a row stops being promised and becomes late, if it has one.
 fn is_late(row: &OutboxRow, now: Timestamp) -> bool {

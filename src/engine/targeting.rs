@@ -28,10 +28,7 @@ pub fn bucket(flag: &FlagKey, targeting_key: &str) -> u32 {
     hash.update([0]);
     hash.update(targeting_key);
     let digest = hash.finalize();
-    let head = digest
-        .iter()
-        .take(8)
-        .fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte));
+    let head = digest.iter().take(8).fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte));
     let scaled = (u128::from(head) * u128::from(SHARE_MAX)) >> 64;
     u32::try_from(scaled).unwrap_or(SHARE_MAX - 1)
 }
@@ -116,10 +113,7 @@ pub struct Resolution {
 /// The treatment's share in force, in parts per million. A pause holds it where it stood; a human may still lower it in the
 /// configuration, never raise it.
 pub fn share(spec: &FlagSpec, overlay: &FlagOverlay) -> u32 {
-    overlay
-        .frozen_share
-        .map_or(spec.share, |held| held.min(spec.share))
-        .min(SHARE_MAX)
+    overlay.frozen_share.map_or(spec.share, |held| held.min(spec.share)).min(SHARE_MAX)
 }
 
 /// Who gets what. Asked in this order: killed, pinned for all, pinned for the context's own slice, share.
@@ -140,18 +134,12 @@ pub fn evaluate(spec: &FlagSpec, overlay: &FlagOverlay, context: &Context) -> Re
             Scope::All => Reason::Static,
             Scope::Only(..) => Reason::TargetingMatch,
         };
-        return Resolution {
-            pinned: Some(scope.clone()),
-            ..resolve(control, reason)
-        };
+        return Resolution { pinned: Some(scope.clone()), ..resolve(control, reason) };
     }
     match (share(spec, overlay), context.targeting_key.as_deref()) {
         (0, _) => resolve(control, Reason::Static),
         (SHARE_MAX, _) => resolve(treatment, Reason::Static),
-        (_, None | Some("")) => Resolution {
-            key_missing: true,
-            ..resolve(control, Reason::Unknown)
-        },
+        (_, None | Some("")) => Resolution { key_missing: true, ..resolve(control, Reason::Unknown) },
         (share, Some(key)) if bucket(&spec.key, key) < share => resolve(treatment, Reason::Split),
         (_, Some(_)) => resolve(control, Reason::Split),
     }
@@ -162,9 +150,7 @@ pub fn evaluate(spec: &FlagSpec, overlay: &FlagOverlay, context: &Context) -> Re
 fn pin<'a>(overlay: &'a FlagOverlay, context: &Context) -> Option<&'a Scope> {
     overlay.pins.iter().find(|scope| match scope {
         Scope::All => true,
-        Scope::Only(dimension, value) => context
-            .get(*dimension)
-            .is_none_or(|own| own == value.as_str()),
+        Scope::Only(dimension, value) => context.get(*dimension).is_none_or(|own| own == value.as_str()),
     })
 }
 

@@ -34,11 +34,7 @@ pub struct Doorkeeper {
 
 impl Doorkeeper {
     pub fn new(store: Store, clock: Clock) -> Self {
-        Self {
-            store,
-            clock,
-            seen: Mutex::new(HashMap::new()),
-        }
+        Self { store, clock, seen: Mutex::new(HashMap::new()) }
     }
 
     /// Forgets all, after a revocation.
@@ -50,11 +46,7 @@ impl Doorkeeper {
 
     async fn who(&self, plaintext: &str) -> Result<Option<TokenInfo>, Problem> {
         let hash: [u8; 32] = Sha256::digest(plaintext.as_bytes()).into();
-        let known = self
-            .seen
-            .lock()
-            .ok()
-            .and_then(|seen| seen.get(&hash).cloned());
+        let known = self.seen.lock().ok().and_then(|seen| seen.get(&hash).cloned());
         if let Some((token, since)) = &known
             && since.elapsed() < FRESH
         {
@@ -72,9 +64,7 @@ impl Doorkeeper {
                 Ok(None)
             }
             Err(error) => match known {
-                Some((token, since)) if error.is_transient() && since.elapsed() < STALE => {
-                    Ok(Some(token))
-                }
+                Some((token, since)) if error.is_transient() && since.elapsed() < STALE => Ok(Some(token)),
                 _ => Err(error.into()),
             },
         }
@@ -91,11 +81,7 @@ impl Doorkeeper {
 }
 
 /// The token behind a request, if it may do `scope`.
-pub async fn allow(
-    app: &App,
-    headers: &HeaderMap,
-    scope: TokenScope,
-) -> Result<TokenInfo, Problem> {
+pub async fn allow(app: &App, headers: &HeaderMap, scope: TokenScope) -> Result<TokenInfo, Problem> {
     let Some(plaintext) = presented(headers) else {
         return Err(Problem::new(401, "no-token", "a token is needed".into()).hint(format!(
             "send `Authorization: Bearer <token>` with a token of scope `{0}` (`rearguard token create NAME --scope {0}`)",
@@ -103,10 +89,8 @@ pub async fn allow(
         )));
     };
     let Some(token) = app.0.door.who(plaintext).await? else {
-        return Err(
-            Problem::new(401, "bad-token", "the token is unknown or revoked".into())
-                .hint("`rearguard token create` makes a new one"),
-        );
+        return Err(Problem::new(401, "bad-token", "the token is unknown or revoked".into())
+            .hint("`rearguard token create` makes a new one"));
     };
     if token.allows(scope) {
         return Ok(token);
@@ -114,11 +98,7 @@ pub async fn allow(
     Err(Problem::new(
         403,
         "scope-missing",
-        format!(
-            "token `{}` may not do this: scope `{}` is missing",
-            token.name,
-            scope.as_str()
-        ),
+        format!("token `{}` may not do this: scope `{}` is missing", token.name, scope.as_str()),
     )
     .hint("use a token with that scope, or with `admin`"))
 }

@@ -17,11 +17,7 @@ pub fn read<T: DeserializeOwned>(body: Body, example: &str) -> Result<T, Problem
         Problem::new(error.status().as_u16(), "body", error.body_text())
             .hint(format!("send JSON such as {example}"))
     })?;
-    let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) {
-        b"{}"
-    } else {
-        &bytes
-    };
+    let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
     serde_json::from_slice(text).map_err(|error| {
         Problem::bad_request(format!("the body does not fit: {error}"))
             .hint(format!("send JSON such as {example}"))
@@ -32,10 +28,8 @@ pub fn read<T: DeserializeOwned>(body: Body, example: &str) -> Result<T, Problem
 pub fn reason(text: &str) -> Result<&str, Problem> {
     let text = text.trim();
     if text.is_empty() || text.len() > 1000 || text.chars().any(char::is_control) {
-        return Err(Problem::bad_request(
-            "`reason` is missing or not one line of at most 1000 bytes",
-        )
-        .hint("say why, for those who read the history: {\"reason\": \"…\"}"));
+        return Err(Problem::bad_request("`reason` is missing or not one line of at most 1000 bytes")
+            .hint("say why, for those who read the history: {\"reason\": \"…\"}"));
     }
     Ok(text)
 }

@@ -69,10 +69,7 @@ fn serving(state: &FlagState) -> String {
         return format!("{} for everybody (rolled back)", spec.control);
     }
     let percent = f64::from(share(spec, overlay)) / f64::from(SHARE_MAX) * 100.0;
-    let mut text = format!(
-        "{} for {percent} %, {} for the rest",
-        spec.treatment, spec.control
-    );
+    let mut text = format!("{} for {percent} %, {} for the rest", spec.treatment, spec.control);
     if !overlay.pins.is_empty() {
         let pins: Vec<String> = overlay.pins.iter().map(ToString::to_string).collect();
         text.push_str(&format!("; rolled back for {}", pins.join(", ")));
@@ -111,10 +108,7 @@ pub async fn show(
     let Some(state) = table.get(&key) else {
         return Err(StoreError::UnknownFlag(key).into());
     };
-    Ok(answer(&One {
-        flag: Shown::of(state),
-        changes: app.store.flag_changes(&key, CHANGES).await?,
-    }))
+    Ok(answer(&One { flag: Shown::of(state), changes: app.store.flag_changes(&key, CHANGES).await? }))
 }
 
 #[derive(Deserialize)]
@@ -135,10 +129,7 @@ pub async fn kill(
     let why: Why = read(body, r#"{"reason": "leaks data"}"#)?;
     let why = reason(&why.reason)?;
     let flag = FlagKey::from(key);
-    let write = app
-        .store
-        .kill(&flag, &token.name, why, app.clock.now())
-        .await?;
+    let write = app.store.kill(&flag, &token.name, why, app.clock.now()).await?;
     said(&token.name, "flag kill", &flag, why);
     Ok(answer(&json!({
         "done": format!("flag {flag} is off for everybody"),
@@ -158,10 +149,7 @@ pub async fn unkill(
     let why: Why = read(body, r#"{"reason": "fixed"}"#)?;
     let why = reason(&why.reason)?;
     let flag = FlagKey::from(key);
-    let write = app
-        .store
-        .unkill(&flag, &token.name, why, app.clock.now())
-        .await?;
+    let write = app.store.unkill(&flag, &token.name, why, app.clock.now()).await?;
     said(&token.name, "flag unkill", &flag, why);
     Ok(answer(&json!({
         "done": format!("flag {flag} is on again"),
@@ -186,19 +174,12 @@ pub async fn rearm(
     body: Body,
 ) -> Result<Response, Problem> {
     let token = allow(&app, &headers, TokenScope::Rearm).await?;
-    let asked: Rearm = read(
-        body,
-        r#"{"scope": "tenant:acme", "reason": "fixed in v19"}"#,
-    )?;
+    let asked: Rearm = read(body, r#"{"scope": "tenant:acme", "reason": "fixed in v19"}"#)?;
     let why = reason(&asked.reason)?;
-    let scope = asked
-        .scope
-        .map(Scope::try_from)
-        .transpose()
-        .map_err(|error| {
-            Problem::bad_request(error)
-                .hint("leave `scope` out, or send one of those that GET /v1/flags/{key} lists")
-        })?;
+    let scope = asked.scope.map(Scope::try_from).transpose().map_err(|error| {
+        Problem::bad_request(error)
+            .hint("leave `scope` out, or send one of those that GET /v1/flags/{key} lists")
+    })?;
     let flag = FlagKey::from(key.as_str());
     if app.store.flags().get(&flag).is_none() {
         return Err(StoreError::UnknownFlag(flag).into());
@@ -208,11 +189,5 @@ pub async fn rearm(
 }
 
 fn said(actor: &str, command: &str, flag: &FlagKey, why: &str) {
-    record(&Commanded {
-        actor,
-        command,
-        target: flag.as_str(),
-        reason: why,
-        result: "done",
-    });
+    record(&Commanded { actor, command, target: flag.as_str(), reason: why, result: "done" });
 }

@@ -20,21 +20,12 @@ pub async fn ready(State(app): State<App>) -> Response {
     let report = app.report.load();
     let mut why = Vec::new();
     if !report.armed {
-        why.push(
-            report
-                .why_not_armed
-                .clone()
-                .unwrap_or_else(|| "not armed yet".into()),
-        );
+        why.push(report.why_not_armed.clone().unwrap_or_else(|| "not armed yet".into()));
     }
     if let Err(error) = app.store.check().await {
         why.push(error.to_string());
     }
-    let status = if why.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let status = if why.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({
         "ready": why.is_empty(),
         "armed": report.armed,
@@ -50,12 +41,5 @@ pub async fn ready(State(app): State<App>) -> Response {
 pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
     allow(&app, &headers, TokenScope::Metrics).await?;
     let text = app.metrics.render();
-    Ok((
-        [(
-            header::CONTENT_TYPE,
-            "text/plain; version=0.0.4; charset=utf-8",
-        )],
-        text,
-    )
-        .into_response())
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }

@@ -60,10 +60,7 @@ pub async fn list(
         .store
         .incidents(&IncidentFilter {
             flag: filter.flag.map(FlagKey::from),
-            unresolved: matches!(
-                wanted,
-                Wanted::Open | Wanted::Acknowledged | Wanted::Unresolved
-            ),
+            unresolved: matches!(wanted, Wanted::Open | Wanted::Acknowledged | Wanted::Unresolved),
             // The store knows only resolved or not; the rest is chosen here, so more may have to be read.
             limit: Some(if wanted == Wanted::All { limit } else { MOST }),
         })
@@ -96,15 +93,14 @@ pub async fn markdown(
 ) -> Result<Response, Problem> {
     allow(&app, &headers, TokenScope::Read).await?;
     match app.writer.markdown(IncidentId::from(id.as_str())).await {
-        Ok(Some(text)) => Ok((
-            [(header::CONTENT_TYPE, "text/markdown; charset=utf-8")],
-            text,
-        )
-            .into_response()),
+        Ok(Some(text)) => {
+            Ok(([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], text).into_response())
+        }
         Ok(None) => Err(Problem::not_found(format!("no incident `{id}` is stored"))
             .hint("GET /v1/incidents lists the incidents")),
-        Err(why) => Err(Problem::new(500, "rendering", why)
-            .hint("GET /v1/incidents/{id} answers the same as JSON")),
+        Err(why) => {
+            Err(Problem::new(500, "rendering", why).hint("GET /v1/incidents/{id} answers the same as JSON"))
+        }
     }
 }
 
@@ -138,9 +134,7 @@ pub async fn acknowledge(
         reason: &said.reason,
         result: "acknowledged",
     });
-    Ok(answer(
-        &json!({"done": format!("incident {id} acknowledged by {}", token.name)}),
-    ))
+    Ok(answer(&json!({"done": format!("incident {id} acknowledged by {}", token.name)})))
 }
 
 /// A human closes it; its latch stays.
@@ -152,9 +146,7 @@ pub async fn resolve(
 ) -> Result<Response, Problem> {
     let token = allow(&app, &headers, TokenScope::Ack).await?;
     let said: Reason = read(body, r#"{"reason": "prompt fixed in v19"}"#)?;
-    let kind = CommandKind::ResolveIncident {
-        incident: IncidentId::from(id.as_str()),
-    };
+    let kind = CommandKind::ResolveIncident { incident: IncidentId::from(id.as_str()) };
     let why = reason(&said.reason)?;
     command(&app, &token, why, kind, "incident resolve", &id).await
 }

@@ -39,9 +39,7 @@ pub async fn single(
     };
     let table = app.store.flags();
     let Some(state) = table.get(&FlagKey::from(key.as_str())) else {
-        record(&Evaluated {
-            reason: "NOT_FOUND",
-        });
+        record(&Evaluated { reason: "NOT_FOUND" });
         let body = json!({
             "key": key,
             "errorCode": "FLAG_NOT_FOUND",
@@ -53,21 +51,14 @@ pub async fn single(
 }
 
 /// All flags for one context.
-pub async fn bulk(
-    State(app): State<App>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
+pub async fn bulk(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     allow(&app, &headers, TokenScope::Evaluate).await?;
     let context = match context(body) {
         Ok(context) => context,
         Err(refusal) => return Ok(refused(None, &refusal)),
     };
     let table = app.store.flags();
-    let flags: Vec<Value> = table
-        .iter()
-        .map(|(_, state)| answer(state, &context))
-        .collect();
+    let flags: Vec<Value> = table.iter().map(|(_, state)| answer(state, &context)).collect();
     let body = json!({"flags": flags}).to_string();
     // The answer's own hash: it changes when any flag does, and when the context would be answered differently.
     let hash = blake3::hash(body.as_bytes()).to_hex();
@@ -85,12 +76,7 @@ pub async fn bulk(
 
 /// Whether `If-None-Match` names this tag; weak and unquoted ones count, since clients send back what they please.
 fn matches(headers: &HeaderMap, etag: &str) -> bool {
-    let bare = |tag: &str| {
-        tag.trim()
-            .trim_start_matches("W/")
-            .trim_matches('"')
-            .to_owned()
-    };
+    let bare = |tag: &str| tag.trim().trim_start_matches("W/").trim_matches('"').to_owned();
     headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
@@ -100,16 +86,9 @@ fn matches(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 fn answer(state: &FlagState, context: &Context) -> Value {
-    let Resolution {
-        variant,
-        reason,
-        pinned,
-        frozen,
-        key_missing,
-    } = evaluate(&state.spec, &state.overlay, context);
-    record(&Evaluated {
-        reason: reason.as_str(),
-    });
+    let Resolution { variant, reason, pinned, frozen, key_missing } =
+        evaluate(&state.spec, &state.overlay, context);
+    record(&Evaluated { reason: reason.as_str() });
     let mut metadata = Map::new();
     metadata.insert("rearguard.version".into(), json!(state.overlay.version));
     if let Some(scope) = pinned {
@@ -131,17 +110,11 @@ fn answer(state: &FlagState, context: &Context) -> Value {
 }
 
 fn context(body: Body) -> Result<Context, Refusal> {
-    let parse = |details: String| Refusal {
-        code: "PARSE_ERROR",
-        details,
-    };
-    let invalid = |details: &str| Refusal {
-        code: "INVALID_CONTEXT",
-        details: details.into(),
-    };
+    let parse = |details: String| Refusal { code: "PARSE_ERROR", details };
+    let invalid = |details: &str| Refusal { code: "INVALID_CONTEXT", details: details.into() };
     let bytes = body.map_err(|error| parse(error.body_text()))?;
-    let request: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| parse(format!("The body is not JSON: {error}")))?;
+    let request: Value =
+        serde_json::from_slice(&bytes).map_err(|error| parse(format!("The body is not JSON: {error}")))?;
     let Some(context) = request.get("context").and_then(Value::as_object) else {
         return Err(invalid(
             "`context` must be an object, e.g. {\"context\": {\"targetingKey\": \"user-123\"}}",
@@ -157,12 +130,7 @@ fn context(body: Body) -> Result<Context, Refusal> {
         Some(Value::Number(number)) => Some(number.to_string()),
         _ => None,
     };
-    Ok(Context {
-        targeting_key,
-        tenant: text("tenant"),
-        tier: text("tier"),
-        region: text("region"),
-    })
+    Ok(Context { targeting_key, tenant: text("tenant"), tier: text("tier"), region: text("region") })
 }
 
 fn refused(key: Option<&str>, refusal: &Refusal) -> Response {

@@ -21,12 +21,7 @@ pub struct Problem {
 impl Problem {
     /// A problem of a kind, which becomes `urn:rearguard:problem:<kind>`.
     pub const fn new(status: u16, kind: &'static str, detail: String) -> Self {
-        Self {
-            status,
-            kind,
-            detail,
-            hint: None,
-        }
+        Self { status, kind, detail, hint: None }
     }
 
     /// The request cannot be understood or is not allowed to be so.
@@ -71,15 +66,13 @@ impl IntoResponse for Problem {
         }
         let mut response = Response::new(Body::from(document.to_string()));
         *response.status_mut() = status;
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"rearguard\""),
-            );
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"rearguard\""));
         }
         response
     }
@@ -89,21 +82,18 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let detail = error.to_string();
         match error {
-            StoreError::UnknownFlag(_) => {
-                Self::not_found(detail).hint("GET /v1/flags lists the flags")
-            }
+            StoreError::UnknownFlag(_) => Self::not_found(detail).hint("GET /v1/flags lists the flags"),
             StoreError::NoSuchIncident(_) => {
                 Self::not_found(detail).hint("GET /v1/incidents lists the incidents")
             }
-            StoreError::NoSuchToken(_) => {
-                Self::not_found(detail).hint("GET /v1/tokens lists the tokens")
-            }
+            StoreError::NoSuchToken(_) => Self::not_found(detail).hint("GET /v1/tokens lists the tokens"),
             StoreError::IncidentResolved(_) => Self::conflict(detail),
             StoreError::TokenExists(_) => {
                 Self::conflict(detail).hint("choose another name, or revoke that one first")
             }
-            error if error.is_transient() => Self::unavailable(detail)
-                .hint("the database does not answer; nothing was changed, try again"),
+            error if error.is_transient() => {
+                Self::unavailable(detail).hint("the database does not answer; nothing was changed, try again")
+            }
             _ => Self::new(500, "store", detail),
         }
     }
@@ -116,10 +106,12 @@ impl From<SubmitError> for Problem {
             SubmitError::Refused(CommandError::UnknownFlag { .. }) => {
                 Self::not_found(detail).hint("GET /v1/flags lists the flags")
             }
-            SubmitError::Refused(CommandError::NotLatched { .. }) => Self::conflict(detail)
-                .hint("GET /v1/flags/{key} shows which scopes are pinned; without `scope` the whole flag is meant"),
-            SubmitError::Refused(CommandError::NoSuchIncident { .. }) => Self::not_found(detail)
-                .hint("GET /v1/incidents?status=unresolved lists those that are open"),
+            SubmitError::Refused(CommandError::NotLatched { .. }) => Self::conflict(detail).hint(
+                "GET /v1/flags/{key} shows which scopes are pinned; without `scope` the whole flag is meant",
+            ),
+            SubmitError::Refused(CommandError::NoSuchIncident { .. }) => {
+                Self::not_found(detail).hint("GET /v1/incidents?status=unresolved lists those that are open")
+            }
             SubmitError::Unavailable(_) => {
                 Self::unavailable(detail).hint("look at GET /v1/status, then try again")
             }

@@ -54,27 +54,12 @@ struct Switch {
 }
 
 /// `automation on|off`.
-pub async fn automation(
-    State(app): State<App>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
+pub async fn automation(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     let token = allow(&app, &headers, TokenScope::Operate).await?;
-    let switch: Switch = read(
-        body,
-        r#"{"on": false, "reason": "false alarms since 02:00"}"#,
-    )?;
+    let switch: Switch = read(body, r#"{"on": false, "reason": "false alarms since 02:00"}"#)?;
     let kind = CommandKind::Automation { on: switch.on };
     let word = if switch.on { "on" } else { "off" };
-    command(
-        &app,
-        &token,
-        reason(&switch.reason)?,
-        kind,
-        "automation",
-        word,
-    )
-    .await
+    command(&app, &token, reason(&switch.reason)?, kind, "automation", word).await
 }
 
 /// Sends a command to the engine, waits for its commit and says what happened.
@@ -88,12 +73,7 @@ pub async fn command(
 ) -> Result<Response, Problem> {
     let result = app
         .commander
-        .submit(Command {
-            actor: token.name.clone(),
-            reason: reason.to_owned(),
-            at: app.clock.now(),
-            kind,
-        })
+        .submit(Command { actor: token.name.clone(), reason: reason.to_owned(), at: app.clock.now(), kind })
         .await;
     record(&Commanded {
         actor: &token.name,

@@ -30,11 +30,7 @@ struct New {
 }
 
 /// Makes a token.
-pub async fn create(
-    State(app): State<App>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
+pub async fn create(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     let token = allow(&app, &headers, TokenScope::Admin).await?;
     let example = r#"{"name": "gateway-eu", "scopes": ["evaluate"]}"#;
     let new: New = read(body, example)?;
@@ -47,20 +43,13 @@ pub async fn create(
         })?);
     }
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.@".contains(&b);
-    if new.name.is_empty()
-        || new.name.len() > 64
-        || !new.name.bytes().all(plain)
-        || scopes.is_empty()
-    {
+    if new.name.is_empty() || new.name.len() > 64 || !new.name.bytes().all(plain) || scopes.is_empty() {
         return Err(Problem::bad_request(
             "a token needs a name of 1 to 64 letters, digits, `-`, `_`, `.` or `@`, and at least one scope",
         )
         .hint(format!("send JSON such as {example}")));
     }
-    let text = app
-        .store
-        .create_token(&new.name, &scopes, app.clock.now())
-        .await?;
+    let text = app.store.create_token(&new.name, &scopes, app.clock.now()).await?;
     record(&Commanded {
         actor: &token.name,
         command: "token create",
@@ -70,9 +59,7 @@ pub async fn create(
     });
     let body = json!({"name": new.name, "scopes": new.scopes, "token": text});
     let mut response = (StatusCode::CREATED, axum::Json(body)).into_response();
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
@@ -83,9 +70,7 @@ pub async fn revoke(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let token = allow(&app, &headers, TokenScope::Admin).await?;
-    app.store
-        .revoke_token(&name, &token.name, app.clock.now())
-        .await?;
+    app.store.revoke_token(&name, &token.name, app.clock.now()).await?;
     app.0.door.forget();
     record(&Commanded {
         actor: &token.name,

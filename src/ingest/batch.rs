@@ -72,10 +72,7 @@ pub struct PartitionQueue<C: ConsumerContext + 'static> {
 }
 
 // SAFETY: librdkafka's queues and messages may be used from any thread, one at a time; the raw pointers are owned.
-unsafe impl<C: ConsumerContext + 'static> Send for PartitionQueue<C> where
-    BaseConsumer<C>: Send + Sync
-{
-}
+unsafe impl<C: ConsumerContext + 'static> Send for PartitionQueue<C> where BaseConsumer<C>: Send + Sync {}
 
 impl<C: ConsumerContext + 'static> PartitionQueue<C> {
     /// The queue of a partition, cut off from the consumer queue. `size` bounds a batch. `None` for a topic name that
@@ -178,10 +175,7 @@ pub fn detach<C: ConsumerContext>(consumer: &BaseConsumer<C>, source: &Source) {
 }
 
 /// The end of a partition's log as librdkafka last heard of it, without asking the broker.
-pub fn high_watermark<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    source: &Source,
-) -> Option<i64> {
+pub fn high_watermark<C: ConsumerContext>(consumer: &BaseConsumer<C>, source: &Source) -> Option<i64> {
     let topic = CString::new(&*source.topic).ok()?;
     let (mut low, mut high) = (0, 0);
     // SAFETY: all pointers are valid for the call; the function only reads cached values.

@@ -22,10 +22,7 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self {
-            max_bytes: 256 << 10,
-            max_ahead: Duration::from_secs(60),
-        }
+        Self { max_bytes: 256 << 10, max_ahead: Duration::from_secs(60) }
     }
 }
 
@@ -59,13 +56,8 @@ pub struct Metrics<'d> {
 impl<'d> Metrics<'d> {
     /// Names and samples.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'d str, Sample)> + use<'d> {
-        let Self {
-            text,
-            unescaped,
-            list,
-        } = *self;
-        list.iter()
-            .map(move |(name, sample)| (name.of(text, unescaped), *sample))
+        let Self { text, unescaped, list } = *self;
+        list.iter().map(move |(name, sample)| (name.of(text, unescaped), *sample))
     }
 }
 
@@ -110,8 +102,7 @@ impl Decoder {
         if bytes.is_empty() {
             return Err(Reject::DeadLetter(Poison::Empty));
         }
-        let text =
-            std::str::from_utf8(bytes).map_err(|_| Reject::DeadLetter(Poison::InvalidUtf8))?;
+        let text = std::str::from_utf8(bytes).map_err(|_| Reject::DeadLetter(Poison::InvalidUtf8))?;
         let fields = self.fields(text).map_err(Reject::DeadLetter)?;
         self.event(text, &fields, bounds, wall)
     }
@@ -124,10 +115,8 @@ impl Decoder {
         wall: Timestamp,
     ) -> Result<Event<'d>, Reject> {
         let unescaped = self.unescaped.as_str();
-        let optional = |span: Option<Span>| {
-            span.map(|span| span.of(text, unescaped))
-                .filter(|value| !value.is_empty())
-        };
+        let optional =
+            |span: Option<Span>| span.map(|span| span.of(text, unescaped)).filter(|value| !value.is_empty());
         let required = |span| optional(span).ok_or(Reject::DeadLetter(Poison::AbsentField));
         let id = required(fields.id)?;
         let variant = required(fields.variant)?;
@@ -142,8 +131,7 @@ impl Decoder {
         if ts > wall + bounds.max_ahead {
             return Err(Reject::Refused(Refusal::Future));
         }
-        let infinite =
-            |(_, sample): &(Span, Sample)| matches!(sample, Sample::Number(n) if !n.is_finite());
+        let infinite = |(_, sample): &(Span, Sample)| matches!(sample, Sample::Number(n) if !n.is_finite());
         if self.metrics.iter().any(infinite) {
             return Err(Reject::Refused(Refusal::NonFinite));
         }
@@ -156,11 +144,7 @@ impl Decoder {
             region: optional(fields.region),
             unit: optional(fields.unit),
             generation_id: optional(fields.generation_id),
-            metrics: Metrics {
-                text,
-                unescaped,
-                list: &self.metrics,
-            },
+            metrics: Metrics { text, unescaped, list: &self.metrics },
         })
     }
 
@@ -194,12 +178,7 @@ impl Decoder {
     }
 
     #[inline]
-    fn field(
-        &mut self,
-        text: &str,
-        scanner: &mut Scanner<'_>,
-        fields: &mut Fields,
-    ) -> Result<(), Poison> {
+    fn field(&mut self, text: &str, scanner: &mut Scanner<'_>, fields: &mut Fields) -> Result<(), Poison> {
         let key = scanner.string(&mut self.unescaped)?;
         scanner.expect(b':')?;
         let (bit, required, slot) = match key.of(text, &self.unescaped) {
@@ -303,8 +282,7 @@ fn repeats(text: &str, unescaped: &str, keys: &mut [Span]) -> bool {
         return false;
     }
     keys.sort_unstable_by_key(|key| key.of(text, unescaped));
-    keys.windows(2)
-        .any(|pair| pair[0].of(text, unescaped) == pair[1].of(text, unescaped))
+    keys.windows(2).any(|pair| pair[0].of(text, unescaped) == pair[1].of(text, unescaped))
 }
 
 #[cfg(test)]

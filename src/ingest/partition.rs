@@ -133,13 +133,7 @@ pub struct MinuteState {
 impl Partition {
     /// A partition that is to be read from offset `next` on. `key` should be random and secret, so that nobody can write
     /// ids that collide.
-    pub fn new(
-        source: Source,
-        next: i64,
-        key: (u64, u64),
-        names: Arc<Names>,
-        limits: Limits,
-    ) -> Self {
+    pub fn new(source: Source, next: i64, key: (u64, u64), names: Arc<Names>, limits: Limits) -> Self {
         Self {
             source,
             names,
@@ -300,8 +294,7 @@ impl Partition {
     fn judge_samples(&mut self, names: &Names, event: &Event<'_>) -> Result<(), Fate> {
         self.samples.clear();
         if self.last_metrics.len() < event.metrics.iter().len() {
-            self.last_metrics
-                .resize(event.metrics.iter().len(), MetricId(0));
+            self.last_metrics.resize(event.metrics.iter().len(), MetricId(0));
         }
         for ((name, sample), guess) in event.metrics.iter().zip(&mut self.last_metrics) {
             if let Some(metric) = names.metric(name, guess) {
@@ -338,22 +331,15 @@ impl Partition {
             ],
             samples: &self.samples,
         };
-        self.counters.slice_overflow += open.panes.record(
-            names,
-            &record,
-            &mut open.admitted,
-            self.limits.slices,
-            &mut self.spare,
-        );
+        self.counters.slice_overflow +=
+            open.panes.record(names, &record, &mut open.admitted, self.limits.slices, &mut self.spare);
         self.due |= open.panes.series() > self.limits.series;
         Fate::Windowed
     }
 
     #[inline]
     fn is_late(&self, ts: Timestamp) -> bool {
-        self.watermark
-            .get()
-            .is_some_and(|watermark| ts < watermark - self.limits.lateness)
+        self.watermark.get().is_some_and(|watermark| ts < watermark - self.limits.lateness)
     }
 
     #[inline]
@@ -436,18 +422,13 @@ impl Partition {
             .admitted
             .iter()
             .map(|((variant, dimension), values)| {
-                let mut values: Vec<String> =
-                    values.iter().map(|value| value.to_string()).collect();
+                let mut values: Vec<String> = values.iter().map(|value| value.to_string()).collect();
                 values.sort_unstable();
                 (schema.variant(*variant).clone(), *dimension, values)
             })
             .collect();
         admitted.sort_unstable();
-        MinuteState {
-            minute: open.minute,
-            ids,
-            admitted,
-        }
+        MinuteState { minute: open.minute, ids, admitted }
     }
 }
 

@@ -137,16 +137,10 @@ impl Reader {
     fn start(&mut self) -> Result<(), End> {
         self.states.retain(|source, state| {
             // A state beyond the stored position would skip what has not been acted upon.
-            self.positions
-                .get(source)
-                .is_none_or(|position| state.next <= *position)
+            self.positions.get(source).is_none_or(|position| state.next <= *position)
         });
         let mut known = self.positions.clone();
-        known.extend(
-            self.states
-                .iter()
-                .map(|(source, state)| (source.clone(), state.next)),
-        );
+        known.extend(self.states.iter().map(|(source, state)| (source.clone(), state.next)));
         let starts = loop {
             let topics = &self.config.topics;
             match start::offsets(&self.consumer, topics, &known, self.config.start) {
@@ -164,9 +158,7 @@ impl Reader {
         }
         self.set_down(false, "positions found")?;
         let topics: Vec<&str> = self.config.topics.iter().map(String::as_str).collect();
-        self.consumer
-            .subscribe(&topics)
-            .map_err(|error| End::Failed(error.into()))
+        self.consumer.subscribe(&topics).map_err(|error| End::Failed(error.into()))
     }
 
     fn read(&mut self) -> Result<(), End> {
@@ -214,11 +206,7 @@ impl Reader {
                 Happened::AssignFailed(reason) => return Err(IngestError::Fatal(reason).into()),
                 Happened::Trouble(reason) => self.trouble = reason,
                 Happened::Health(health) => {
-                    self.unreachable = if health.reachable {
-                        0
-                    } else {
-                        self.unreachable + 1
-                    };
+                    self.unreachable = if health.reachable { 0 } else { self.unreachable + 1 };
                     self.health = health;
                     let reason = std::mem::take(&mut self.trouble);
                     if self.unreachable >= DOWN_AFTER {
@@ -241,14 +229,7 @@ impl Reader {
                 Some(lane) => lane,
                 None => self.new_lane(&source, now),
             };
-            self.lanes.insert(
-                source,
-                Lane {
-                    queue,
-                    at_end: false,
-                    ..lane
-                },
-            );
+            self.lanes.insert(source, Lane { queue, at_end: false, ..lane });
         }
         self.assigned = true;
         self.say_loaded()
@@ -259,13 +240,7 @@ impl Reader {
         let position = self.positions.get(source).copied();
         let partition = match self.states.remove(source) {
             Some(state) => Partition::import(state, names, limits),
-            None => Partition::new(
-                source.clone(),
-                position.unwrap_or(0),
-                random_key(),
-                names,
-                limits,
-            ),
+            None => Partition::new(source.clone(), position.unwrap_or(0), random_key(), names, limits),
         };
         Lane::new(partition, position, now)
     }
@@ -283,20 +258,14 @@ impl Reader {
     /// Assigns all partitions anew at the offsets where each goes on, after a gap.
     fn reassign(&mut self) -> Result<(), End> {
         let mut list = TopicPartitionList::new();
-        for (source, lane) in self
-            .lanes
-            .iter_mut()
-            .filter(|(_, lane)| lane.queue.is_some())
-        {
+        for (source, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.queue.is_some()) {
             lane.queue = None;
             detach(&self.consumer, source);
             let next = Offset::Offset(lane.partition.next());
             list.add_partition_offset(&source.topic, source.partition, next)
                 .map_err(|error| End::Failed(error.into()))?;
         }
-        self.consumer
-            .assign(&list)
-            .map_err(|error| End::Failed(error.into()))?;
+        self.consumer.assign(&list).map_err(|error| End::Failed(error.into()))?;
         for source in super::link::sources(&list) {
             if let Some(lane) = self.lanes.get_mut(&source) {
                 lane.queue = PartitionQueue::take(&self.consumer, &source, self.config.batch);
@@ -326,8 +295,7 @@ impl Reader {
         if !Arc::ptr_eq(self.names.schema(), &self.schema.load()) {
             self.names = Arc::new(Names::new(self.schema.load_full()));
             for lane in self.lanes.values_mut() {
-                lane.partition
-                    .set_names(Arc::clone(&self.names), self.config.limits.slices);
+                lane.partition.set_names(Arc::clone(&self.names), self.config.limits.slices);
             }
         }
         self.read_lane(&source, horizon)?;
@@ -386,22 +354,11 @@ impl Reader {
             self.pause(5)?;
             return self.reassign();
         }
-        let reason = if wanted > high {
-            GapReason::LogRestarted
-        } else {
-            GapReason::Retention
-        };
+        let reason = if wanted > high { GapReason::LogRestarted } else { GapReason::Retention };
         lane.partition.jump_to(low);
-        lane.replay_to = lane
-            .replay_to
-            .filter(|_| reason == GapReason::Retention && wanted > low);
+        lane.replay_to = lane.replay_to.filter(|_| reason == GapReason::Retention && wanted > low);
         self.consumer.context().set_start(source, low);
-        self.send(FromIngest::Gap(Gap {
-            source: source.clone(),
-            from: next,
-            to: low,
-            reason,
-        }))?;
+        self.send(FromIngest::Gap(Gap { source: source.clone(), from: next, to: low, reason }))?;
         self.reassign()?;
         self.say_loaded()
     }
@@ -417,10 +374,7 @@ impl Reader {
         }
         lane.last_idle = at;
         self.hand_over(source)?;
-        self.send(FromIngest::Idle {
-            source: source.clone(),
-            at,
-        })
+        self.send(FromIngest::Idle { source: source.clone(), at })
     }
 
     /// What is due by the wall clock: deltas, idleness, lag, checkpoints, commits.
@@ -461,11 +415,7 @@ impl Reader {
         if self.lanes.values().any(|lane| lane.replay_to.is_some()) || (stopping && !self.loaded) {
             return Ok(());
         }
-        let states = self
-            .lanes
-            .values()
-            .map(|lane| lane.partition.export())
-            .collect();
+        let states = self.lanes.values().map(|lane| lane.partition.export()).collect();
         self.send(FromIngest::Checkpoint(states))
     }
 
@@ -517,25 +467,14 @@ impl Reader {
     }
 
     fn commit_stored(&mut self) {
-        let mut stored = self
-            .wishes
-            .stored
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut stored = self.wishes.stored.lock().unwrap_or_else(PoisonError::into_inner);
         let stored = std::mem::take(&mut *stored);
         let mut list = TopicPartitionList::new();
         for (source, offset) in stored {
-            let ours = self
-                .lanes
-                .get(&source)
-                .is_some_and(|lane| lane.queue.is_some());
+            let ours = self.lanes.get(&source).is_some_and(|lane| lane.queue.is_some());
             if ours {
                 // Only a negative offset fails; lag tools can do without.
-                let _ = list.add_partition_offset(
-                    &source.topic,
-                    source.partition,
-                    Offset::Offset(offset),
-                );
+                let _ = list.add_partition_offset(&source.topic, source.partition, Offset::Offset(offset));
             }
         }
         if list.count() > 0
@@ -550,10 +489,7 @@ impl Reader {
             return Ok(());
         }
         self.down = down;
-        self.send(FromIngest::Connection {
-            up: !down,
-            reason: reason.to_owned(),
-        })
+        self.send(FromIngest::Connection { up: !down, reason: reason.to_owned() })
     }
 
     /// Waits about `times` × 20 ms, serving events, unless it is to stop.
@@ -636,11 +572,7 @@ fn record_some(
         if lane.partition.is_due() {
             return Progress::Due;
         }
-        let ahead = |horizon| {
-            lane.partition
-                .watermark()
-                .is_some_and(|watermark| watermark > horizon)
-        };
+        let ahead = |horizon| lane.partition.watermark().is_some_and(|watermark| watermark > horizon);
         if horizon.is_some_and(ahead) {
             return Progress::Out;
         }

@@ -32,12 +32,7 @@ impl NewAudit {
         subject: impl Into<String>,
         detail: impl Into<String>,
     ) -> Self {
-        Self {
-            actor: actor.into(),
-            kind: kind.into(),
-            subject: subject.into(),
-            detail: detail.into(),
-        }
+        Self { actor: actor.into(), kind: kind.into(), subject: subject.into(), detail: detail.into() }
     }
 }
 
@@ -99,10 +94,7 @@ impl Store {
             for row in &rows {
                 let (row, prev) = read(row)?;
                 if let Some(why) = flaw(&row, &prev, done, &hash) {
-                    return Ok(AuditVerdict::Broken {
-                        row: done + 1,
-                        why: why.to_owned(),
-                    });
+                    return Ok(AuditVerdict::Broken { row: done + 1, why: why.to_owned() });
                 }
                 done = row.id;
                 hash = row.hash;
@@ -131,11 +123,7 @@ fn flaw(row: &AuditRow, prev: &str, done: i64, hash: &str) -> Option<&'static st
 }
 
 /// Appends within a write transaction, which holds the writers' lock.
-pub(super) async fn append(
-    tx: &mut AnyConnection,
-    at: Timestamp,
-    new: &NewAudit,
-) -> Result<(), StoreError> {
+pub(super) async fn append(tx: &mut AnyConnection, at: Timestamp, new: &NewAudit) -> Result<(), StoreError> {
     let (last, prev) = head(tx).await?;
     let mut row = AuditRow {
         id: last + 1,
@@ -183,15 +171,7 @@ async fn head(tx: &mut AnyConnection) -> Result<(i64, String), StoreError> {
 fn digest(row: &AuditRow, prev: &str) -> String {
     let mut hasher = blake3::Hasher::new();
     let (id, at) = (row.id.to_string(), row.at.as_millis().to_string());
-    for field in [
-        prev,
-        &id,
-        &at,
-        &row.actor,
-        &row.kind,
-        &row.subject,
-        &row.detail,
-    ] {
+    for field in [prev, &id, &at, &row.actor, &row.kind, &row.subject, &row.detail] {
         hasher.update(&(field.len() as u64).to_le_bytes());
         hasher.update(field.as_bytes());
     }

@@ -12,9 +12,9 @@ use super::enqueue;
 use super::error::StoreError;
 use super::incidents;
 use super::load;
-use super::record::{Committed, InputRow, LatchChange, SourcePosition, StepRecord};
+use super::record::{Committed, InputRow, SourcePosition, StepRecord};
 use super::timeline::{self, EntryKind, NewEntry};
-use crate::engine::output::{Decision, Order, Output, Transition};
+use crate::engine::output::{Decision, LatchChange, Order, Output, Transition};
 use crate::model::id::{DecisionId, IncidentId};
 use crate::model::time::Timestamp;
 
@@ -115,9 +115,7 @@ async fn insert_decision(
     match stored {
         Some(stored) if stored == payload => return Ok(false),
         Some(_) => {
-            return Err(StoreError::DecisionDiffers {
-                decision: decision.id.clone(),
-            });
+            return Err(StoreError::DecisionDiffers { decision: decision.id.clone() });
         }
         None => {}
     }
@@ -174,14 +172,11 @@ async fn apply_orders(
                 incidents::open(tx, order, made(&order.decision), wall).await?;
             }
             Order::JoinIncident { incident, decision } if !known.contains(decision) => {
-                let rule = made(decision).map_or_else(String::new, |d| {
-                    format!("rule {}: {}", d.key.rule, d.condition)
-                });
+                let rule = made(decision)
+                    .map_or_else(String::new, |d| format!("rule {}: {}", d.key.rule, d.condition));
                 incidents::join(tx, incident, decision, &rule, wall).await?;
             }
-            Order::CloseIncident {
-                incident, by, why, ..
-            } => {
+            Order::CloseIncident { incident, by, why, .. } => {
                 // Closed already is fine: the order is replayed, or a human was faster.
                 incidents::close(tx, incident, by, why, wall).await?;
             }
@@ -206,12 +201,7 @@ async fn apply_latch(
 ) -> Result<(), StoreError> {
     match change {
         LatchChange::Open { decision, .. } if known.contains(decision) => Ok(()),
-        LatchChange::Open {
-            flag,
-            scope,
-            decision,
-            incident,
-        } => {
+        LatchChange::Open { flag, scope, decision, incident, at: _ } => {
             let hit = sqlx::query(
                 "INSERT INTO latches (flag, scope, decision, incident, opened) VALUES ($1, $2, $3, $4, $5)
                  ON CONFLICT DO NOTHING",
@@ -219,26 +209,23 @@ async fn apply_latch(
             .bind(flag.as_str())
             .bind(scope.to_string())
             .bind(decision.as_str())
-            .bind(incident.as_ref().map(ToString::to_string))
+            .bind(incident.as_str())
             .bind(wall.as_millis())
             .execute(&mut *tx)
             .await
             .map_err(StoreError::db("opening a latch"))?;
             if hit.rows_affected() == 0 {
-                return Err(StoreError::LatchOpen {
-                    flag: flag.clone(),
-                    scope: scope.clone(),
-                });
+                return Err(StoreError::LatchOpen { flag: flag.clone(), scope: scope.clone() });
             }
             Ok(())
         }
-        LatchChange::Close { flag, scope, actor } => {
+        LatchChange::Close { flag, scope, by, why } => {
             let closed = sqlx::query(
                 "UPDATE latches SET closed = $1, closed_by = $2
                  WHERE flag = $3 AND scope = $4 AND closed IS NULL RETURNING incident",
             )
             .bind(wall.as_millis())
-            .bind(&**actor)
+            .bind(&**by)
             .bind(flag.as_str())
             .bind(scope.to_string())
             .fetch_all(&mut *tx)
@@ -246,11 +233,11 @@ async fn apply_latch(
             .map_err(StoreError::db("taking a latch off"))?;
             for row in &closed {
                 if let Some(incident) = row.maybe_text("incident")?.map(IncidentId::from) {
-                    let entry = NewEntry::by(EntryKind::Rearmed, actor, format!("scope {scope}"));
+                    let entry = NewEntry::by(EntryKind::Rearmed, by, format!("scope {scope}: {why}"));
                     timeline::add(tx, &incident, None, &entry, wall).await?;
                 }
             }
-            let row = NewAudit::new(&**actor, "rearm", flag.as_str(), format!("scope {scope}"));
+            let row = NewAudit::new(&**by, "rearm", flag.as_str(), format!("scope {scope}: {why}"));
             audit::append(tx, wall, &row).await
         }
     }
@@ -298,15 +285,11 @@ async fn store_position(tx: &mut AnyConnection, record: &StepRecord<'_>) -> Resu
     Ok(())
 }
 
-const UPSERT_STATE: &str = "INSERT INTO state (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+const UPSERT_STATE: &str =
+    "INSERT INTO state (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
 const UPSERT_SETTING: &str = "INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
 
-async fn upsert(
-    tx: &mut AnyConnection,
-    sql: &'static str,
-    key: &str,
-    value: &str,
-) -> Result<(), StoreError> {
+async fn upsert(tx: &mut AnyConnection, sql: &'static str, key: &str, value: &str) -> Result<(), StoreError> {
     sqlx::query(sql)
         .bind(key)
         .bind(value)

@@ -28,16 +28,12 @@ impl FromStr for Address {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             return Ok(Self::Postgres(url.to_owned()));
         }
-        let path = url
-            .strip_prefix("sqlite:")
-            .map(|rest| rest.strip_prefix("//").unwrap_or(rest));
+        let path = url.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
         match path {
             Some(path) if !path.is_empty() && !path.starts_with(":memory:") => {
                 Ok(Self::Sqlite(PathBuf::from(path)))
             }
-            _ => Err(StoreError::BadAddress {
-                url: without_password(url),
-            }),
+            _ => Err(StoreError::BadAddress { url: without_password(url) }),
         }
     }
 }
@@ -99,10 +95,8 @@ pub(super) type Tx = Transaction<'static, Any>;
 impl Db {
     pub(super) async fn connect(address: &Address) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let options: AnyConnectOptions = address
-            .url()
-            .parse()
-            .map_err(StoreError::db("reading the database address"))?;
+        let options: AnyConnectOptions =
+            address.url().parse().map_err(StoreError::db("reading the database address"))?;
         let sqlite = matches!(address, Address::Sqlite(_));
         let pool = AnyPoolOptions::new()
             .max_connections(CONNECTIONS)
@@ -138,16 +132,8 @@ impl Db {
 
     /// A write transaction: it holds the writers' lock from its start. `epoch` is the owner's, checked if there is one.
     pub(super) async fn write(&self, epoch: Option<i64>) -> Result<Tx, StoreError> {
-        let begin = if self.sqlite {
-            "BEGIN IMMEDIATE"
-        } else {
-            "BEGIN"
-        };
-        let mut tx = self
-            .pool
-            .begin_with(begin)
-            .await
-            .map_err(StoreError::db("beginning a transaction"))?;
+        let begin = if self.sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" };
+        let mut tx = self.pool.begin_with(begin).await.map_err(StoreError::db("beginning a transaction"))?;
         let lock = if self.sqlite {
             "SELECT epoch FROM owner WHERE id = 1"
         } else {
@@ -165,15 +151,8 @@ impl Db {
 
     /// A read transaction: all its statements see the same state.
     pub(super) async fn read(&self) -> Result<Tx, StoreError> {
-        let begin = if self.sqlite {
-            "BEGIN"
-        } else {
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-        };
-        self.pool
-            .begin_with(begin)
-            .await
-            .map_err(StoreError::db("beginning to read"))
+        let begin = if self.sqlite { "BEGIN" } else { "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" };
+        self.pool.begin_with(begin).await.map_err(StoreError::db("beginning to read"))
     }
 
     /// A connection of its own, outside the pool.
@@ -212,20 +191,16 @@ pub(super) trait Columns {
 
 impl Columns for AnyRow {
     fn int(&self, column: &'static str) -> Result<i64, StoreError> {
-        self.try_get(column)
-            .map_err(StoreError::db("reading a number"))
+        self.try_get(column).map_err(StoreError::db("reading a number"))
     }
     fn text(&self, column: &'static str) -> Result<String, StoreError> {
-        self.try_get(column)
-            .map_err(StoreError::db("reading a text"))
+        self.try_get(column).map_err(StoreError::db("reading a text"))
     }
     fn maybe_int(&self, column: &'static str) -> Result<Option<i64>, StoreError> {
-        self.try_get(column)
-            .map_err(StoreError::db("reading a number"))
+        self.try_get(column).map_err(StoreError::db("reading a number"))
     }
     fn maybe_text(&self, column: &'static str) -> Result<Option<String>, StoreError> {
-        self.try_get(column)
-            .map_err(StoreError::db("reading a text"))
+        self.try_get(column).map_err(StoreError::db("reading a text"))
     }
 }
 

@@ -36,11 +36,7 @@ fn rank(row: &NewRow) -> i64 {
 
 /// Adds a row unless it is there. A page that waits for no unfinished flip is due now; older standing messages of its lane
 /// have been replaced; older flips that it undoes are void.
-pub(super) async fn insert(
-    tx: &mut AnyConnection,
-    row: &NewRow,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
+pub(super) async fn insert(tx: &mut AnyConnection, row: &NewRow, now: Timestamp) -> Result<bool, StoreError> {
     let hit = sqlx::query(
         "INSERT INTO outbox (dedup, kind, rank, adapter, lane, flag, scope, decision, incident, awaits, payload, status,
             not_before, deadline, expires, created)
@@ -116,10 +112,7 @@ async fn void_opposites(
 }
 
 /// After all rows of a commit are in: pages whose decision has no flip under way need not wait.
-pub(super) async fn release_unawaited(
-    tx: &mut AnyConnection,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+pub(super) async fn release_unawaited(tx: &mut AnyConnection, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE outbox SET not_before = $1
          WHERE status = 'pending' AND awaits IS NOT NULL AND not_before > $1 AND revision = 0 AND attempts = 0

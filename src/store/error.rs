@@ -35,13 +35,9 @@ pub enum StoreError {
     OldSqlite { found: String },
     #[error("`{url}` is no database address: `sqlite:<path>` or `postgres://…`")]
     BadAddress { url: String },
-    #[error(
-        "the database has schema {found}; this rearguard knows up to {known}: use the newer rearguard"
-    )]
+    #[error("the database has schema {found}; this rearguard knows up to {known}: use the newer rearguard")]
     NewerSchema { found: i64, known: i64 },
-    #[error(
-        "migration {version} ({name}) is not the one that made this database: checksums differ"
-    )]
+    #[error("migration {version} ({name}) is not the one that made this database: checksums differ")]
     ChangedMigration { version: i64, name: String },
     /// Another process has taken this database over since it was opened here.
     #[error("ownership was lost: this process has epoch {mine}, the database {current}")]
@@ -61,11 +57,7 @@ pub enum StoreError {
     UnknownFlag(FlagKey),
     /// A conditional write came too late.
     #[error("flag `{flag}` is at version {current}, not {expected}: read it again")]
-    VersionConflict {
-        flag: FlagKey,
-        expected: u64,
-        current: u64,
-    },
+    VersionConflict { flag: FlagKey, expected: u64, current: u64 },
     /// A worker reported on a row that was claimed by another, or finished, in the meantime.
     #[error("outbox row {row} is no longer held under epoch {epoch}")]
     Stale { row: i64, epoch: i64 },
@@ -87,23 +79,13 @@ impl StoreError {
         move |source| Self::Database { doing, source }
     }
 
-    pub(super) fn file(
-        doing: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(std::io::Error) -> Self {
+    pub(super) fn file(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File {
-            doing,
-            path,
-            source,
-        }
+        move |source| Self::File { doing, path, source }
     }
 
     pub(super) fn corrupt(what: impl Into<String>, why: impl ToString) -> Self {
-        Self::Corrupt {
-            what: what.into(),
-            why: why.to_string(),
-        }
+        Self::Corrupt { what: what.into(), why: why.to_string() }
     }
 
     /// Whether the same call may succeed later without anybody changing anything but the surroundings: busy, locked,
@@ -141,12 +123,10 @@ fn transient(error: &sqlx::Error) -> bool {
 fn transient_code(code: &str) -> bool {
     if code.len() == 5 {
         // Connection exception, insufficient resources, operator intervention, system error; serialization and deadlock.
-        return ["08", "53", "57", "58"].contains(&&code[..2])
-            || ["40001", "40P01", "55P03"].contains(&code);
+        return ["08", "53", "57", "58"].contains(&&code[..2]) || ["40001", "40P01", "55P03"].contains(&code);
     }
     // SQLITE_BUSY, LOCKED, NOMEM, IOERR, FULL, CANTOPEN, PROTOCOL: the low byte of an extended code.
-    code.parse::<u32>()
-        .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 7 | 10 | 13 | 14 | 15))
+    code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 7 | 10 | 13 | 14 | 15))
 }
 
 #[cfg(test)]
@@ -155,9 +135,7 @@ mod tests {
 
     #[test]
     fn busy_lost_and_full_are_transient_and_the_rest_is_not() {
-        for code in [
-            "5", "517", "6", "13", "10", "40001", "53100", "57P01", "08006",
-        ] {
+        for code in ["5", "517", "6", "13", "10", "40001", "53100", "57P01", "08006"] {
             assert!(transient_code(code), "{code}");
         }
         for code in ["19", "1", "2067", "23505", "42P01", "22P02"] {

@@ -94,11 +94,7 @@ impl Store {
     fn serve(&self, table: FlagTable) {
         let table = Arc::new(table);
         self.inner.flags.rcu(|current| {
-            if current.revision > table.revision {
-                Arc::clone(current)
-            } else {
-                Arc::clone(&table)
-            }
+            if current.revision > table.revision { Arc::clone(current) } else { Arc::clone(&table) }
         });
     }
 }
@@ -127,10 +123,7 @@ async fn read_flags(tx: &mut AnyConnection) -> Result<FlagTable, StoreError> {
         }
     }
     let flags = states.into_iter().map(|(key, s)| (key, Arc::new(s)));
-    Ok(FlagTable {
-        flags: flags.collect(),
-        revision,
-    })
+    Ok(FlagTable { flags: flags.collect(), revision })
 }
 
 /// A row of `flags`, without its pins.

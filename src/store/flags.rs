@@ -114,12 +114,7 @@ impl Store {
                     .await
                     .map_err(StoreError::db("undeclaring a flag"))?;
                 let reason = "no longer in the configuration";
-                record(
-                    &mut tx,
-                    &config_edit(&key, ChangeKind::Undeclare, reason),
-                    now,
-                )
-                .await?;
+                record(&mut tx, &config_edit(&key, ChangeKind::Undeclare, reason), now).await?;
             }
         }
         self.commit_flags(tx).await
@@ -215,8 +210,7 @@ impl Store {
         reason: &str,
         now: Timestamp,
     ) -> Result<FlagWrite, StoreError> {
-        self.switch(flag, ChangeKind::Kill, actor, reason, now)
-            .await
+        self.switch(flag, ChangeKind::Kill, actor, reason, now).await
     }
 
     /// Turns the feature on again.
@@ -227,8 +221,7 @@ impl Store {
         reason: &str,
         now: Timestamp,
     ) -> Result<FlagWrite, StoreError> {
-        self.switch(flag, ChangeKind::Unkill, actor, reason, now)
-            .await
+        self.switch(flag, ChangeKind::Unkill, actor, reason, now).await
     }
 
     async fn switch(
@@ -239,59 +232,34 @@ impl Store {
         reason: &str,
         now: Timestamp,
     ) -> Result<FlagWrite, StoreError> {
-        let edit = Edit {
-            flag,
-            kind,
-            scope: None,
-            decision: None,
-            actor,
-            reason,
-            expected: None,
-        };
+        let edit = Edit { flag, kind, scope: None, decision: None, actor, reason, expected: None };
         self.edit(&edit, now).await
     }
 
     async fn edit(&self, edit: &Edit<'_>, now: Timestamp) -> Result<FlagWrite, StoreError> {
         let mut tx = self.write().await?;
-        let (state, _) = one(&mut tx, edit.flag)
-            .await?
-            .ok_or_else(|| StoreError::UnknownFlag(edit.flag.clone()))?;
+        let (state, _) =
+            one(&mut tx, edit.flag).await?.ok_or_else(|| StoreError::UnknownFlag(edit.flag.clone()))?;
         let current = state.overlay.version;
         if let Some(expected) = edit.expected.filter(|expected| *expected != current) {
-            return Err(StoreError::VersionConflict {
-                flag: edit.flag.clone(),
-                expected,
-                current,
-            });
+            return Err(StoreError::VersionConflict { flag: edit.flag.clone(), expected, current });
         }
         if !apply(&mut tx, edit, &state, now).await? {
-            return Ok(FlagWrite {
-                version: current,
-                changed: false,
-            });
+            return Ok(FlagWrite { version: current, changed: false });
         }
         let version = record(&mut tx, edit, now).await?;
         self.commit_flags(tx).await?;
-        Ok(FlagWrite {
-            version,
-            changed: true,
-        })
+        Ok(FlagWrite { version, changed: true })
     }
 
     /// The newest changes of a flag, newest first.
-    pub async fn flag_changes(
-        &self,
-        flag: &FlagKey,
-        limit: u32,
-    ) -> Result<Vec<FlagChange>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM flag_changes WHERE flag = $1 ORDER BY version DESC LIMIT $2",
-        )
-        .bind(flag.as_str())
-        .bind(i64::from(limit))
-        .fetch_all(&self.db().pool)
-        .await
-        .map_err(StoreError::db("reading a flag's changes"))?;
+    pub async fn flag_changes(&self, flag: &FlagKey, limit: u32) -> Result<Vec<FlagChange>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM flag_changes WHERE flag = $1 ORDER BY version DESC LIMIT $2")
+            .bind(flag.as_str())
+            .bind(i64::from(limit))
+            .fetch_all(&self.db().pool)
+            .await
+            .map_err(StoreError::db("reading a flag's changes"))?;
         rows.iter().map(read_change).collect()
     }
 }
@@ -314,15 +282,15 @@ async fn apply(
         .bind(scope)
         .bind(edit.decision.map(ToString::to_string))
         .bind(now.as_millis()),
-        ChangeKind::Unpin => sqlx::query("DELETE FROM flag_pins WHERE flag = $1 AND scope = $2")
-            .bind(key)
-            .bind(scope),
-        ChangeKind::Freeze => {
-            sqlx::query("UPDATE flags SET frozen_share = $1, frozen_by = $2 WHERE key = $3 AND frozen_share IS NULL")
-                .bind(i64::from(state.share()))
-                .bind(edit.decision.map(ToString::to_string))
-                .bind(key)
+        ChangeKind::Unpin => {
+            sqlx::query("DELETE FROM flag_pins WHERE flag = $1 AND scope = $2").bind(key).bind(scope)
         }
+        ChangeKind::Freeze => sqlx::query(
+            "UPDATE flags SET frozen_share = $1, frozen_by = $2 WHERE key = $3 AND frozen_share IS NULL",
+        )
+        .bind(i64::from(state.share()))
+        .bind(edit.decision.map(ToString::to_string))
+        .bind(key),
         ChangeKind::Unfreeze => sqlx::query(
             "UPDATE flags SET frozen_share = NULL, frozen_by = NULL
              WHERE key = $1 AND frozen_share IS NOT NULL",
@@ -336,18 +304,11 @@ async fn apply(
         }
         ChangeKind::Declare | ChangeKind::Undeclare => return Ok(false),
     };
-    let hit = query
-        .execute(&mut *tx)
-        .await
-        .map_err(StoreError::db("changing a flag"))?;
+    let hit = query.execute(&mut *tx).await.map_err(StoreError::db("changing a flag"))?;
     Ok(hit.rows_affected() > 0)
 }
 
-async fn declare_one(
-    tx: &mut AnyConnection,
-    spec: &FlagSpec,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+async fn declare_one(tx: &mut AnyConnection, spec: &FlagSpec, now: Timestamp) -> Result<(), StoreError> {
     let text = json("a flag", spec)?;
     let Some((old, held)) = one(tx, &spec.key).await? else {
         sqlx::query("INSERT INTO flags (key, spec, declared, held_share) VALUES ($1, $2, 1, $3)")
@@ -365,11 +326,7 @@ async fn declare_one(
         return Ok(());
     }
     // Declared frozen: the share stays where it stood when that was first seen.
-    let stood = if old.declared {
-        old.spec.share
-    } else {
-        spec.share
-    };
+    let stood = if old.declared { old.spec.share } else { spec.share };
     let held = spec.frozen.then_some(held.unwrap_or(i64::from(stood)));
     sqlx::query("UPDATE flags SET spec = $1, declared = 1, held_share = $2 WHERE key = $3")
         .bind(text)
@@ -384,30 +341,17 @@ async fn declare_one(
 }
 
 fn config_edit<'a>(flag: &'a FlagKey, kind: ChangeKind, reason: &'a str) -> Edit<'a> {
-    Edit {
-        flag,
-        kind,
-        scope: None,
-        decision: None,
-        actor: CONFIG,
-        reason,
-        expected: None,
-    }
+    Edit { flag, kind, scope: None, decision: None, actor: CONFIG, reason, expected: None }
 }
 
 /// Moves the flag's version on and writes down who did it, in the flag's history and in the audit chain.
-async fn record(
-    tx: &mut AnyConnection,
-    edit: &Edit<'_>,
-    now: Timestamp,
-) -> Result<u64, StoreError> {
-    let version: i64 = sqlx::query_scalar(
-        "UPDATE flags SET version = version + 1 WHERE key = $1 RETURNING version",
-    )
-    .bind(edit.flag.as_str())
-    .fetch_one(&mut *tx)
-    .await
-    .map_err(StoreError::db("moving a flag's version"))?;
+async fn record(tx: &mut AnyConnection, edit: &Edit<'_>, now: Timestamp) -> Result<u64, StoreError> {
+    let version: i64 =
+        sqlx::query_scalar("UPDATE flags SET version = version + 1 WHERE key = $1 RETURNING version")
+            .bind(edit.flag.as_str())
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(StoreError::db("moving a flag's version"))?;
     sqlx::query(
         "INSERT INTO flag_changes (flag, version, at, actor, kind, scope, decision, reason)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -423,9 +367,7 @@ async fn record(
     .execute(&mut *tx)
     .await
     .map_err(StoreError::db("recording a flag's change"))?;
-    let scope = edit
-        .scope
-        .map_or_else(String::new, |scope| format!(" in {scope}"));
+    let scope = edit.scope.map_or_else(String::new, |scope| format!(" in {scope}"));
     let detail = format!("version {version}{scope}: {}", edit.reason);
     let kind = format!("flag_{}", edit.kind.as_str());
     let row = NewAudit::new(edit.actor, kind, edit.flag.as_str(), detail);
@@ -433,17 +375,13 @@ async fn record(
     Ok(unsigned(version))
 }
 
-async fn one(
-    tx: &mut AnyConnection,
-    key: &FlagKey,
-) -> Result<Option<(FlagState, Option<i64>)>, StoreError> {
+async fn one(tx: &mut AnyConnection, key: &FlagKey) -> Result<Option<(FlagState, Option<i64>)>, StoreError> {
     let row = sqlx::query("SELECT * FROM flags WHERE key = $1")
         .bind(key.as_str())
         .fetch_optional(&mut *tx)
         .await
         .map_err(StoreError::db("reading a flag"))?;
-    row.map(|row| Ok((read_state(&row)?, row.maybe_int("held_share")?)))
-        .transpose()
+    row.map(|row| Ok((read_state(&row)?, row.maybe_int("held_share")?))).transpose()
 }
 
 /// The newest change that a human made to a flag after the given version.
@@ -468,9 +406,7 @@ pub(super) async fn human_change(
 
 fn read_change(row: &AnyRow) -> Result<FlagChange, StoreError> {
     let word = row.text("kind")?;
-    let kind = ChangeKind::ALL
-        .into_iter()
-        .find(|kind| kind.as_str() == word);
+    let kind = ChangeKind::ALL.into_iter().find(|kind| kind.as_str() == word);
     let scope = row.maybe_text("scope")?.map(Scope::try_from).transpose();
     Ok(FlagChange {
         flag: FlagKey::from(row.text("flag")?),

@@ -52,11 +52,7 @@ pub struct IncidentSummary {
 impl IncidentSummary {
     /// T1: flip read back, incident opened and page accepted, all three.
     pub fn t1(&self) -> Option<Timestamp> {
-        Some(
-            self.opened
-                .max(self.flip_verified?)
-                .max(self.page_accepted?),
-        )
+        Some(self.opened.max(self.flip_verified?).max(self.page_accepted?))
     }
 
     /// T1 − T0: how much of the ten minutes it took.
@@ -85,10 +81,7 @@ pub struct IncidentFilter {
 
 impl Store {
     /// Newest first.
-    pub async fn incidents(
-        &self,
-        filter: &IncidentFilter,
-    ) -> Result<Vec<IncidentSummary>, StoreError> {
+    pub async fn incidents(&self, filter: &IncidentFilter) -> Result<Vec<IncidentSummary>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM incidents
              WHERE (CAST($1 AS TEXT) IS NULL OR flag = $1) AND ($2 = 0 OR resolved IS NULL)
@@ -117,20 +110,11 @@ impl Store {
         .await
         .map_err(StoreError::db("reading an incident's decisions"))?;
         let decisions = rows.iter().map(read_decision).collect::<Result<_, _>>()?;
-        Ok(IncidentDetail {
-            incident,
-            decisions,
-            timeline: timeline::read(&mut tx, id).await?,
-        })
+        Ok(IncidentDetail { incident, decisions, timeline: timeline::read(&mut tx, id).await? })
     }
 
     /// A human has seen it. The first one counts; later ones are entries only.
-    pub async fn acknowledge(
-        &self,
-        id: &IncidentId,
-        actor: &str,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    pub async fn acknowledge(&self, id: &IncidentId, actor: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         if get(&mut tx, id).await?.status == IncidentStatus::Resolved {
             return Err(StoreError::IncidentResolved(id.clone()));
@@ -198,10 +182,7 @@ pub(super) async fn open(
             .await
             .map_err(StoreError::db("looking for an open incident"))?;
     if let Some(open) = other {
-        return Err(StoreError::IncidentOpen {
-            flag: order.flag.clone(),
-            open: IncidentId::from(open),
-        });
+        return Err(StoreError::IncidentOpen { flag: order.flag.clone(), open: IncidentId::from(open) });
     }
     let time = |read: fn(&Decision) -> Timestamp| decision.map(|d| read(d).as_millis());
     sqlx::query(
@@ -249,14 +230,12 @@ async fn link(
     incident: &IncidentId,
     decision: &DecisionId,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO incident_decisions (incident, decision) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-    )
-    .bind(incident.as_str())
-    .bind(decision.as_str())
-    .execute(&mut *tx)
-    .await
-    .map_err(StoreError::db("joining a decision to its incident"))?;
+    sqlx::query("INSERT INTO incident_decisions (incident, decision) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        .bind(incident.as_str())
+        .bind(decision.as_str())
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::db("joining a decision to its incident"))?;
     Ok(())
 }
 

@@ -66,44 +66,31 @@ impl Store {
             .fetch_all(&mut *tx)
             .await
             .map_err(StoreError::db("reading the engine's state"))?;
-        let latches =
-            sqlx::query("SELECT * FROM latches WHERE closed IS NULL ORDER BY flag, scope")
-                .fetch_all(&mut *tx)
-                .await
-                .map_err(StoreError::db("reading the latches"))?;
-        let incidents =
-            sqlx::query("SELECT * FROM incidents WHERE resolved IS NULL ORDER BY opened, id")
-                .fetch_all(&mut *tx)
-                .await
-                .map_err(StoreError::db("reading open incidents"))?;
-        let mut decisions =
-            sqlx::query("SELECT * FROM decisions ORDER BY seq DESC, id DESC LIMIT $1")
-                .bind(RECENT)
-                .fetch_all(&mut *tx)
-                .await
-                .map_err(StoreError::db("reading recent decisions"))?;
+        let latches = sqlx::query("SELECT * FROM latches WHERE closed IS NULL ORDER BY flag, scope")
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(StoreError::db("reading the latches"))?;
+        let incidents = sqlx::query("SELECT * FROM incidents WHERE resolved IS NULL ORDER BY opened, id")
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(StoreError::db("reading open incidents"))?;
+        let mut decisions = sqlx::query("SELECT * FROM decisions ORDER BY seq DESC, id DESC LIMIT $1")
+            .bind(RECENT)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(StoreError::db("reading recent decisions"))?;
         decisions.reverse();
         Ok(Loaded {
             seq,
-            position: Position {
-                sources: sources(&mut tx).await?,
-                event_time,
-                closed,
-            },
+            position: Position { sources: sources(&mut tx).await?, event_time, closed },
             state: state
                 .iter()
                 .map(|row| Ok((row.text("key")?, row.text("value")?)))
                 .collect::<Result<_, StoreError>>()?,
             automation: outbox_state::automation(&mut tx).await?,
             latches: latches.iter().map(read_latch).collect::<Result<_, _>>()?,
-            incidents: incidents
-                .iter()
-                .map(read_incident)
-                .collect::<Result<_, _>>()?,
-            decisions: decisions
-                .iter()
-                .map(read_decision)
-                .collect::<Result<_, _>>()?,
+            incidents: incidents.iter().map(read_incident).collect::<Result<_, _>>()?,
+            decisions: decisions.iter().map(read_decision).collect::<Result<_, _>>()?,
         })
     }
 
@@ -141,17 +128,14 @@ impl Store {
         flag: &FlagKey,
         limit: u32,
     ) -> Result<Vec<(u64, Transition)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT seq, payload FROM transitions WHERE flag = $1 ORDER BY id DESC LIMIT $2",
-        )
-        .bind(flag.as_str())
-        .bind(i64::from(limit))
-        .fetch_all(&self.db().pool)
-        .await
-        .map_err(StoreError::db("listing transitions"))?;
-        rows.iter()
-            .map(|row| Ok((unsigned(row.int("seq")?), row.json("payload")?)))
-            .collect()
+        let rows =
+            sqlx::query("SELECT seq, payload FROM transitions WHERE flag = $1 ORDER BY id DESC LIMIT $2")
+                .bind(flag.as_str())
+                .bind(i64::from(limit))
+                .fetch_all(&self.db().pool)
+                .await
+                .map_err(StoreError::db("listing transitions"))?;
+        rows.iter().map(|row| Ok((unsigned(row.int("seq")?), row.json("payload")?))).collect()
     }
 
     /// Numbered inputs after `seq`, oldest first: what a replay from an older snapshot needs beside Kafka.
@@ -187,11 +171,8 @@ impl Store {
                 old,
             ),
         ] {
-            let hit = sqlx::query(sql)
-                .bind(bound)
-                .execute(&mut *tx)
-                .await
-                .map_err(StoreError::db("pruning"))?;
+            let hit =
+                sqlx::query(sql).bind(bound).execute(&mut *tx).await.map_err(StoreError::db("pruning"))?;
             gone += hit.rows_affected();
         }
         super::db::commit(tx).await?;
@@ -203,17 +184,14 @@ impl Store {
 pub(super) async fn engine(
     tx: &mut AnyConnection,
 ) -> Result<(u64, Option<Timestamp>, Option<Minute>), StoreError> {
-    let rows =
-        sqlx::query("SELECT key, value FROM settings WHERE key IN ('seq', 'event_time', 'closed')")
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(StoreError::db("reading the position"))?;
+    let rows = sqlx::query("SELECT key, value FROM settings WHERE key IN ('seq', 'event_time', 'closed')")
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(StoreError::db("reading the position"))?;
     let (mut seq, mut event_time, mut closed) = (0, None, None);
     for row in &rows {
-        let number: i64 = row
-            .text("value")?
-            .parse()
-            .map_err(|why| StoreError::corrupt("the position", why))?;
+        let number: i64 =
+            row.text("value")?.parse().map_err(|why| StoreError::corrupt("the position", why))?;
         match &*row.text("key")? {
             "seq" => seq = unsigned(number),
             "event_time" => event_time = Some(Timestamp::from_millis(number)),

@@ -12,8 +12,7 @@ use super::db::{Address, Db, commit};
 use super::error::StoreError;
 
 /// The PostgreSQL lock's number: one per schema, so that several can live in one database.
-const TRY_LOCK: &str =
-    "SELECT pg_try_advisory_lock(hashtextextended('rearguard:' || current_schema(), 0))";
+const TRY_LOCK: &str = "SELECT pg_try_advisory_lock(hashtextextended('rearguard:' || current_schema(), 0))";
 
 /// Held while it lives.
 #[derive(Debug)]
@@ -46,10 +45,7 @@ impl Lock {
                 if file.read_to_string(&mut holder).is_err() || holder.trim().is_empty() {
                     holder = "unknown".to_owned();
                 }
-                return Err(StoreError::InUse {
-                    path: path.to_owned(),
-                    holder: holder.trim().to_owned(),
-                });
+                return Err(StoreError::InUse { path: path.to_owned(), holder: holder.trim().to_owned() });
             }
             Err(TryLockError::Error(error)) => {
                 return Err(StoreError::file("locking", path)(error));
@@ -77,17 +73,13 @@ impl Lock {
             .fetch_optional(&mut connection)
             .await
             .unwrap_or_default();
-        Err(StoreError::InUsePostgres {
-            holder: holder.unwrap_or_else(|| "unknown".to_owned()),
-        })
+        Err(StoreError::InUsePostgres { holder: holder.unwrap_or_else(|| "unknown".to_owned()) })
     }
 
     /// Lets go at once instead of when the last clone is dropped.
     pub(super) async fn release(&self) -> Result<(), StoreError> {
         match self {
-            Self::File(file) => file
-                .unlock()
-                .map_err(StoreError::file("unlocking", "the lock file")),
+            Self::File(file) => file.unlock().map_err(StoreError::file("unlocking", "the lock file")),
             Self::Postgres(connection) => {
                 let mut connection = connection.lock().await;
                 sqlx::query("SELECT pg_advisory_unlock_all()")
@@ -134,13 +126,12 @@ fn lock_path(database: &Path) -> PathBuf {
 /// Makes this process the owner: writes of earlier ones are refused from now on.
 pub(super) async fn next_epoch(db: &Db, holder: &str) -> Result<i64, StoreError> {
     let mut tx = db.write(None).await?;
-    let epoch: i64 = sqlx::query_scalar(
-        "UPDATE owner SET epoch = epoch + 1, holder = $1 WHERE id = 1 RETURNING epoch",
-    )
-    .bind(holder)
-    .fetch_one(&mut *tx)
-    .await
-    .map_err(StoreError::db("becoming the owner"))?;
+    let epoch: i64 =
+        sqlx::query_scalar("UPDATE owner SET epoch = epoch + 1, holder = $1 WHERE id = 1 RETURNING epoch")
+            .bind(holder)
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(StoreError::db("becoming the owner"))?;
     commit(tx).await?;
     Ok(epoch)
 }

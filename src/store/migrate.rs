@@ -25,16 +25,8 @@ const KNOWN: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 
 /// Brings the schema up to date, in one transaction, one process at a time.
 pub(super) async fn migrate(db: &Db) -> Result<(), StoreError> {
-    let begin = if db.sqlite {
-        "BEGIN IMMEDIATE"
-    } else {
-        "BEGIN"
-    };
-    let mut tx = db
-        .pool
-        .begin_with(begin)
-        .await
-        .map_err(StoreError::db("beginning to migrate"))?;
+    let begin = if db.sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" };
+    let mut tx = db.pool.begin_with(begin).await.map_err(StoreError::db("beginning to migrate"))?;
     if !db.sqlite {
         // Before the first migration there is no table to lock.
         tx.execute("SELECT pg_advisory_xact_lock(hashtext('rearguard migrate'))")
@@ -54,18 +46,11 @@ pub(super) async fn migrate(db: &Db) -> Result<(), StoreError> {
     if let Some(last) = done.last() {
         let found = last.int("version")?;
         if found > KNOWN {
-            return Err(StoreError::NewerSchema {
-                found,
-                known: KNOWN,
-            });
+            return Err(StoreError::NewerSchema { found, known: KNOWN });
         }
     }
     for migration in &MIGRATIONS {
-        let text = if db.sqlite {
-            migration.sqlite
-        } else {
-            migration.postgres
-        };
+        let text = if db.sqlite { migration.sqlite } else { migration.postgres };
         let checksum = blake3::hash(text.as_bytes()).to_hex().to_string();
         let mut stored = None;
         for row in &done {
@@ -86,15 +71,13 @@ pub(super) async fn migrate(db: &Db) -> Result<(), StoreError> {
                     .execute(&mut *tx)
                     .await
                     .map_err(StoreError::db("migrating the schema"))?;
-                sqlx::query(
-                    "INSERT INTO schema_version (version, name, checksum) VALUES ($1, $2, $3)",
-                )
-                .bind(migration.version)
-                .bind(migration.name)
-                .bind(checksum)
-                .execute(&mut *tx)
-                .await
-                .map_err(StoreError::db("recording a migration"))?;
+                sqlx::query("INSERT INTO schema_version (version, name, checksum) VALUES ($1, $2, $3)")
+                    .bind(migration.version)
+                    .bind(migration.name)
+                    .bind(checksum)
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(StoreError::db("recording a migration"))?;
             }
         }
     }

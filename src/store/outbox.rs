@@ -49,16 +49,10 @@ pub struct OutboxRow {
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum RowOutcome {
     /// Of a flip: what was read back.
-    Flip {
-        outcome: FlipOutcome,
-        detail: String,
-    },
+    Flip { outcome: FlipOutcome, detail: String },
     /// The receiver took it. With `again_at` it stands: it is claimed again then, whatever its `expires` says, until a newer
     /// message of its lane comes or its incident is resolved.
-    Sent {
-        detail: String,
-        again_at: Option<Timestamp>,
-    },
+    Sent { detail: String, again_at: Option<Timestamp> },
     /// The receiver will never take it.
     Refused { detail: String },
 }
@@ -131,10 +125,7 @@ impl Store {
             }
             RowOutcome::Refused { detail } => {
                 end(&mut tx, row, "failed", None, detail, now).await?;
-                let entry = NewEntry::of(
-                    EntryKind::MessageRefused,
-                    format!("{}: {detail}", row.adapter),
-                );
+                let entry = NewEntry::of(EntryKind::MessageRefused, format!("{}: {detail}", row.adapter));
                 note(&mut tx, row, entry, now).await?;
             }
         }
@@ -142,12 +133,7 @@ impl Store {
     }
 
     /// Gives a row back for a later try.
-    pub async fn retry(
-        &self,
-        row: &OutboxRow,
-        next_at: Timestamp,
-        error: &str,
-    ) -> Result<(), StoreError> {
+    pub async fn retry(&self, row: &OutboxRow, next_at: Timestamp, error: &str) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         let hit = sqlx::query(
             "UPDATE outbox SET status = 'pending', not_before = $1, last_error = $2, lease_until = NULL
@@ -172,22 +158,14 @@ impl Store {
             finish_flip(&mut tx, row, FlipOutcome::Expired, &detail, now).await?;
         } else {
             end(&mut tx, row, "expired", None, &detail, now).await?;
-            let entry = NewEntry::of(
-                EntryKind::MessageExpired,
-                format!("{}: {detail}", row.adapter),
-            );
+            let entry = NewEntry::of(EntryKind::MessageExpired, format!("{}: {detail}", row.adapter));
             note(&mut tx, row, entry, now).await?;
         }
         commit(tx).await
     }
 
     /// The row is void: what it would do is no longer wanted (a human re-armed, automation is off …).
-    pub async fn supersede(
-        &self,
-        row: &OutboxRow,
-        why: &str,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    pub async fn supersede(&self, row: &OutboxRow, why: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         if row.kind == RowKind::Flip {
             finish_flip(&mut tx, row, FlipOutcome::Superseded, why, now).await?;
@@ -199,11 +177,7 @@ impl Store {
 
     /// Lets the pages that wait for this decision's flip go now, and those already sent be updated: its deadline has passed, or
     /// something has to be said before it ends.
-    pub async fn release_pages(
-        &self,
-        decision: &DecisionId,
-        now: Timestamp,
-    ) -> Result<u64, StoreError> {
+    pub async fn release_pages(&self, decision: &DecisionId, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.write().await?;
         let released = release(&mut tx, decision, now).await?;
         commit(tx).await?;
@@ -314,19 +288,12 @@ fn held(row: &OutboxRow, hit: u64) -> Result<(), StoreError> {
     if hit == 1 {
         return Ok(());
     }
-    Err(StoreError::Stale {
-        row: row.id,
-        epoch: row.epoch,
-    })
+    Err(StoreError::Stale { row: row.id, epoch: row.epoch })
 }
 
 /// Waiting pages go now; standing and sent ones go again, unless a newer message has replaced them; one under way is marked to
 /// go again.
-async fn release(
-    tx: &mut AnyConnection,
-    decision: &DecisionId,
-    now: Timestamp,
-) -> Result<u64, StoreError> {
+async fn release(tx: &mut AnyConnection, decision: &DecisionId, now: Timestamp) -> Result<u64, StoreError> {
     let hit = sqlx::query(
         "UPDATE outbox SET
             not_before = CASE WHEN status = 'claimed' THEN not_before

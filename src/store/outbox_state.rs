@@ -94,10 +94,7 @@ impl Store {
         .fetch_one(&mut *tx)
         .await
         .map_err(StoreError::db("asking for the outbox's age"))?;
-        Ok(OutboxStats {
-            counts,
-            oldest_due: oldest.map(Timestamp::from_millis).filter(|due| *due <= now),
-        })
+        Ok(OutboxStats { counts, oldest_due: oldest.map(Timestamp::from_millis).filter(|due| *due <= now) })
     }
 
     /// How the flip of a decision stands; `None` when it has none (dry run, automation off, limits …). With several
@@ -197,22 +194,20 @@ impl Store {
 }
 
 async fn latch_open(tx: &mut AnyConnection, decision: &DecisionId) -> Result<bool, StoreError> {
-    let open: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM latches WHERE decision = $1 AND closed IS NULL")
-            .bind(decision.as_str())
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(StoreError::db("reading a latch"))?;
+    let open: i64 = sqlx::query_scalar("SELECT count(*) FROM latches WHERE decision = $1 AND closed IS NULL")
+        .bind(decision.as_str())
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(StoreError::db("reading a latch"))?;
     Ok(open > 0)
 }
 
 /// On unless it was switched off.
 pub(super) async fn automation(tx: &mut AnyConnection) -> Result<bool, StoreError> {
-    let value: Option<String> =
-        sqlx::query_scalar("SELECT value FROM settings WHERE key = 'automation'")
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(StoreError::db("reading the automation switch"))?;
+    let value: Option<String> = sqlx::query_scalar("SELECT value FROM settings WHERE key = 'automation'")
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(StoreError::db("reading the automation switch"))?;
     Ok(value.as_deref() != Some("off"))
 }
 

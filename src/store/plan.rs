@@ -99,25 +99,10 @@ pub enum Task {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "flip", rename_all = "snake_case")]
 pub enum Flip {
-    Pin {
-        decision: DecisionId,
-        flag: FlagKey,
-        scope: Scope,
-        control: Variant,
-    },
-    Unpin {
-        flag: FlagKey,
-        scope: Scope,
-        actor: String,
-    },
-    Freeze {
-        decision: DecisionId,
-        flag: FlagKey,
-    },
-    Unfreeze {
-        flag: FlagKey,
-        why: String,
-    },
+    Pin { decision: DecisionId, flag: FlagKey, scope: Scope, control: Variant },
+    Unpin { flag: FlagKey, scope: Scope, actor: String },
+    Freeze { decision: DecisionId, flag: FlagKey },
+    Unfreeze { flag: FlagKey, why: String },
 }
 
 impl Flip {
@@ -173,12 +158,7 @@ pub struct NewRow {
 }
 
 /// The rows of all orders and decisions of these outputs.
-pub fn plan_step(
-    seq: u64,
-    outputs: &[Output],
-    wall: Timestamp,
-    context: &PlanContext<'_>,
-) -> Vec<NewRow> {
+pub fn plan_step(seq: u64, outputs: &[Output], wall: Timestamp, context: &PlanContext<'_>) -> Vec<NewRow> {
     let mut t0 = BTreeMap::new();
     for decision in outputs.iter().flat_map(|output| &output.decisions) {
         t0.insert(&decision.id, decision.t0);
@@ -208,44 +188,25 @@ pub fn plan(
 ) -> Vec<NewRow> {
     let flip = |flip| vec![flip_row(flip, number, wall, t0, &context.timing)];
     match order {
-        Order::Pin {
-            decision,
-            flag,
-            scope,
-            control,
-        } => flip(Flip::Pin {
+        Order::Pin { decision, flag, scope, control } => flip(Flip::Pin {
             decision: decision.clone(),
             flag: flag.clone(),
             scope: scope.clone(),
             control: control.clone(),
         }),
-        Order::Unpin { flag, scope, actor } => flip(Flip::Unpin {
-            flag: flag.clone(),
-            scope: scope.clone(),
-            actor: actor.clone(),
-        }),
-        Order::Freeze { decision, flag } => flip(Flip::Freeze {
-            decision: decision.clone(),
-            flag: flag.clone(),
-        }),
-        Order::Unfreeze { flag, why } => flip(Flip::Unfreeze {
-            flag: flag.clone(),
-            why: why.clone(),
-        }),
-        Order::Page(message) => {
-            message_rows(RowKind::Page, message, &context.routes.page, wall, context)
+        Order::Unpin { flag, scope, actor } => {
+            flip(Flip::Unpin { flag: flag.clone(), scope: scope.clone(), actor: actor.clone() })
         }
-        Order::Notify(message) => message_rows(
-            RowKind::Notify,
-            message,
-            &context.routes.notify,
-            wall,
-            context,
-        ),
+        Order::Freeze { decision, flag } => {
+            flip(Flip::Freeze { decision: decision.clone(), flag: flag.clone() })
+        }
+        Order::Unfreeze { flag, why } => flip(Flip::Unfreeze { flag: flag.clone(), why: why.clone() }),
+        Order::Page(message) => message_rows(RowKind::Page, message, &context.routes.page, wall, context),
+        Order::Notify(message) => {
+            message_rows(RowKind::Notify, message, &context.routes.notify, wall, context)
+        }
         // The incident is a record of the store itself: written by the commit.
-        Order::OpenIncident(_) | Order::JoinIncident { .. } | Order::CloseIncident { .. } => {
-            Vec::new()
-        }
+        Order::OpenIncident(_) | Order::JoinIncident { .. } | Order::CloseIncident { .. } => Vec::new(),
     }
 }
 
@@ -261,10 +222,8 @@ fn flip_row(
         Flip::Pin { decision, .. } | Flip::Freeze { decision, .. } => Some(decision.clone()),
         Flip::Unpin { .. } | Flip::Unfreeze { .. } => None,
     };
-    let which = decision.as_ref().map_or_else(
-        || format!("{flag}/{}.{}", number.0, number.1),
-        ToString::to_string,
-    );
+    let which =
+        decision.as_ref().map_or_else(|| format!("{flag}/{}.{}", number.0, number.1), ToString::to_string);
     let promised = t0.unwrap_or(wall) + timing.promise;
     NewRow {
         dedup: format!("flip/{BUILTIN}/{}/{which}", flip.as_str()),
@@ -294,9 +253,7 @@ pub fn message_rows(
     let own = message.receiver.as_slice();
     let receivers = if own.is_empty() { receivers } else { own };
     let awaits = match message.kind {
-        MessageKind::Rollback | MessageKind::Pause if kind == RowKind::Page => {
-            message.decision.clone()
-        }
+        MessageKind::Rollback | MessageKind::Pause if kind == RowKind::Page => message.decision.clone(),
         _ => None,
     };
     let print = fingerprint(message);

@@ -5,9 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::audit::NewAudit;
 use super::plan::{NewRow, PlanContext, plan_step};
 use crate::engine::input::{Fates, Source};
-use crate::engine::output::{Order, Output};
-use crate::model::flag::Scope;
-use crate::model::id::{DecisionId, FlagKey, IncidentId};
+use crate::engine::output::{LatchChange, Output};
+use crate::model::id::DecisionId;
 use crate::model::time::{Minute, Timestamp};
 
 /// Everything that one transaction stores. Build it with [`StepRecord::new`], then fill in what only the app knows.
@@ -35,7 +34,7 @@ pub struct StepRecord<'a> {
 }
 
 impl<'a> StepRecord<'a> {
-    /// A record of these outputs: outbox rows by [`plan_step`], latches from `Pin` and `Unpin` orders.
+    /// A record of these outputs: outbox rows by [`plan_step`].
     pub fn new(
         seq: u64,
         wall: Timestamp,
@@ -52,67 +51,12 @@ impl<'a> StepRecord<'a> {
             state,
             position,
             outbox: plan_step(seq, outputs, wall, context),
-            latches: latch_changes(outputs),
+            latches: outputs.iter().flat_map(|output| output.latches.iter().cloned()).collect(),
             automation: None,
             answered: Vec::new(),
             audit: Vec::new(),
         }
     }
-}
-
-/// Latches follow the orders: a pin is latched, an unpin takes the latch off.
-pub fn latch_changes(outputs: &[Output]) -> Vec<LatchChange> {
-    let mut changes = Vec::new();
-    for output in outputs {
-        for order in &output.orders {
-            match order {
-                Order::Pin {
-                    decision,
-                    flag,
-                    scope,
-                    ..
-                } => changes.push(LatchChange::Open {
-                    flag: flag.clone(),
-                    scope: scope.clone(),
-                    decision: decision.clone(),
-                    incident: output
-                        .decisions
-                        .iter()
-                        .find(|made| made.id == *decision)
-                        .and_then(|made| made.incident.clone()),
-                }),
-                Order::Unpin { flag, scope, actor } => changes.push(LatchChange::Close {
-                    flag: flag.clone(),
-                    scope: scope.clone(),
-                    actor: actor.clone(),
-                }),
-                Order::Freeze { .. }
-                | Order::Unfreeze { .. }
-                | Order::OpenIncident(_)
-                | Order::JoinIncident { .. }
-                | Order::CloseIncident { .. }
-                | Order::Page(_)
-                | Order::Notify(_) => {}
-            }
-        }
-    }
-    changes
-}
-
-/// A latch comes or goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LatchChange {
-    Open {
-        flag: FlagKey,
-        scope: Scope,
-        decision: DecisionId,
-        incident: Option<IncidentId>,
-    },
-    Close {
-        flag: FlagKey,
-        scope: Scope,
-        actor: String,
-    },
 }
 
 /// A numbered input as it is kept for replay. `payload` is the app's own JSON.

@@ -62,23 +62,16 @@ impl Snapshots {
     /// Opens the folder, makes it if needed and removes what an interrupted write has left.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let folder = folder.into();
-        fs::create_dir_all(&folder)
-            .map_err(StoreError::file("making the snapshot folder", &folder))?;
+        fs::create_dir_all(&folder).map_err(StoreError::file("making the snapshot folder", &folder))?;
         let this = Self { folder };
         for path in this.files("tmp")? {
-            fs::remove_file(&path)
-                .map_err(StoreError::file("removing an unfinished snapshot", &path))?;
+            fs::remove_file(&path).map_err(StoreError::file("removing an unfinished snapshot", &path))?;
         }
         Ok(this)
     }
 
     /// Writes a snapshot durably and removes all but the newest three. Blocks: call it off the async threads.
-    pub fn write(
-        &self,
-        seq: u64,
-        config_hash: &[u8; 32],
-        payload: &[u8],
-    ) -> Result<PathBuf, StoreError> {
+    pub fn write(&self, seq: u64, config_hash: &[u8; 32], payload: &[u8]) -> Result<PathBuf, StoreError> {
         let length = payload.len() as u64;
         if length > MAX_PAYLOAD {
             return Err(StoreError::SnapshotTooLarge(length));
@@ -170,10 +163,7 @@ fn read_file(path: &Path, config_hash: &[u8; 32]) -> Result<(u64, Vec<u8>), Skip
     let found = file.metadata()?.len();
     let mut head = [0_u8; HEADER];
     if found < HEADER as u64 {
-        return Err(SkipReason::Length {
-            found,
-            wanted: HEADER as u64,
-        });
+        return Err(SkipReason::Length { found, wanted: HEADER as u64 });
     }
     file.read_exact(&mut head)?;
     let (plain, sum) = head.split_at(PLAIN);
@@ -236,10 +226,7 @@ mod tests {
         assert_eq!(names.len(), KEEP);
         let (good, skipped) = snapshots.newest_good(&CONFIG).unwrap();
         let good = good.unwrap();
-        assert_eq!(
-            (good.seq, &*good.payload),
-            (100, &100_u64.to_le_bytes()[..])
-        );
+        assert_eq!((good.seq, &*good.payload), (100, &100_u64.to_le_bytes()[..]));
         assert!(skipped.is_empty());
     }
 
@@ -253,26 +240,13 @@ mod tests {
         let other = snapshots.write(3, &[8; 32], b"other rules").unwrap();
         let (seq, reasons) = newest(&snapshots);
         assert_eq!(seq, Some(1));
-        assert!(
-            matches!(
-                &reasons[..],
-                [SkipReason::Config, SkipReason::Length { .. }]
-            ),
-            "{reasons:?}"
-        );
+        assert!(matches!(&reasons[..], [SkipReason::Config, SkipReason::Length { .. }]), "{reasons:?}");
         fs::write(&other, b"short").unwrap();
         fs::write(&old, vec![b'x'; HEADER + 3]).unwrap();
         let (seq, reasons) = newest(&snapshots);
         assert_eq!(seq, None);
         assert!(
-            matches!(
-                &reasons[..],
-                [
-                    SkipReason::Length { .. },
-                    SkipReason::Length { .. },
-                    SkipReason::Magic
-                ]
-            ),
+            matches!(&reasons[..], [SkipReason::Length { .. }, SkipReason::Length { .. }, SkipReason::Magic]),
             "{reasons:?}"
         );
     }
@@ -297,10 +271,7 @@ mod tests {
         fs::write(&path, bytes).unwrap();
         let (seq, reasons) = newest(&snapshots);
         assert_eq!(seq, None);
-        assert!(
-            matches!(reasons[0], SkipReason::Length { .. }),
-            "{reasons:?}"
-        );
+        assert!(matches!(reasons[0], SkipReason::Length { .. }), "{reasons:?}");
     }
 
     proptest! {

@@ -94,18 +94,11 @@ pub(super) struct NewEntry {
 
 impl NewEntry {
     pub(super) fn of(kind: EntryKind, detail: impl Into<String>) -> Self {
-        Self {
-            kind,
-            actor: None,
-            detail: detail.into(),
-        }
+        Self { kind, actor: None, detail: detail.into() }
     }
 
     pub(super) fn by(kind: EntryKind, actor: &str, detail: impl Into<String>) -> Self {
-        Self {
-            actor: Some(actor.to_owned()),
-            ..Self::of(kind, detail)
-        }
+        Self { actor: Some(actor.to_owned()), ..Self::of(kind, detail) }
     }
 }
 
@@ -147,9 +140,7 @@ pub(super) async fn read(
 
 fn read_entry(row: &AnyRow) -> Result<TimelineEntry, StoreError> {
     let word = row.text("kind")?;
-    let kind = EntryKind::ALL
-        .into_iter()
-        .find(|kind| kind.as_str() == word);
+    let kind = EntryKind::ALL.into_iter().find(|kind| kind.as_str() == word);
     Ok(TimelineEntry {
         at: Timestamp::from_millis(row.int("at")?),
         kind: kind.ok_or_else(|| StoreError::corrupt("a timeline entry's kind", word))?,
@@ -201,11 +192,7 @@ pub(super) async fn flip_finished(
     };
     let good = matches!(outcome, FlipOutcome::Verified | FlipOutcome::AlreadySafe);
     let word = json("an outcome", &outcome)?;
-    let kind = if good {
-        EntryKind::FlipVerified
-    } else {
-        EntryKind::FlipFailed
-    };
+    let kind = if good { EntryKind::FlipVerified } else { EntryKind::FlipFailed };
     let text = format!("{}: {detail}", word.trim_matches('"'));
     add(tx, &incident, Some(decision), &NewEntry::of(kind, text), at).await?;
     sqlx::query(
@@ -233,11 +220,7 @@ pub(super) async fn page_accepted(
     let Some(incident) = &row.incident else {
         return Ok(());
     };
-    let kind = if row.revision == 0 {
-        EntryKind::PageAccepted
-    } else {
-        EntryKind::PageUpdated
-    };
+    let kind = if row.revision == 0 { EntryKind::PageAccepted } else { EntryKind::PageUpdated };
     let entry = NewEntry::of(kind, format!("{}: {detail}", row.adapter));
     add(tx, incident, row.decision.as_ref(), &entry, at).await?;
     sqlx::query("UPDATE incidents SET page_accepted = $1 WHERE id = $2 AND page_accepted IS NULL")

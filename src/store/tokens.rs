@@ -142,12 +142,7 @@ impl Store {
     }
 
     /// Ends a token at once.
-    pub async fn revoke_token(
-        &self,
-        name: &str,
-        actor: &str,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    pub async fn revoke_token(&self, name: &str, actor: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         let hit = sqlx::query("UPDATE tokens SET revoked = $1 WHERE name = $2 AND revoked IS NULL")
             .bind(now.as_millis())

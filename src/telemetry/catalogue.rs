@@ -41,14 +41,12 @@ impl Described {
 
 /// Seconds around the ten-minute promise; 600 is a bound, so that breaking it can be counted.
 const PROMISE: &[f64] = &[
-    1.0, 5.0, 15.0, 30.0, 60.0, 90.0, 120.0, 180.0, 240.0, 300.0, 360.0, 420.0, 480.0, 540.0,
-    600.0, 900.0, 1800.0,
+    1.0, 5.0, 15.0, 30.0, 60.0, 90.0, 120.0, 180.0, 240.0, 300.0, 360.0, 420.0, 480.0, 540.0, 600.0, 900.0,
+    1800.0,
 ];
 
 /// Seconds of one HTTP exchange.
-const EXCHANGE: &[f64] = &[
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
+const EXCHANGE: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 macro_rules! metrics {
     ($($konst:ident = $name:literal, $shape:expr, $labels:literal, $help:literal;)*) => {
@@ -141,16 +139,11 @@ mod tests {
 
     /// The table of docs/metrics.md, made from the list.
     fn table() -> String {
-        let mut text =
-            String::from("| metric | kind | labels | what it says |\n|---|---|---|---|\n");
+        let mut text = String::from("| metric | kind | labels | what it says |\n|---|---|---|---|\n");
         for metric in METRICS {
             let labels = match metric.labels {
                 "" => "–".to_owned(),
-                some => some
-                    .split(", ")
-                    .map(|l| format!("`{l}`"))
-                    .collect::<Vec<_>>()
-                    .join(", "),
+                some => some.split(", ").map(|l| format!("`{l}`")).collect::<Vec<_>>().join(", "),
             };
             text.push_str(&format!(
                 "| `{}` | {} | {labels} | {} |\n",
@@ -166,14 +159,8 @@ mod tests {
     fn the_documentation_lists_exactly_these_metrics() {
         let documentation = include_str!("../../docs/metrics.md");
         let expected = table();
-        assert!(
-            documentation.contains(&expected),
-            "docs/metrics.md should contain:\n{expected}"
-        );
-        let named = documentation
-            .lines()
-            .filter(|line| line.starts_with("| `rearguard_"))
-            .count();
+        assert!(documentation.contains(&expected), "docs/metrics.md should contain:\n{expected}");
+        let named = documentation.lines().filter(|line| line.starts_with("| `rearguard_")).count();
         assert_eq!(named, METRICS.len());
     }
 

@@ -48,10 +48,7 @@ pub struct SourceMeasured<'a> {
 
 impl Fact for SourceMeasured<'_> {
     fn record(&self) {
-        let labels = [
-            ("topic", self.topic.to_owned()),
-            ("partition", self.partition.to_string()),
-        ];
+        let labels = [("topic", self.topic.to_owned()), ("partition", self.partition.to_string())];
         if let Some(lag) = self.lag {
             gauge!(name::LAG, &labels).set(lag as f64);
         }
@@ -147,8 +144,7 @@ impl Fact for Flipped<'_> {
         let good = matches!(self.outcome, "verified" | "already_safe");
         if good {
             histogram!(name::TIME_TO_FLIP, "since" => "t0").record(self.since_t0.as_secs_f64());
-            histogram!(name::TIME_TO_FLIP, "since" => "decision")
-                .record(self.since_decision.as_secs_f64());
+            histogram!(name::TIME_TO_FLIP, "since" => "decision").record(self.since_decision.as_secs_f64());
             info!(
                 decision = self.decision,
                 flag = self.flag,
@@ -181,8 +177,7 @@ pub struct Paged<'a> {
 impl Fact for Paged<'_> {
     fn record(&self) {
         histogram!(name::TIME_TO_PAGE, "since" => "t0").record(self.since_t0.as_secs_f64());
-        histogram!(name::TIME_TO_PAGE, "since" => "decision")
-            .record(self.since_decision.as_secs_f64());
+        histogram!(name::TIME_TO_PAGE, "since" => "decision").record(self.since_decision.as_secs_f64());
         info!(
             dedup_key = self.dedup_key,
             receiver = self.receiver,
@@ -204,8 +199,7 @@ pub struct Attempted<'a> {
 impl Fact for Attempted<'_> {
     fn record(&self) {
         counter!(name::ATTEMPTS, "adapter" => self.adapter, "result" => self.result).increment(1);
-        histogram!(name::ATTEMPT_SECONDS, "adapter" => self.adapter)
-            .record(self.took.as_secs_f64());
+        histogram!(name::ATTEMPT_SECONDS, "adapter" => self.adapter).record(self.took.as_secs_f64());
         if self.result == "ok" {
             debug!(adapter = self.adapter, target = self.target, "attempt done");
         } else {
@@ -229,12 +223,7 @@ pub struct GaveUp<'a> {
 
 impl Fact for GaveUp<'_> {
     fn record(&self) {
-        error!(
-            what = self.what,
-            target = self.target,
-            why = self.why,
-            "gave up"
-        );
+        error!(what = self.what, target = self.target, why = self.why, "gave up");
     }
 }
 
@@ -298,11 +287,7 @@ pub struct InvariantBroken<'a> {
 impl Fact for InvariantBroken<'_> {
     fn record(&self) {
         counter!(name::INVARIANTS, "invariant" => self.invariant).increment(1);
-        error!(
-            invariant = self.invariant,
-            detail = self.detail,
-            "invariant broken"
-        );
+        error!(invariant = self.invariant, detail = self.detail, "invariant broken");
     }
 }
 
@@ -348,14 +333,8 @@ impl Fact for Answered<'_> {
             _ => "5xx",
         };
         counter!(name::REQUESTS, "route" => self.route.to_owned(), "status" => class).increment(1);
-        histogram!(name::REQUEST_SECONDS, "route" => self.route.to_owned())
-            .record(self.took.as_secs_f64());
-        debug!(
-            route = self.route,
-            method = self.method,
-            status = self.status,
-            "request answered"
-        );
+        histogram!(name::REQUEST_SECONDS, "route" => self.route.to_owned()).record(self.took.as_secs_f64());
+        debug!(route = self.route, method = self.method, status = self.status, "request answered");
     }
 }
 
@@ -410,17 +389,9 @@ impl Fact for TaskFailed<'_> {
     fn record(&self) {
         counter!(name::TASK_FAILURES, "task" => self.task).increment(1);
         if self.restarts {
-            warn!(
-                task = self.task,
-                error = self.error,
-                "task failed and starts again"
-            );
+            warn!(task = self.task, error = self.error, "task failed and starts again");
         } else {
-            error!(
-                task = self.task,
-                error = self.error,
-                "task failed, stopping"
-            );
+            error!(task = self.task, error = self.error, "task failed, stopping");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rearguard::engine::input::{Fates, Source};
 use rearguard::engine::output::{
-    AlertKey, Decision, Evidence, Gate, IncidentOrder, Message, MessageKind, Order, Output,
+    AlertKey, Decision, Evidence, Gate, IncidentOrder, LatchChange, Message, MessageKind, Order, Output,
 };
 use rearguard::engine::rule::{Origin, RuleAction, RuleHash};
 use rearguard::model::flag::{FlagSpec, Scope};
@@ -250,7 +250,41 @@ pub fn record(seq: u64, outputs: &[Output]) -> StepRecord<'_> {
     let routes = routes();
     let context = PlanContext { routes: &routes, timing: Timing::default() };
     let offset = i64::try_from(seq).unwrap() * 10;
-    StepRecord::new(seq, at(i64::try_from(seq).unwrap()), outputs, &[], position(offset), &context)
+    let wall = at(i64::try_from(seq).unwrap());
+    let mut record = StepRecord::new(seq, wall, outputs, &[], position(offset), &context);
+    record.latches = latches(outputs);
+    record
+}
+
+/// As the engine does it: a pin puts a latch on, an unpin takes it off.
+fn latches(outputs: &[Output]) -> Vec<LatchChange> {
+    let mut changes = Vec::new();
+    for output in outputs {
+        for order in &output.orders {
+            match order {
+                Order::Pin { decision, flag, scope, .. } => changes.push(LatchChange::Open {
+                    flag: flag.clone(),
+                    scope: scope.clone(),
+                    decision: decision.clone(),
+                    incident: output
+                        .decisions
+                        .iter()
+                        .find(|made| made.id == *decision)
+                        .and_then(|made| made.incident.clone())
+                        .unwrap_or_else(|| "inc-none".into()),
+                    at: at(0),
+                }),
+                Order::Unpin { flag, scope, actor } => changes.push(LatchChange::Close {
+                    flag: flag.clone(),
+                    scope: scope.clone(),
+                    by: actor.clone(),
+                    why: "mended".into(),
+                }),
+                _ => {}
+            }
+        }
+    }
+    changes
 }
 
 pub async fn commit(store: &Store, seq: u64, outputs: &[Output]) {

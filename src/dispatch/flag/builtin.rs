@@ -38,27 +38,16 @@ impl Builtin {
             Flip::Freeze { .. } => state.overlay.frozen_share.is_some(),
             Flip::Unfreeze { .. } => state.overlay.frozen_share.is_none(),
         };
-        Ok(Seen {
-            version: state.overlay.version,
-            done,
-            safe: treated(&state, &flip.scope()) == 0,
-        })
+        Ok(Seen { version: state.overlay.version, done, safe: treated(&state, &flip.scope()) == 0 })
     }
 
     async fn change(&self, flip: &Flip, version: u64, now: Timestamp) -> Result<()> {
         let written = match flip {
-            Flip::Pin {
-                decision,
-                flag,
-                scope,
-                ..
-            } => self.store.pin(flag, scope, decision, version, now).await,
-            Flip::Unpin { flag, scope, actor } => {
-                self.store.unpin(flag, scope, actor, version, now).await
+            Flip::Pin { decision, flag, scope, .. } => {
+                self.store.pin(flag, scope, decision, version, now).await
             }
-            Flip::Freeze { decision, flag } => {
-                self.store.freeze(flag, decision, version, now).await
-            }
+            Flip::Unpin { flag, scope, actor } => self.store.unpin(flag, scope, actor, version, now).await,
+            Flip::Freeze { decision, flag } => self.store.freeze(flag, decision, version, now).await,
             Flip::Unfreeze { flag, why } => self.store.unfreeze(flag, why, version, now).await,
         };
         written.map(|_| ()).map_err(failure)
@@ -77,14 +66,13 @@ impl Builtin {
             .ok_or_else(|| Failure::permanent(format!("flag `{}` is not served", flip.flag())))?;
         let left = treated(state, &flip.scope());
         match flip {
-            Flip::Pin { .. } if left > 0 => Err(Failure::retryable(format!(
-                "{left} of {SAMPLE} sampled keys still get the treatment"
-            ))),
+            Flip::Pin { .. } if left > 0 => {
+                Err(Failure::retryable(format!("{left} of {SAMPLE} sampled keys still get the treatment")))
+            }
             Flip::Pin { .. } => Ok(format!("none of {SAMPLE} sampled keys gets the treatment")),
-            _ if !self.is_in_force(&table, flip) => Err(Failure::retryable(format!(
-                "{} is not in force",
-                flip.as_str()
-            ))),
+            _ if !self.is_in_force(&table, flip) => {
+                Err(Failure::retryable(format!("{} is not in force", flip.as_str())))
+            }
             _ => Ok(format!("{} is in force", flip.as_str())),
         }
     }
@@ -131,9 +119,7 @@ impl FlagPlatform for Builtin {
 async fn bounded<T>(work: impl Future<Output = Result<T>>, within: Duration) -> Result<T> {
     match tokio::time::timeout(within, work).await {
         Ok(done) => done,
-        Err(_) => Err(Failure::Unknown {
-            why: "the flag store did not answer in time".into(),
-        }),
+        Err(_) => Err(Failure::Unknown { why: "the flag store did not answer in time".into() }),
     }
 }
 

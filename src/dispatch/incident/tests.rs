@@ -13,10 +13,7 @@ fn the_example_reads_as_it_stands_in_the_documentation() {
     if std::env::var_os("REARGUARD_PRINT").is_some() {
         println!("{text}");
     }
-    assert!(
-        documentation.contains(text.trim_end()),
-        "docs/incidents.md should contain:\n{text}"
-    );
+    assert!(documentation.contains(text.trim_end()), "docs/incidents.md should contain:\n{text}");
 }
 
 #[test]

@@ -87,14 +87,7 @@ impl Alertmanager {
             .map_err(|()| Failure::permanent("the address cannot have a path"))?
             .pop_if_empty()
             .extend(["api", "v2", "alerts"]);
-        Ok(Self {
-            name,
-            outbound,
-            alerts,
-            bearer,
-            basic,
-            labels,
-        })
+        Ok(Self { name, outbound, alerts, bearer, basic, labels })
     }
 
     async fn post(&self, notice: &Notice, within: Duration) -> Result<(), Failure> {
@@ -117,20 +110,14 @@ impl Alertmanager {
         if alerts.is_empty() {
             return Ok(());
         }
-        let body = serde_json::to_vec(&alerts)
-            .map_err(|error| Failure::permanent(format!("no JSON: {error}")))?;
-        self.send(Request::post(self.alerts.clone(), body), each)
-            .await?;
+        let body =
+            serde_json::to_vec(&alerts).map_err(|error| Failure::permanent(format!("no JSON: {error}")))?;
+        self.send(Request::post(self.alerts.clone(), body), each).await?;
         self.confirm(message, &alerts, each).await
     }
 
     /// The alert of a message, and the end of other alerts under its key.
-    fn firing(
-        &self,
-        notice: &Notice,
-        message: &Message,
-        standing: &[GettableAlert],
-    ) -> Vec<PostableAlert> {
+    fn firing(&self, notice: &Notice, message: &Message, standing: &[GettableAlert]) -> Vec<PostableAlert> {
         let clock = self.outbound.clock();
         let now = clock.real_now();
         let name = alert_name(message.kind);
@@ -190,10 +177,7 @@ impl Alertmanager {
         for (label, value) in [
             ("flag", message.flag.as_ref().map(ToString::to_string)),
             ("variant", message.variant.as_ref().map(ToString::to_string)),
-            (
-                "incident",
-                message.incident.as_ref().map(ToString::to_string),
-            ),
+            ("incident", message.incident.as_ref().map(ToString::to_string)),
         ] {
             put(label, value.as_deref().unwrap_or_default());
         }
@@ -211,16 +195,11 @@ impl Alertmanager {
         let stands_now = |labels: &Labels| standing.iter().any(|alert| alert.labels == *labels);
         let firing = State::of(message.kind) == State::Firing;
         let missing = firing && !stands_now(&alerts[0].labels);
-        let left = alerts
-            .iter()
-            .skip(usize::from(firing))
-            .any(|alert| stands_now(&alert.labels));
+        let left = alerts.iter().skip(usize::from(firing)).any(|alert| stands_now(&alert.labels));
         if missing {
             Err(Failure::retryable("accepted, but the alert does not stand"))
         } else if left {
-            Err(Failure::retryable(
-                "accepted, but the alert that should be resolved still stands",
-            ))
+            Err(Failure::retryable("accepted, but the alert that should be resolved still stands"))
         } else {
             Ok(())
         }
@@ -230,8 +209,7 @@ impl Alertmanager {
     async fn standing(&self, key: &str, within: Duration) -> Result<Vec<GettableAlert>, Failure> {
         let mut url = self.alerts.clone();
         let quoted = key.replace('\\', "\\\\").replace('"', "\\\"");
-        url.query_pairs_mut()
-            .append_pair("filter", &format!("{KEY}=\"{quoted}\""));
+        url.query_pairs_mut().append_pair("filter", &format!("{KEY}=\"{quoted}\""));
         let body = self.send(Request::get(url), within).await?;
         let alerts: Vec<GettableAlert> = serde_json::from_slice(&body)
             .map_err(|error| Failure::permanent(format!("not Alertmanager's answer: {error}")))?;
@@ -246,10 +224,7 @@ impl Alertmanager {
     async fn send(&self, request: Request<'_>, within: Duration) -> Result<Vec<u8>, Failure> {
         let request = Request {
             bearer: self.bearer.as_ref(),
-            basic: self
-                .basic
-                .as_ref()
-                .map(|(user, password)| (user.as_str(), password)),
+            basic: self.basic.as_ref().map(|(user, password)| (user.as_str(), password)),
             ..request
         };
         self.outbound.exchange(request, within).await
@@ -292,9 +267,7 @@ const fn alert_name(kind: MessageKind) -> &'static str {
 
 fn is_label_name(name: &str) -> bool {
     let mut bytes = name.bytes();
-    bytes
-        .next()
-        .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 

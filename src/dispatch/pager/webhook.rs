@@ -44,12 +44,7 @@ struct Body<'a> {
 impl Webhook {
     /// A receiver at `url`, which has been checked against the allow-list.
     pub const fn new(name: String, outbound: Outbound, url: Url, secret: Secret) -> Self {
-        Self {
-            name,
-            outbound,
-            url,
-            secret,
-        }
+        Self { name, outbound, url, secret }
     }
 
     async fn call(&self, notice: &Notice, within: Duration) -> Result<(), Failure> {
@@ -80,12 +75,9 @@ impl Receiver for Webhook {
 
 fn body(notice: &Notice) -> Result<Vec<u8>, Failure> {
     let (schema, state, message, decision) = match &notice.content {
-        Content::Message(message) => (
-            "dev.rearguard.message.v1",
-            Some(State::of(message.kind)),
-            Some(&**message),
-            None,
-        ),
+        Content::Message(message) => {
+            ("dev.rearguard.message.v1", Some(State::of(message.kind)), Some(&**message), None)
+        }
         Content::Decision(decision) => ("dev.rearguard.decision.v1", None, None, Some(&**decision)),
     };
     let body = Body {
@@ -118,10 +110,7 @@ mod tests {
     fn the_signature_is_the_documented_one() {
         // Made with Python: hmac.new(b"s3cret", b'1700000000.{"a":1}', hashlib.sha256).hexdigest()
         let signature = sign(&Secret::new("s3cret"), "1700000000", br#"{"a":1}"#).unwrap();
-        assert_eq!(
-            signature,
-            "v1=1698a50bc74d1ff1db85c4e0a5297c2ad9fdba245d5737cdb789e4cc6e098940"
-        );
+        assert_eq!(signature, "v1=1698a50bc74d1ff1db85c4e0a5297c2ad9fdba245d5737cdb789e4cc6e098940");
         let documentation = include_str!("../../../docs/incidents.md");
         assert!(documentation.contains(&signature));
     }

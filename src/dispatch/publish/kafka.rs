@@ -55,32 +55,21 @@ impl KafkaTopic {
         if !settings.contains_key("message.timeout.ms") {
             config.set("message.timeout.ms", "8000");
         }
-        let producer = config.create().map_err(|error| {
-            Failure::permanent(format!("receiver `{name}`: Kafka settings: {error}"))
-        })?;
-        Ok(Self {
-            name,
-            topic,
-            mode,
-            source,
-            producer,
-        })
+        let producer = config
+            .create()
+            .map_err(|error| Failure::permanent(format!("receiver `{name}`: Kafka settings: {error}")))?;
+        Ok(Self { name, topic, mode, source, producer })
     }
 
     async fn publish(&self, notice: &Notice, within: Duration) -> Result<(), Failure> {
         let event = CloudEvent::of(notice, &self.source)?;
         let (headers, value) = event.encode(self.mode)?;
-        let record = FutureRecord::to(&self.topic)
-            .key(&event.key)
-            .payload(&value)
-            .headers(headers);
+        let record = FutureRecord::to(&self.topic).key(&event.key).payload(&value).headers(headers);
         let sent = tokio::time::timeout(within, self.producer.send(record, within)).await;
         match sent {
             Ok(Ok(_)) => Ok(()),
             Ok(Err((error, _))) => Err(classify(&error)),
-            Err(_) => Err(Failure::Unknown {
-                why: "the broker did not confirm in time".into(),
-            }),
+            Err(_) => Err(Failure::Unknown { why: "the broker did not confirm in time".into() }),
         }
     }
 }
@@ -136,10 +125,7 @@ impl<'a> CloudEvent<'a> {
     }
 
     fn encode(&self, mode: Mode) -> Result<(OwnedHeaders, Vec<u8>), Failure> {
-        let header = |key, value| Header {
-            key,
-            value: Some(value),
-        };
+        let header = |key, value| Header { key, value: Some(value) };
         let time = self.time.to_string();
         match mode {
             Mode::Binary => {
@@ -168,10 +154,8 @@ impl<'a> CloudEvent<'a> {
                 if let Some(subject) = &self.subject {
                     event["subject"] = json!(subject);
                 }
-                let headers = OwnedHeaders::new().insert(header(
-                    "content-type",
-                    "application/cloudevents+json; charset=UTF-8",
-                ));
+                let headers = OwnedHeaders::new()
+                    .insert(header("content-type", "application/cloudevents+json; charset=UTF-8"));
                 Ok((headers, bytes(&event)?))
             }
         }

@@ -39,8 +39,7 @@ impl Worker {
         };
         let Some(platform) = self.platforms.get(&row.adapter) else {
             let detail = format!("no flag platform `{}` is configured", row.adapter);
-            self.end(&row, Some(flip), FlipOutcome::Failed, &detail)
-                .await;
+            self.end(&row, Some(flip), FlipOutcome::Failed, &detail).await;
             return;
         };
         let watch = self.clock.stopwatch();
@@ -56,8 +55,7 @@ impl Worker {
         match tried {
             Tried::Done(outcome, detail) => self.end(&row, Some(flip), outcome, &detail).await,
             Tried::Void(why) => {
-                self.end(&row, Some(flip), FlipOutcome::Superseded, &why)
-                    .await;
+                self.end(&row, Some(flip), FlipOutcome::Superseded, &why).await;
             }
             Tried::Failed(Failure::Permanent { why }) => {
                 self.end(&row, Some(flip), FlipOutcome::Failed, &why).await;
@@ -92,22 +90,14 @@ impl Worker {
                 return Ok(self.read_back(row, flip, platform, true).await);
             }
             if let Some(change) = &check.human_change {
-                let who = format!(
-                    "{} by {} ({})",
-                    change.kind.as_str(),
-                    change.actor,
-                    change.reason
-                );
+                let who = format!("{} by {} ({})", change.kind.as_str(), change.actor, change.reason);
                 return Ok(if seen.safe && matches!(flip, Flip::Pin { .. }) {
                     Tried::Done(FlipOutcome::AlreadySafe, format!("after {who}"))
                 } else {
                     Tried::Void(who)
                 });
             }
-            match platform
-                .write(flip, seen.version, now, self.within(row))
-                .await
-            {
+            match platform.write(flip, seen.version, now, self.within(row)).await {
                 // Unknown: what was read back decides, not the answer that got lost.
                 Ok(()) | Err(Failure::Unknown { .. }) => {
                     return Ok(self.read_back(row, flip, platform, false).await);
@@ -128,9 +118,7 @@ impl Worker {
     ) -> Tried {
         match platform.verify(flip, self.within(row)).await {
             // Found done at a later try: an earlier one of ours wrote it and could not say so.
-            Ok(detail) if found_done && row.attempts <= 1 => {
-                Tried::Done(FlipOutcome::AlreadySafe, detail)
-            }
+            Ok(detail) if found_done && row.attempts <= 1 => Tried::Done(FlipOutcome::AlreadySafe, detail),
             Ok(detail) => Tried::Done(FlipOutcome::Verified, detail),
             Err(failure) => Tried::Failed(failure),
         }
@@ -169,11 +157,7 @@ impl Worker {
             target: row.flag.as_ref().map_or("", |flag| flag.as_str()),
             why: &failure.to_string(),
         });
-        let released = self
-            .store
-            .release_pages(decision, self.clock.now())
-            .await
-            .map(|_| ());
+        let released = self.store.release_pages(decision, self.clock.now()).await.map(|_| ());
         if self.recorded(row, released) {
             self.wake.notify_one();
         } else if let Ok(mut told) = self.overdue.lock() {
@@ -188,10 +172,7 @@ impl Worker {
             FlipOutcome::Expired => self.store.expire(row, now).await,
             FlipOutcome::Superseded => self.store.supersede(row, detail, now).await,
             _ => {
-                let outcome = RowOutcome::Flip {
-                    outcome,
-                    detail: detail.to_owned(),
-                };
+                let outcome = RowOutcome::Flip { outcome, detail: detail.to_owned() };
                 self.store.complete(row, &outcome, now).await
             }
         };
@@ -250,12 +231,12 @@ fn stopped(check: &Recheck, flip: &Flip, row: &OutboxRow) -> Option<Tried> {
         return Some(Tried::Void("a human re-armed the flag".into()));
     }
     match flip {
-        Flip::Pin { .. } | Flip::Freeze { .. } if !check.automation => Some(Tried::Void(
-            "automation was switched off before the flip".into(),
-        )),
-        Flip::Unfreeze { .. } if !check.automation => Some(Tried::Later(
-            "automation is off: the share stays where it is".into(),
-        )),
+        Flip::Pin { .. } | Flip::Freeze { .. } if !check.automation => {
+            Some(Tried::Void("automation was switched off before the flip".into()))
+        }
+        Flip::Unfreeze { .. } if !check.automation => {
+            Some(Tried::Later("automation is off: the share stays where it is".into()))
+        }
         _ => None,
     }
 }

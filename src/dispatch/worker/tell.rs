@@ -11,8 +11,7 @@ use crate::dispatch::story;
 use crate::engine::output::{Message, MessageKind};
 use crate::model::id::DecisionId;
 use crate::store::{
-    FlipState, OutboxRow, PlanContext, Routes, RowKind, RowOutcome, StoreError, Task, Timing,
-    message_rows,
+    FlipState, OutboxRow, PlanContext, Routes, RowKind, RowOutcome, StoreError, Task, Timing, message_rows,
 };
 use crate::telemetry::facts::{GaveUp, Paged};
 use crate::telemetry::record;
@@ -47,12 +46,7 @@ impl Worker {
         };
         let watch = self.clock.stopwatch();
         let told = receiver.tell(&notice, self.within(&row)).await;
-        self.attempted(
-            receiver.adapter(),
-            receiver.name(),
-            watch,
-            told.as_ref().err(),
-        );
+        self.attempted(receiver.adapter(), receiver.name(), watch, told.as_ref().err());
         match told {
             Ok(()) => self.sent(&row, &notice, &*receiver).await,
             Err(failure) if failure.is_permanent() => {
@@ -71,20 +65,12 @@ impl Worker {
     /// What to tell, as things stand now. The inner error is a row that cannot be told at all.
     async fn notice(&self, row: &OutboxRow) -> Result<Result<Notice, String>, StoreError> {
         let link = match (&self.settings.link, &row.incident) {
-            (Some(base), Some(incident)) => Some(format!(
-                "{}/v1/incidents/{incident}/markdown",
-                base.trim_end_matches('/')
-            )),
+            (Some(base), Some(incident)) => {
+                Some(format!("{}/v1/incidents/{incident}/markdown", base.trim_end_matches('/')))
+            }
             (base, _) => base.clone(),
         };
-        let notice = |id: String, content, since| {
-            Ok(Ok(Notice {
-                id,
-                content,
-                link: link.clone(),
-                since,
-            }))
-        };
+        let notice = |id: String, content, since| Ok(Ok(Notice { id, content, link: link.clone(), since }));
         match &row.task {
             Task::Message(message) => {
                 let message = self.current(message).await?;
@@ -102,10 +88,7 @@ impl Worker {
 
     /// A message about a decision says how its flip stands; others say what the engine wrote.
     async fn current(&self, message: &Message) -> Result<Message, StoreError> {
-        let plain = Message {
-            summary: one_line(&message.summary),
-            ..message.clone()
-        };
+        let plain = Message { summary: one_line(&message.summary), ..message.clone() };
         let about = matches!(message.kind, MessageKind::Rollback | MessageKind::Pause);
         let (true, Some(id)) = (about, &message.decision) else {
             return Ok(plain);
@@ -132,10 +115,7 @@ impl Worker {
             .refresh()
             .filter(|_| kind.is_some_and(stands))
             .map(|every| now + self.clock.virtual_span(every));
-        let outcome = RowOutcome::Sent {
-            detail: kind.map_or_else(|| "published".into(), said),
-            again_at,
-        };
+        let outcome = RowOutcome::Sent { detail: kind.map_or_else(|| "published".into(), said), again_at };
         let stored = self.store.complete(row, &outcome, now).await;
         let first = row.kind == RowKind::Page && row.revision == 0;
         if self.recorded(row, stored) && first && kind.is_some_and(is_rollback) {
@@ -167,22 +147,15 @@ impl Worker {
         let mut wait = Backoff::MESSAGE.wait(row.attempts, failure, self.chance());
         if row.kind == RowKind::Page && !is_late(row, now) {
             // A page is worth asking for more often than a notice.
-            wait = wait
-                .min(std::time::Duration::from_secs(15))
-                .max(failure.after().unwrap_or_default());
+            wait = wait.min(std::time::Duration::from_secs(15)).max(failure.after().unwrap_or_default());
         }
-        let stored = self
-            .store
-            .retry(row, now + wait, &failure.to_string())
-            .await;
+        let stored = self.store.retry(row, now + wait, &failure.to_string()).await;
         self.recorded(row, stored);
     }
 
     async fn refused(&self, row: &OutboxRow, why: &str) {
         self.give_up(row, why, |now| async move {
-            let outcome = RowOutcome::Refused {
-                detail: why.to_owned(),
-            };
+            let outcome = RowOutcome::Refused { detail: why.to_owned() };
             self.store.complete(row, &outcome, now).await
         })
         .await;
@@ -193,11 +166,7 @@ impl Worker {
         F: FnOnce(crate::model::time::Timestamp) -> Fut,
         Fut: Future<Output = Result<(), StoreError>>,
     {
-        record(&GaveUp {
-            what: row.kind.as_str(),
-            target: &row.adapter,
-            why,
-        });
+        record(&GaveUp { what: row.kind.as_str(), target: &row.adapter, why });
         if row.kind == RowKind::Page {
             self.second_channel(row, why).await;
         }
@@ -207,13 +176,8 @@ impl Worker {
 
     /// Sends a page that its receiver does not take to the second channel, once: the outbox knows it by its content.
     async fn second_channel(&self, row: &OutboxRow, why: &str) {
-        let others: Vec<String> = self
-            .settings
-            .second_channel
-            .iter()
-            .filter(|name| **name != row.adapter)
-            .cloned()
-            .collect();
+        let others: Vec<String> =
+            self.settings.second_channel.iter().filter(|name| **name != row.adapter).cloned().collect();
         let Task::Message(message) = &row.task else {
             return;
         };
@@ -222,16 +186,10 @@ impl Worker {
         }
         let now = self.clock.now();
         let routes = Routes::default();
-        let context = PlanContext {
-            routes: &routes,
-            timing: Timing::default(),
-        };
+        let context = PlanContext { routes: &routes, timing: Timing::default() };
         let message = Message {
             receiver: None,
-            detail: format!(
-                "{}\n(Receiver `{}` did not take this page.)",
-                message.detail, row.adapter
-            ),
+            detail: format!("{}\n(Receiver `{}` did not take this page.)", message.detail, row.adapter),
             ..message.clone()
         };
         let mut rows = message_rows(RowKind::Page, &message, &others, now, &context);
@@ -267,10 +225,7 @@ pub(crate) fn told_flip(state: FlipState, now: crate::model::time::Timestamp) ->
 }
 
 const fn is_rollback(kind: MessageKind) -> bool {
-    matches!(
-        kind,
-        MessageKind::Rollback | MessageKind::RollbackFailed | MessageKind::Superseded
-    )
+    matches!(kind, MessageKind::Rollback | MessageKind::RollbackFailed | MessageKind::Superseded)
 }
 
 fn said(kind: MessageKind) -> String {

@@ -25,10 +25,7 @@ fn flag(share: u32) -> Flag {
         share,
         frozen: false,
     };
-    Flag {
-        spec,
-        overlay: FlagOverlay::default(),
-    }
+    Flag { spec, overlay: FlagOverlay::default() }
 }
 
 fn key(key: &str) -> Context {
@@ -63,10 +60,7 @@ fn the_hash_is_the_documented_one() {
         assert_eq!(bucket(&flag.into(), key), expected, "{flag} {key}");
         let row = format!("| `{flag}` | `{key}` | {expected} |");
         let row = row.replace("| `` |", "| (empty) |");
-        assert!(
-            documentation.contains(&row),
-            "docs/flags.md lacks the row {row}"
-        );
+        assert!(documentation.contains(&row), "docs/flags.md lacks the row {row}");
     }
 }
 
@@ -93,11 +87,9 @@ proptest! {
 /// (χ² with one degree of freedom stays below 10.83, p = 0.001), and each share is met within four standard deviations.
 #[test]
 fn flags_split_independently_and_evenly() {
-    for (left, right, share) in [
-        ("ai.a.1", "ai.a.2", 500_000),
-        ("ai.search.v1", "ai.search.v2", 100_000),
-        ("x", "y", 10_000),
-    ] {
+    for (left, right, share) in
+        [("ai.a.1", "ai.a.2", 500_000), ("ai.search.v1", "ai.search.v2", 100_000), ("x", "y", 10_000)]
+    {
         let (left, right) = (FlagKey::from(left), FlagKey::from(right));
         let mut cells = [[0f64; 2]; 2];
         let total = 100_000;
@@ -117,10 +109,7 @@ fn flags_split_independently_and_evenly() {
                 (cells[a][b] - expected).powi(2) / expected
             })
             .sum();
-        assert!(
-            chi < 10.83,
-            "{left} and {right} depend on each other: χ² = {chi}"
-        );
+        assert!(chi < 10.83, "{left} and {right} depend on each other: χ² = {chi}");
         let p = f64::from(share) / f64::from(SHARE_MAX);
         let taken = cells[1][0] + cells[1][1];
         assert!((taken - n * p).abs() < 4.0 * (n * p * (1.0 - p)).sqrt());
@@ -148,44 +137,15 @@ fn every_state_answers_as_documented() {
         ("below the share", flag(959_938), treatment, Reason::Split),
         ("at the share", flag(959_937), control, Reason::Split),
         ("killed", killed, OFF, Reason::Disabled),
-        (
-            "rolled back",
-            pinned(&[Scope::All]),
-            control,
-            Reason::Static,
-        ),
-        (
-            "own tenant rolled back",
-            pinned(&[tenant("acme")]),
-            control,
-            Reason::TargetingMatch,
-        ),
-        (
-            "other tenant rolled back",
-            pinned(&[tenant("globex")]),
-            treatment,
-            Reason::Static,
-        ),
-        (
-            "share raised while paused",
-            frozen(0, SHARE_MAX),
-            control,
-            Reason::Static,
-        ),
-        (
-            "share lowered while paused",
-            frozen(SHARE_MAX, 0),
-            control,
-            Reason::Static,
-        ),
+        ("rolled back", pinned(&[Scope::All]), control, Reason::Static),
+        ("own tenant rolled back", pinned(&[tenant("acme")]), control, Reason::TargetingMatch),
+        ("other tenant rolled back", pinned(&[tenant("globex")]), treatment, Reason::Static),
+        ("share raised while paused", frozen(0, SHARE_MAX), control, Reason::Static),
+        ("share lowered while paused", frozen(SHARE_MAX, 0), control, Reason::Static),
     ];
     for (name, served, variant, reason) in table {
         let answer = served.evaluate(&key("user-123"));
-        assert_eq!(
-            (answer.variant.as_str(), answer.reason),
-            (variant, reason),
-            "{name}"
-        );
+        assert_eq!((answer.variant.as_str(), answer.reason), (variant, reason), "{name}");
     }
 }
 
@@ -200,14 +160,9 @@ fn an_incomplete_context_never_gets_the_treatment() {
     let served = pinned(&[Scope::Only(Dimension::Region, "eu".into())]);
     let mut context = key("user-123");
     context.region = None;
+    assert_eq!(served.evaluate(&context).variant, "support-copilot.prompt-v17");
     assert_eq!(
-        served.evaluate(&context).variant,
-        "support-copilot.prompt-v17"
-    );
-    assert_eq!(
-        served
-            .evaluate(&context.within(&Scope::Only(Dimension::Region, "us".into())))
-            .variant,
+        served.evaluate(&context.within(&Scope::Only(Dimension::Region, "us".into()))).variant,
         "support-copilot.prompt-v18"
     );
 }
