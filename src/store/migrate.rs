@@ -26,16 +26,8 @@ const KNOWN: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 
 /// Brings the schema up to date, in one transaction, one process at a time.
 pub(super) async fn migrate(db: &Db) -> Result<(), StoreError> {
-    let begin = if db.sqlite {
-        "BEGIN IMMEDIATE"
-    } else {
-        "BEGIN"
-    };
-    let mut tx = db
-        .pool
-        .begin_with(begin)
-        .await
-        .map_err(StoreError::db("beginning to migrate"))?;
+    let begin = if db.sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" };
+    let mut tx = db.pool.begin_with(begin).await.map_err(StoreError::db("beginning to migrate"))?;
     if !db.sqlite {
         // Before the first migration there is no table to lock.
         tx.execute("SELECT pg_advisory_xact_lock(hashtext('rearguard migrate'))")
@@ -55,18 +47,11 @@ pub(super) async fn migrate(db: &Db) -> Result<(), StoreError> {
     if let Some(last) = done.last() {
         let found = last.int("version")?;
         if found > KNOWN {
-            return Err(StoreError::NewerSchema {
-                found,
-                known: KNOWN,
-            });
+            return Err(StoreError::NewerSchema { found, known: KNOWN });
         }
     }
     for migration in &MIGRATIONS {
-        let text = if db.sqlite {
-            migration.sqlite
-        } else {
-            migration.postgres
-        };
+        let text = if db.sqlite { migration.sqlite } else { migration.postgres };
         let checksum = blake3::hash(text.as_bytes()).to_hex().to_string();
         match stored(&done, migration.version)? {
             Some(stored) if stored == checksum => {}
@@ -98,10 +83,7 @@ async fn apply(
     text: &'static str,
     checksum: &str,
 ) -> Result<(), StoreError> {
-    sqlx::raw_sql(text)
-        .execute(&mut *tx)
-        .await
-        .map_err(StoreError::db("migrating the schema"))?;
+    sqlx::raw_sql(text).execute(&mut *tx).await.map_err(StoreError::db("migrating the schema"))?;
     sqlx::query("INSERT INTO schema_version (version, name, checksum) VALUES ($1, $2, $3)")
         .bind(migration.version)
         .bind(migration.name)

@@ -341,10 +341,7 @@ mod tests {
 
     fn rows(order: &Order, t0: Option<Timestamp>) -> Vec<NewRow> {
         let routes = routes();
-        let context = PlanContext {
-            routes: &routes,
-            timing: Timing::default(),
-        };
+        let context = PlanContext { routes: &routes, timing: Timing::default() };
         plan(order, (7, 0), wall(), t0, &context)
     }
 
@@ -357,12 +354,9 @@ mod tests {
             assert_eq!(page.not_before, wall() + Duration::from_secs(120));
         }
         assert_ne!(pages[0].lane, pages[1].lane);
-        for kind in [
-            MessageKind::RollbackFailed,
-            MessageKind::Superseded,
-            MessageKind::Blind,
-            MessageKind::Resolved,
-        ] {
+        for kind in
+            [MessageKind::RollbackFailed, MessageKind::Superseded, MessageKind::Blind, MessageKind::Resolved]
+        {
             let pages = rows(&Order::Page(message(kind)), None);
             assert!(pages.iter().all(|page| page.awaits.is_none()));
             assert!(pages.iter().all(|page| page.not_before == wall()));
@@ -375,30 +369,20 @@ mod tests {
         message.receiver = Some("team-a".into());
         let rows = rows(&Order::Notify(message), None);
         assert_eq!(rows.len(), 1);
-        assert_eq!(
-            (rows[0].kind, &*rows[0].adapter),
-            (RowKind::Notify, "team-a")
-        );
+        assert_eq!((rows[0].kind, &*rows[0].adapter), (RowKind::Notify, "team-a"));
     }
 
     #[test]
     fn a_flip_keeps_the_promise_or_gets_its_least_time() {
-        let pin = Order::Pin {
-            decision: "d".into(),
-            flag: "f".into(),
-            scope: Scope::All,
-            control: "c".into(),
-        };
+        let pin =
+            Order::Pin { decision: "d".into(), flag: "f".into(), scope: Scope::All, control: "c".into() };
         let deadline = |used| {
             let t0 = wall() - Duration::from_secs(used);
             rows(&pin, Some(t0))[0].deadline
         };
         assert_eq!(deadline(300), Some(wall() + Duration::from_secs(300)));
         assert_eq!(deadline(599), Some(wall() + Duration::from_secs(90)));
-        assert_eq!(
-            rows(&pin, None)[0].deadline,
-            Some(wall() + Duration::from_secs(600))
-        );
+        assert_eq!(rows(&pin, None)[0].deadline, Some(wall() + Duration::from_secs(600)));
     }
 
     #[test]
@@ -409,23 +393,11 @@ mod tests {
         assert_eq!(one[0].dedup, same[0].dedup);
         assert_ne!(one[0].dedup, other[0].dedup);
         assert_eq!(one[0].lane, other[0].lane, "both are about one dedup key");
-        let unfreeze = Order::Unfreeze {
-            flag: "f".into(),
-            why: String::new(),
-        };
+        let unfreeze = Order::Unfreeze { flag: "f".into(), why: String::new() };
         let routes = Routes::default();
-        let context = PlanContext {
-            routes: &routes,
-            timing: Timing::default(),
-        };
-        let output = Output {
-            orders: vec![unfreeze.clone(), unfreeze],
-            ..Output::default()
-        };
+        let context = PlanContext { routes: &routes, timing: Timing::default() };
+        let output = Output { orders: vec![unfreeze.clone(), unfreeze], ..Output::default() };
         let rows = plan_step(7, &[output], wall(), &context);
-        assert_ne!(
-            rows[0].dedup, rows[1].dedup,
-            "two orders without a decision are two"
-        );
+        assert_ne!(rows[0].dedup, rows[1].dedup, "two orders without a decision are two");
     }
 }

@@ -77,9 +77,7 @@ pub async fn a_link_is_the_same_database(base: &Base) {
     let store = base.open().await;
     let link = format!("{path}.link");
     std::os::unix::fs::symlink(path, &link).unwrap();
-    let error = Store::open_exclusive(&format!("sqlite:{link}"), "second")
-        .await
-        .unwrap_err();
+    let error = Store::open_exclusive(&format!("sqlite:{link}"), "second").await.unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     store.check().await.unwrap();
 }
