@@ -10,3 +10,7 @@
 pub mod model;
 
 pub mod engine;
+
+pub mod config;
+
+pub mod cli;
