@@ -131,6 +131,7 @@ pub fn check(args: &CheckArgs) -> Result<Report, Vec<Diagnostic>> {
     }
     found.extend(without_fast_companion(&compiled));
     found.extend(check_budgets(&compiled, &config.timing));
+    found.sort_by(|a, b| (&a.file, a.span).cmp(&(&b.file, b.span)));
     Ok(Report {
         compiled,
         catalogue: config.catalogue,
@@ -226,7 +227,7 @@ impl Report {
                     condition: &rule.condition.source,
                     clear: &rule.clear.source,
                     action: rule.action.as_str(),
-                    meaning: self.meaning(rule),
+                    meaning: format!("{}; {}", self.breach(rule), self.effect(rule)),
                     confirm: note.confirm.as_str(),
                     for_seconds: rule.hold.as_secs(),
                     dwell_seconds: rule.dwell.as_secs(),
@@ -289,10 +290,11 @@ impl Report {
             paint.dim(&format!("line {}", rule.origin.line))
         );
         let mut line = |name: &str, text: &str| {
-            let _ = writeln!(out, "    {} {text}", paint.dim(&format!("{name:<10}")));
+            let _ = writeln!(out, "    {} {text}", paint.dim(&format!("{name:<11}")));
         };
         line("when", &rule.condition.source);
-        line("means", &self.meaning(rule));
+        line("means", &self.breach(rule));
+        line("then", &self.effect(rule));
         for rounding in roundings(note) {
             line("rounded", &rounding);
         }
@@ -308,9 +310,7 @@ impl Report {
             );
         }
         let confirm = match note.confirm {
-            Confirm::Either => {
-                "persistence (`either` means persistence until the change detector is there)"
-            }
+            Confirm::Either => "persistence (either)",
             Confirm::Persistence => "persistence",
         };
         line("confirm", confirm);
@@ -328,8 +328,8 @@ impl Report {
         out.push('\n');
     }
 
-    /// In a sentence: what happens, when.
-    fn meaning(&self, rule: &Rule) -> String {
+    /// When it fires and what it does then.
+    fn effect(&self, rule: &Rule) -> String {
         let action = match (rule.action, &rule.page) {
             (RuleAction::Rollback, Page::Never) => {
                 "serve control to everybody and open an incident, page nobody".to_owned()
@@ -353,18 +353,14 @@ impl Report {
         };
         let slice = rule
             .by
-            .map(|by| format!("in one {} ", by.as_str()))
+            .map(|by| format!(" in one {}", by.as_str()))
             .unwrap_or_default();
         let samples = if self.counts_only(rule) {
             String::new()
         } else {
-            format!(" on at least {} samples", rule.min_samples)
+            format!(", {} samples or more", rule.min_samples)
         };
-        format!(
-            "{} {slice}for {}{samples}: {action}",
-            self.breach(rule),
-            span::show(rule.hold)
-        )
+        format!("after {}{slice}{samples}: {action}", span::show(rule.hold))
     }
 
     fn counts_only(&self, rule: &Rule) -> bool {
@@ -401,7 +397,7 @@ impl Report {
             }
         };
         format!(
-            "{} {} over the last {} {side} {bound}",
+            "{} of {} over the last {} {side} {bound}",
             of.stat.as_str(),
             metric.name,
             of.window.as_str()
@@ -419,10 +415,19 @@ impl Report {
         } else {
             String::new()
         };
-        match self.refused() {
+        let mut out = match self.refused() {
             0 => format!("{rules}: every rollback keeps the ten minutes{also}\n"),
             n => format!("{rules}: {n} refused{also}\n"),
+        };
+        if self
+            .compiled
+            .notes
+            .iter()
+            .any(|n| n.confirm == Confirm::Either)
+        {
+            out.push_str("`confirm: either`, the default, means persistence until the change detector is there.\n");
         }
+        out
     }
 }
 
@@ -507,9 +512,10 @@ mod tests {
         let text = report.as_text(false);
         for line in [
             "flag ai.support-copilot.prompt-v18, baseline support-copilot.prompt-v17",
-            "means      rate ai.injection.suspected over the last 1h above 3 times that of the baseline for 3m on at least 100 samples: serve control to everybody, open an incident, page",
+            "means       rate of ai.injection.suspected over the last 1h above 3 times that of the baseline",
+            "then        after 3m, 100 samples or more: serve control to everybody, open an incident, page",
             "60 pane + 30 lateness + 10 tick + 180 for + 5 commit + 90 flip + 60 page = 435 s ≤ 600 s",
-            "clears     faithfulness_1h >= 0.93 (default), held for 15m",
+            "clears      faithfulness_1h >= 0.93 (default), held for 15m",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -72,8 +72,6 @@ fn one(
     let mut rendered = String::new();
     handler.render_report(&mut rendered, report.as_ref())?;
     out.push_str(rendered.trim_start_matches('\n'));
-    if !out.ends_with('\n') {
-        out.push('\n');
-    }
+    out.push_str(if out.ends_with('\n') { "\n" } else { "\n\n" });
     Ok(())
 }
