@@ -20,12 +20,6 @@ pub mod ingest;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 pub mod engine;
 
-pub mod store;
+pub mod config;
 
-pub mod dispatch;
-pub mod http;
-
-// Shared leaves: they know the model at most.
-pub mod clock;
-pub mod supervise;
-pub mod telemetry;
+pub mod cli;

@@ -65,6 +65,7 @@ pub fn compile_rules<N: AsRef<str>, T: AsRef<str>>(
             let mut compiler = Compiler { doc: &mut doc, catalogue, flags, out: &mut out };
             compiler.variant(variant);
         }
+        doc.diagnostics.sort_by_key(|d| d.span.offset);
         found.append(&mut doc.diagnostics);
     }
     let (errors, warnings): (Vec<_>, Vec<_>) = found.into_iter().partition(|d| d.severity == Level::Error);
@@ -139,6 +140,12 @@ struct Compiler<'a, 'd> {
 
 impl Compiler<'_, '_> {
     fn variant(&mut self, spec: &VariantSpec) {
+        if spec.variant.value.is_empty() {
+            for rule in &spec.rules {
+                self.conditions_only(rule);
+            }
+            return;
+        }
         let variant = Variant::new(spec.variant.value.as_str());
         let flag = match &spec.flag {
             Some(flag) => FlagKey::new(flag.value.as_str()),
@@ -166,7 +173,10 @@ impl Compiler<'_, '_> {
         known: Option<&FlagSpec>,
     ) {
         let at = spec.flag.as_ref().map_or(spec.variant.at, |f| f.at);
-        let acts = spec.rules.iter().any(|r| r.action != RuleAction::Notify);
+        let acts = spec
+            .rules
+            .iter()
+            .any(|r| r.action > Some(RuleAction::Notify));
         match known {
             Some(known) if known.treatment == *variant => {}
             Some(known) if known.control == *variant => {
@@ -222,20 +232,23 @@ impl Compiler<'_, '_> {
         flag: &FlagKey,
         baseline: Option<&Variant>,
     ) {
+        let Some(action) = spec.action else {
+            return self.conditions_only(spec);
+        };
         let Some(parsed) = self.condition(&spec.condition) else {
             if let Some(given) = &spec.clear {
                 self.condition(given);
             }
             return;
         };
-        let hash = hash(&parsed, spec, self.catalogue);
+        let hash = hash(&parsed, spec, action, self.catalogue);
         let derived = clear::derive(&parsed, self.catalogue);
-        let id = self.id(spec, &parsed);
+        let id = self.id(spec, action, &parsed);
         let (condition, roundings) = parsed.finish(self.catalogue);
         if condition.reads_baseline() && baseline.is_none() {
             self.doc.warn(
                 spec.condition.at,
-                "the rule compares with a baseline and there is none: it is always unknown and never fires",
+                "the rule compares with a baseline and there is none: that comparison is always unknown",
                 "add `baseline: <variant>` to the entry, or configure the flag's `control`",
             );
         }
@@ -254,7 +267,7 @@ impl Compiler<'_, '_> {
                 .unwrap_or_else(|| failure_class(&condition, self.catalogue)),
             clear: given.unwrap_or(derived),
             condition,
-            action: spec.action,
+            action,
             hold: spec.hold.unwrap_or(DEFAULT_HOLD),
             dwell: spec.dwell.unwrap_or(DEFAULT_DWELL.max(window / 4)),
             min_samples: spec.min_samples.unwrap_or(DEFAULT_MIN_SAMPLES),
@@ -262,7 +275,7 @@ impl Compiler<'_, '_> {
             by: spec.by,
             whole_flag: spec.whole_flag && spec.by.is_some(),
             dry_run: spec.dry_run.unwrap_or(of.dry_run),
-            severity: spec.severity.unwrap_or(default_severity(spec.action)),
+            severity: spec.severity.unwrap_or(default_severity(action)),
             runbook: spec.runbook.clone(),
             page: spec.page.clone(),
             owner: of.owner.clone(),
@@ -279,6 +292,13 @@ impl Compiler<'_, '_> {
             line,
             column,
         });
+    }
+
+    /// The rest of the rule is wrong: only what can be said of its conditions.
+    fn conditions_only(&mut self, spec: &RuleSpec) {
+        for text in std::iter::once(&spec.condition).chain(&spec.clear) {
+            self.condition(text);
+        }
     }
 
     fn condition(&mut self, text: &Located<String>) -> Option<Parsed> {
@@ -342,14 +362,14 @@ impl Compiler<'_, '_> {
     }
 
     /// The rule's own id, or its measurements, slice and action: `faithfulness_6h-rollback`.
-    fn id(&self, spec: &RuleSpec, parsed: &Parsed) -> RuleId {
+    fn id(&self, spec: &RuleSpec, action: RuleAction, parsed: &Parsed) -> RuleId {
         if let Some(id) = &spec.id {
             return RuleId::new(id.value.as_str());
         }
         let own = parsed.slots.iter().filter(|slot| slot.arm == Arm::Own);
         let mut parts: Vec<String> = own.map(|slot| identifier::name(slot, self.catalogue)).collect();
         parts.extend(spec.by.map(|by| format!("by-{}", by.as_str())));
-        parts.push(match spec.action {
+        parts.push(match action {
             RuleAction::PauseRollout => "pause".to_owned(),
             action => action.as_str().to_owned(),
         });
@@ -407,14 +427,19 @@ fn failure_class(condition: &Condition, catalogue: &Catalogue) -> String {
 }
 
 /// BLAKE3 over the condition with full names, its longest window, `by` and action: spelling and spaces do not matter.
-fn hash(parsed: &Parsed, spec: &RuleSpec, catalogue: &Catalogue) -> RuleHash {
-    let window = parsed.slots.iter().map(|s| s.window).max().unwrap_or(Window(5));
+fn hash(parsed: &Parsed, spec: &RuleSpec, action: RuleAction, catalogue: &Catalogue) -> RuleHash {
+    let window = parsed
+        .slots
+        .iter()
+        .map(|s| s.window)
+        .max()
+        .unwrap_or(Window(5));
     let text = format!(
         "{}\n{}\n{}\n{}",
         write(&parsed.expr, &parsed.slots, catalogue),
         window.0,
         spec.by.map_or("", |by| by.as_str()),
-        spec.action.as_str(),
+        action.as_str(),
     );
     let hex = blake3::hash(text.as_bytes()).to_hex();
     RuleHash(hex[..16].to_owned())

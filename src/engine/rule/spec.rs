@@ -37,6 +37,7 @@ impl Confirm {
 /// One variant's entry of a rule file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VariantSpec {
+    /// Empty when it was missing or wrong: then only the conditions' own mistakes are of interest.
     pub variant: Located<String>,
     pub baseline: Option<Located<String>>,
     pub flag: Option<Located<String>>,
@@ -52,7 +53,8 @@ pub struct RuleSpec {
     /// Where the rule begins.
     pub at: Span,
     pub condition: Located<String>,
-    pub action: RuleAction,
+    /// `None` when it was missing or wrong: then only the condition's own mistakes are of interest.
+    pub action: Option<RuleAction>,
     pub id: Option<Located<String>>,
     pub hold: Option<Duration>,
     pub confirm: Option<Confirm>,
@@ -150,7 +152,10 @@ fn variant(doc: &mut Document<'_>, node: &Node) -> Option<VariantSpec> {
         }
     };
     Some(VariantSpec {
-        variant: variant?,
+        variant: variant.unwrap_or(Located {
+            value: String::new(),
+            at: fields.first_key_at(),
+        }),
         baseline,
         flag,
         owner,
@@ -178,8 +183,11 @@ fn rule(doc: &mut Document<'_>, node: &Node) -> Option<RuleSpec> {
     let action = fields.get("action").and_then(|n| words(n, doc));
     let spec = RuleSpec {
         at: fields.first_key_at(),
-        condition: Located { value: String::new(), at: fields.at },
-        action: action.unwrap_or(RuleAction::Notify),
+        condition: Located {
+            value: String::new(),
+            at: fields.at,
+        },
+        action,
         id: fields.get("id").and_then(|n| id(doc, n)),
         hold: fields.get("for").and_then(|n| doc.minutes(n, "`for`", MINUTE, DAY)),
         confirm: fields.get("confirm").and_then(|n| confirm(doc, n)),
@@ -200,8 +208,9 @@ fn rule(doc: &mut Document<'_>, node: &Node) -> Option<RuleSpec> {
         runbook: fields.get("runbook").and_then(|n| doc.text(n, "`runbook`")).map(str::to_owned),
         page: fields.get("page").map(|n| page(doc, n)).unwrap_or_default(),
     };
-    let condition = fields.get("condition").and_then(|n| condition(doc, n, "`condition`"))?;
-    action?;
+    let condition = fields
+        .get("condition")
+        .and_then(|n| condition(doc, n, "`condition`"))?;
     Some(RuleSpec { condition, ..spec })
 }
 

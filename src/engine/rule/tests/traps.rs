@@ -186,17 +186,19 @@ fn all_mistakes_of_a_file_are_told_at_once() {
         said(compile(text)),
         [
             "2:3 unknown key `ownr` in a variant's entry (did you mean `owner`?)",
-            "7:7 unknown key `min_sample` in a rule (did you mean `min_samples`?)",
+            "4:18 there is no metric `faithfulnes` (did you mean `faithfulness_1h`?)",
             "5:15 `action` cannot be `rolback` (did you mean `rollback`?)",
             "6:12 `for` must be whole minutes, since rules are judged once a minute (write `2m`)",
+            "7:7 unknown key `min_sample` in a rule (did you mean `min_samples`?)",
             "8:7 the rule has no `action` (add `action: rollback`, `pause_rollout` or `notify`)",
             "9:16 `confirm: evidence` needs the change detector, which this version does not have (use `either` or `persistence`; both mean persistence for now)",
+            "10:13 `page` must be true or false (write `true`)",
+            "12:11 `by` cannot be `tenants` (did you mean `tenant`?)",
+            "13:16 `no_data` cannot be `ignore` (it may be `hold`, `notify` or `pause`)",
             "14:14 `dwell` needs a unit (write `5m` for minutes or `5s` for seconds)",
             "15:17 `severity` cannot be `high` (it may be `critical`, `warning` or `info`)",
-            "13:16 `no_data` cannot be `ignore` (it may be `hold`, `notify` or `pause`)",
-            "12:11 `by` cannot be `tenants` (did you mean `tenant`?)",
             "16:13 `mode` cannot be `dryrun` (did you mean `dry_run`?)",
-            "10:13 `page` must be true or false (write `true`)",
+            "17:24 something is missing after `<`",
             "18:7 the rule has no `condition` (add `condition: faithfulness_1h < 0.92`)",
             "19:3 the entry names no variant (add `variant: <feature>.<change-id>`, as events and OFREP spell it)",
             "19:10 `rules` is empty",
@@ -297,7 +299,7 @@ fn doubts_are_warnings() {
         assert!(warnings.len() == 1 && warnings[0].starts_with(wanted), "{warnings:?}");
     }
     let blind = "- variant: lone.v1\n  rules: [{ condition: cost_1h > baseline, action: notify }]";
-    assert!(said(compile(blind))[0].contains("there is none: it is always unknown"));
+    assert!(said(compile(blind))[0].contains("there is none: that comparison is always unknown"));
     let lost = "- variant: shop.v2\n  flag: ai.shop\n  rules: [{ condition: cost_1h > 3, action: rollback }]";
     assert!(said(compile(lost))[0].contains("flag `ai.shop` is not configured"));
     assert!(said(compile(lost))[0].contains("add `flag: ai.shop.v2`"));

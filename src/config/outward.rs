@@ -1,0 +1,255 @@
+//! The sections that say whom Rearguard talks to: `receivers:`, `routes:`, `outbound:`, and the clock that forbids it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::read::Reader;
+use super::{ClockConfig, Config, Outbound, Receiver, Routes};
+use crate::engine::rule::diagnostic::{nearest, one_of};
+use crate::engine::rule::yaml::Node;
+use crate::model::time::Timestamp;
+
+/// An address that was checked.
+pub(super) struct Url {
+    pub text: String,
+    pub host: String,
+    pub port: u16,
+}
+
+impl Reader<'_, '_> {
+    pub(super) fn outbound(&mut self, node: &Node) -> Outbound {
+        let mut allow = Vec::new();
+        let fields = self.doc.fields(node, "`outbound`", &["allow"]);
+        let Some(list) = fields.as_ref().and_then(|f| f.get("allow")) else {
+            return Outbound::default();
+        };
+        for (entry, at) in self.words(list, "`outbound.allow`") {
+            if entry.contains("://") || entry.contains('/') || entry.contains('*') {
+                self.doc.error_help(
+                    at,
+                    format!("`{entry}` is no host"),
+                    "write `host` or `host:port`, without scheme, path or pattern",
+                );
+            } else {
+                allow.push(entry.to_lowercase());
+            }
+        }
+        Outbound { allow }
+    }
+
+    pub(super) fn receivers(
+        &mut self,
+        node: &Node,
+        outbound: &Outbound,
+    ) -> BTreeMap<String, Receiver> {
+        let mut receivers = BTreeMap::new();
+        for (name, at, value) in self.doc.entries(node, "`receivers`").unwrap_or_default() {
+            let kinds = ["alertmanager", "webhook", "kafka"];
+            let Some(fields) = self.doc.fields(value, "a receiver", &kinds) else {
+                continue;
+            };
+            let given: Vec<_> = kinds
+                .iter()
+                .filter_map(|kind| Some((*kind, fields.get(kind)?)))
+                .collect();
+            let [(kind, body)] = given.as_slice() else {
+                self.doc.error_help(
+                    at,
+                    format!("receiver `{name}` must be exactly one thing"),
+                    format!("it may be {}", one_of(kinds)),
+                );
+                continue;
+            };
+            if let Some(receiver) = self.receiver(name, kind, body, outbound) {
+                receivers.insert(name.to_owned(), receiver);
+            }
+        }
+        receivers
+    }
+
+    fn receiver(
+        &mut self,
+        name: &str,
+        kind: &str,
+        node: &Node,
+        outbound: &Outbound,
+    ) -> Option<Receiver> {
+        let what = format!("receiver `{name}`");
+        let keys: &[&str] = match kind {
+            "alertmanager" => &["url"],
+            "webhook" => &["url", "secret"],
+            _ => &["topic"],
+        };
+        let fields = self.doc.fields(node, &what, keys)?;
+        for key in keys {
+            if fields.get(key).is_none() {
+                self.doc
+                    .error(fields.first_key_at(), format!("{what} has no `{key}`"));
+            }
+        }
+        if kind == "kafka" {
+            let topic = self.topic(fields.get("topic")?, "`topic`")?;
+            return Some(Receiver::Kafka { topic });
+        }
+        let url = self.url(fields.get("url")?, "`url`")?;
+        if !outbound.allows(&url.host, url.port) {
+            self.doc.error_help(
+                fields.get("url")?.at,
+                format!("{what} is at `{}:{}`, which is not on the list of hosts that Rearguard may talk to", url.host, url.port),
+                format!("add `- {}:{}` under `outbound: allow:`", url.host, url.port),
+            );
+        }
+        if kind == "alertmanager" {
+            return Some(Receiver::Alertmanager { url: url.text });
+        }
+        let node = fields.get("secret")?;
+        let (secret, from_outside) = self.secret(node, "`secret`")?;
+        if !from_outside {
+            self.refuse_plain_secret(node.at, &format!("the secret of {what} stands here"));
+            return None;
+        }
+        Some(Receiver::Webhook {
+            url: url.text,
+            secret,
+        })
+    }
+
+    pub(super) fn routes(
+        &mut self,
+        node: Option<&Node>,
+        receivers: &BTreeMap<String, Receiver>,
+    ) -> Routes {
+        let all: Vec<String> = receivers.keys().cloned().collect();
+        let fields = node.and_then(|n| self.doc.fields(n, "`routes`", &["page", "notify"]));
+        let Some(fields) = fields else {
+            return Routes {
+                page: all.clone(),
+                notify: all,
+            };
+        };
+        let mut route = |key: &str| {
+            let Some(list) = fields.get(key) else {
+                return all.clone();
+            };
+            let mut names = Vec::new();
+            for (name, at) in self.words(list, &format!("`routes.{key}`")) {
+                if receivers.contains_key(&name) {
+                    names.push(name);
+                    continue;
+                }
+                let help = match nearest(&name, receivers.keys().map(String::as_str)) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "add it under `receivers:`".to_owned(),
+                };
+                self.doc
+                    .error_help(at, format!("there is no receiver `{name}`"), help);
+            }
+            names
+        };
+        Routes {
+            page: route("page"),
+            notify: route("notify"),
+        }
+    }
+
+    /// An `http` or `https` address without credentials.
+    pub(super) fn url(&mut self, node: &Node, what: &str) -> Option<Url> {
+        let (secret, _) = self.secret(node, what)?;
+        let parsed = reqwest::Url::parse(secret.expose()).ok();
+        let parsed = parsed.filter(|url| matches!(url.scheme(), "http" | "https"));
+        let parts = parsed
+            .as_ref()
+            .and_then(|url| Some((url.host_str()?, url.port_or_known_default()?)));
+        let (Some(url), Some((host, port))) = (&parsed, parts) else {
+            self.doc.error_help(
+                node.at,
+                format!("{what} must be an http or https address"),
+                "write `http://host:port`",
+            );
+            return None;
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            self.doc
+                .error(node.at, format!("{what} must not hold credentials"));
+            return None;
+        }
+        Some(Url {
+            text: url.as_str().trim_end_matches('/').to_owned(),
+            host: host.to_lowercase(),
+            port,
+        })
+    }
+
+    pub(super) fn clock(&mut self, node: &Node) -> ClockConfig {
+        let mut clock = ClockConfig::default();
+        let Some(fields) = self.doc.fields(node, "`clock`", &["start", "rate"]) else {
+            return clock;
+        };
+        if let Some(node) = fields.get("rate") {
+            match self.doc.number(node, "`clock.rate`") {
+                Some(rate) if rate > 0.0 && rate <= 10_000.0 => clock.rate = rate,
+                Some(_) => self
+                    .doc
+                    .error(node.at, "`clock.rate` must lie above 0, at most 10000"),
+                None => {}
+            }
+        }
+        if let Some(node) = fields.get("start") {
+            let text = self.doc.text(node, "`clock.start`").unwrap_or_default();
+            clock.start = Timestamp::parse(text);
+            if clock.start.is_none() && !text.is_empty() {
+                self.doc.error_help(
+                    node.at,
+                    "`clock.start` is no time",
+                    "write it as `2026-03-01T09:00:00Z`",
+                );
+            }
+        }
+        clock
+    }
+
+    /// Only on loopback may time be anything but real: nobody is to be paged by a demonstration.
+    pub(super) fn check_clock(&mut self, config: &Config, node: Option<&Node>) {
+        let Some(node) = node.filter(|_| !config.clock.is_real()) else {
+            return;
+        };
+        let mut outside = Vec::new();
+        for broker in &config.kafka.brokers {
+            if !broker
+                .rsplit_once(':')
+                .is_some_and(|(host, _)| is_loopback(host))
+            {
+                outside.push(format!("broker `{broker}`"));
+            }
+        }
+        for (name, receiver) in &config.receivers {
+            let (Receiver::Alertmanager { url } | Receiver::Webhook { url, .. }) = receiver else {
+                continue;
+            };
+            let host = reqwest::Url::parse(url)
+                .ok()
+                .and_then(|u| u.host_str().map(str::to_owned));
+            if !host.is_some_and(|host| is_loopback(&host)) {
+                outside.push(format!("receiver `{name}`"));
+            }
+        }
+        if !config.http.listen.ip().is_loopback() {
+            outside.push("`http.listen`".to_owned());
+        }
+        if !outside.is_empty() {
+            self.doc.error_help(
+                node.at,
+                format!(
+                    "a clock that is not the real one needs everything on loopback: {} is not",
+                    outside.join(", ")
+                ),
+                "remove `clock:`, or use 127.0.0.1 throughout",
+            );
+        }
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}

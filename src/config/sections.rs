@@ -1,0 +1,256 @@
+//! The sections `flags:` and `metrics:`.
+
+use super::read::Reader;
+use crate::engine::rule::yaml::{Fields, Node, Value};
+use crate::model::flag::{FlagSpec, SHARE_MAX};
+use crate::model::metric::{Catalogue, Direction, Kind, Metric};
+
+/// Most metrics that one catalogue may hold: ids are small, and every one costs memory per variant.
+const MOST_METRICS: usize = 1_000;
+/// The most steps of `resolution` up to `max`: keeps histograms below about 5,000 buckets.
+const MOST_STEPS: f64 = 1e12;
+
+impl Reader<'_, '_> {
+    pub(super) fn flags(&mut self, node: &Node) -> Vec<FlagSpec> {
+        let mut flags = Vec::new();
+        for (key, at, value) in self.doc.entries(node, "`flags`").unwrap_or_default() {
+            let what = format!("flag `{key}`");
+            if key.trim().is_empty() || key.len() > 200 || key.chars().any(char::is_whitespace) {
+                self.doc
+                    .error(at, "a flag key is one word of at most 200 bytes");
+                continue;
+            }
+            let Some(fields) =
+                self.doc
+                    .fields(value, &what, &["control", "treatment", "share", "frozen"])
+            else {
+                continue;
+            };
+            for key in ["control", "treatment", "share"] {
+                if fields.get(key).is_none() {
+                    self.doc.error(at, format!("{what} has no `{key}`"));
+                }
+            }
+            let control = self.variant(&fields, "control");
+            let treatment = self.variant(&fields, "treatment");
+            let share = fields.get("share").and_then(|n| self.share(n));
+            let frozen = fields
+                .get("frozen")
+                .and_then(|n| self.doc.boolean(n, "`frozen`"));
+            let (Some(control), Some(treatment), Some(share)) = (control, treatment, share) else {
+                continue;
+            };
+            if control == treatment {
+                self.doc.error(
+                    at,
+                    format!("{what} serves the same variant as control and as treatment"),
+                );
+                continue;
+            }
+            flags.push(FlagSpec {
+                key: key.into(),
+                control: control.into(),
+                treatment: treatment.into(),
+                share,
+                frozen: frozen.unwrap_or(false),
+            });
+        }
+        flags
+    }
+
+    fn variant(&mut self, fields: &Fields<'_>, key: &str) -> Option<String> {
+        let node = fields.get(key)?;
+        let text = self.doc.text(node, &format!("`{key}`"))?;
+        if text.len() > 200 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            self.doc.error(
+                node.at,
+                format!("`{key}` must be one word of at most 200 bytes"),
+            );
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    /// `0.25` or `25%`, in parts per million.
+    fn share(&mut self, node: &Node) -> Option<u32> {
+        let fraction = match &node.value {
+            Value::Number(n) => Some(*n),
+            Value::Text(text) => text
+                .trim()
+                .strip_suffix('%')
+                .and_then(|p| p.trim().parse::<f64>().ok())
+                .map(|p| p / 100.0),
+            _ => None,
+        };
+        match fraction {
+            Some(f) if (0.0..=1.0).contains(&f) => Some((f * f64::from(SHARE_MAX)).round() as u32),
+            other => {
+                let help = match other {
+                    Some(f) if f > 1.0 && f <= 100.0 && matches!(node.value, Value::Number(_)) => {
+                        format!("write `{f}%`")
+                    }
+                    _ => "write `0.25` or `25%`".to_owned(),
+                };
+                self.doc.error_help(
+                    node.at,
+                    "`share` must lie between 0 and 1, or 0% and 100%",
+                    help,
+                );
+                None
+            }
+        }
+    }
+
+    pub(super) fn metrics(&mut self, node: &Node) -> Catalogue {
+        let built_in = Catalogue::default();
+        let mut extra = Vec::new();
+        let entries = self.doc.entries(node, "`metrics`").unwrap_or_default();
+        if entries.len() > MOST_METRICS {
+            self.doc
+                .error(node.at, format!("more than {MOST_METRICS} metrics"));
+            return built_in;
+        }
+        for (name, at, value) in entries {
+            let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+            let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+            let reserved = [
+                "baseline", "true", "false", "and", "or", "not", "inf", "infinity", "nan",
+            ];
+            if !first
+                || !name.chars().all(good)
+                || name.len() > 100
+                || reserved.contains(&name.to_lowercase().as_str())
+                || name.starts_with("slo.")
+            {
+                self.doc.error_help(at, format!("`{name}` cannot be the name of a metric"), "a name begins with a letter and holds letters, digits, `_` and `.`; `baseline` and `slo.…` are taken");
+                continue;
+            }
+            let known = built_in.find(name).map(|id| built_in.get(id));
+            if let Some(metric) = self.metric(name, value, known) {
+                extra.push(metric);
+            }
+        }
+        Catalogue::with(extra)
+    }
+
+    fn metric(&mut self, name: &str, node: &Node, known: Option<&Metric>) -> Option<Metric> {
+        let what = format!("metric `{name}`");
+        let keys = [
+            "kind",
+            "unit",
+            "resolution",
+            "max",
+            "direction",
+            "failure_class",
+        ];
+        let fields = self.doc.fields(node, &what, &keys)?;
+        let kinds = [
+            ("score", Kind::Score),
+            ("boolean", Kind::Boolean),
+            ("value", Kind::Value),
+        ];
+        let directions = [
+            ("higher_is_better", Direction::HigherIsBetter),
+            ("lower_is_better", Direction::LowerIsBetter),
+        ];
+        let kind = fields
+            .get("kind")
+            .and_then(|n| self.doc.choice(n, "`kind`", &kinds))
+            .or(known.map(|m| m.kind));
+        let direction = fields
+            .get("direction")
+            .and_then(|n| self.doc.choice(n, "`direction`", &directions))
+            .or(known.map(|m| m.direction));
+        for (key, missing) in [("kind", kind.is_none()), ("direction", direction.is_none())] {
+            if missing && fields.get(key).is_none() {
+                self.doc
+                    .error(fields.first_key_at(), format!("{what} has no `{key}`"));
+            }
+        }
+        let (kind, direction) = (kind?, direction?);
+        let same_kind = known.filter(|m| m.kind == kind);
+        let resolution = self.size(
+            &fields,
+            "resolution",
+            same_kind.map(|m| m.resolution),
+            match kind {
+                Kind::Score => Some(0.001),
+                Kind::Boolean => Some(1.0),
+                Kind::Value => None,
+            },
+            &what,
+        );
+        let max = self.size(
+            &fields,
+            "max",
+            same_kind.map(|m| m.max),
+            match kind {
+                Kind::Score | Kind::Boolean => Some(1.0),
+                Kind::Value => None,
+            },
+            &what,
+        );
+        let (resolution, max) = (resolution?, max?);
+        let at = fields
+            .get("max")
+            .or(fields.get("resolution"))
+            .map_or(fields.first_key_at(), |n| n.at);
+        if kind != Kind::Value && max.to_bits() != 1.0f64.to_bits() {
+            self.doc
+                .error(at, format!("{what} is no value: its `max` is 1"));
+            return None;
+        }
+        if kind != Kind::Boolean && (max / resolution < 2.0 || max / resolution > MOST_STEPS) {
+            self.doc.error(
+                at,
+                format!("{what}: `max` must be 2 to 10¹² times `resolution`"),
+            );
+            return None;
+        }
+        let text = |key: &str, reader: &mut Self| {
+            let node = fields.get(key)?;
+            reader
+                .doc
+                .text(node, &format!("`{key}`"))
+                .map(str::to_owned)
+        };
+        Some(Metric {
+            name: name.to_owned(),
+            kind,
+            unit: text("unit", self)
+                .or(known.map(|m| m.unit.clone()))
+                .unwrap_or_default(),
+            resolution,
+            max,
+            direction,
+            failure_class: text("failure_class", self)
+                .or(known.map(|m| m.failure_class.clone()))
+                .unwrap_or_else(|| format!("{}_regression", name.replace('.', "_"))),
+        })
+    }
+
+    fn size(
+        &mut self,
+        fields: &Fields<'_>,
+        key: &str,
+        known: Option<f64>,
+        default: Option<f64>,
+        what: &str,
+    ) -> Option<f64> {
+        match fields.get(key) {
+            Some(node) => {
+                let n = self.doc.number(node, &format!("`{key}`"))?;
+                if n <= 0.0 || n > 1e15 {
+                    self.doc.error(node.at, format!("`{key}` must be a positive number"));
+                    return None;
+                }
+                Some(n)
+            }
+            None => known.or(default).or_else(|| {
+                let at = fields.first_key_at();
+                self.doc.error_help(at, format!("{what} has no `{key}`"), "values need `resolution`, the smallest step told apart, and `max`, the largest value");
+                None
+            }),
+        }
+    }
+}

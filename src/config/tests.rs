@@ -1,0 +1,278 @@
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../rearguard.example.yaml");
+const LEAST: &str = "kafka: { brokers: 'localhost:9092', topics: [t] }\n";
+
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "PASSWORD" => Some("hunter2".to_owned()),
+        "DATABASE_URL" => Some("postgres://me:hunter2@db:5432/rg".to_owned()),
+        _ => None,
+    }
+}
+
+fn parse(text: &str) -> Result<Config, Vec<Diagnostic>> {
+    Config::parse(Path::new("etc/rearguard.yaml"), text, &environment)
+}
+
+/// Errors as `line:column message (help)`.
+fn said(text: &str) -> Vec<String> {
+    parse(text)
+        .expect_err(text)
+        .iter()
+        .map(|d| {
+            let help = d
+                .help
+                .as_ref()
+                .map(|h| format!(" ({h})"))
+                .unwrap_or_default();
+            format!("{}:{} {}{help}", d.line, d.column, d.message)
+        })
+        .collect()
+}
+
+#[test]
+fn the_example_loads_and_shows_the_defaults() {
+    let config = parse(EXAMPLE).unwrap_or_else(|errors| panic!("{errors:#?}"));
+    assert_eq!(config.flags[0].share, 250_000);
+    assert_eq!(
+        (config.timing, config.limits),
+        (Timing::default(), Limits::default())
+    );
+    assert_eq!(config.receivers.len(), 2);
+    let id = config.catalogue.find("latency").unwrap();
+    assert_eq!(config.catalogue.get(id).max.to_bits(), 120_000f64.to_bits());
+    assert_eq!(config.catalogue.get(id).unit, "ms");
+    assert!(config.catalogue.find("retrieval.latency").is_some());
+    // The commented lines are right as well.
+    let all: String = EXAMPLE
+        .lines()
+        .map(|line| match line.trim_start().strip_prefix("# ") {
+            Some(rest)
+                if rest.contains(": ") && !rest.starts_with("Every") && !rest.starts_with('`') =>
+            {
+                let indent = line.len() - line.trim_start().len();
+                format!("{}{rest}\n", " ".repeat(indent))
+            }
+            Some(rest) if ["clock:", "chat:"].iter().any(|k| rest.starts_with(k)) => {
+                format!(
+                    "{}{rest}\n",
+                    " ".repeat(line.len() - line.trim_start().len())
+                )
+            }
+            _ => format!("{line}\n"),
+        })
+        .filter(|line| {
+            !line.contains("security.protocol: plaintext") && !line.contains("file: /run")
+        })
+        .collect();
+    let env = |name: &str| environment(name).or(Some("x".to_owned()));
+    let errors = Config::parse(Path::new("r.yaml"), &all, &env)
+        .expect_err("a clock beside a host that is not loopback");
+    let said: Vec<String> = errors.iter().map(|e| e.message.clone()).collect();
+    assert_eq!(said.len(), 2, "{said:#?}");
+    assert!(
+        said[0].contains("not on the list") && said[1].contains("receiver `chat` is not"),
+        "{said:#?}"
+    );
+}
+
+#[test]
+fn little_is_enough() {
+    let config = parse(LEAST).unwrap();
+    assert_eq!(config.kafka.dead_letter_topic, "t.dead-letter");
+    assert_eq!(
+        (config.kafka.group.as_str(), config.kafka.start),
+        ("rearguard", Start::OneLongestWindow)
+    );
+    assert_eq!(config.rules, [PathBuf::from("etc/rules")]);
+    assert_eq!(config.store, Store::Sqlite("etc/data/rearguard.db".into()));
+    assert_eq!(config.data_dir, PathBuf::from("etc/data"));
+    assert!(config.clock.is_real() && !config.dry_run);
+}
+
+#[test]
+fn secrets_come_from_outside_and_are_never_shown() {
+    let text = format!(
+        "{}store: {{ url: '${{DATABASE_URL}}' }}\n",
+        LEAST.replace(
+            "[t]",
+            "[t], properties: { sasl.password: '${PASSWORD}', sasl.username: me }"
+        )
+    );
+    let config = parse(&text).unwrap();
+    assert_eq!(config.kafka.properties["sasl.password"].expose(), "hunter2");
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert!(
+        !serde_json::to_string(&(&config.kafka, &config.store))
+            .unwrap()
+            .contains("hunter2")
+    );
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("pw"), "from file\n").unwrap();
+    let text = LEAST.replace("[t]", "[t], properties: { sasl.password: { file: pw } }");
+    let config = Config::parse(&folder.path().join("r.yaml"), &text, &environment).unwrap();
+    assert_eq!(
+        config.kafka.properties["sasl.password"].expose(),
+        "from file"
+    );
+}
+
+#[test]
+fn every_mistake_is_told_with_its_place() {
+    let text = "\
+kafak: {}
+kafka:
+  brokers: [localhost]
+  topics: [a b, t, t]
+  dead_letter_topic: t
+  start: latest
+  properties:
+    auto.offset.reset: earliest
+    enable.auto.commit: true
+    sasl.password: hunter2
+    ssl.key.password: ${NOPE}
+    sasl.username: { file: /does/not/exist }
+flags:
+  a.b: { control: x, treatment: x, share: 25 }
+  c: { control: x, treatmnt: y }
+  d: { control: x, treatment: x, share: 0.5 }
+metrics:
+  9lives: { kind: score, direction: lower_is_better }
+  baseline: { kind: score, direction: lower_is_better }
+  size: { kind: value, direction: up, max: 3 }
+  depth: { kind: value, direction: lower_is_better }
+  good: { kind: score, max: 5, direction: higher_is_better }
+store: { url: mysql://x }
+http: { listen: 8080 }
+receivers:
+  am: { alertmanager: { url: 'http://10.0.0.1:9093' } }
+  hook: { webhook: { url: 'ftp://x', secret: plain } }
+  two: { kafka: { topic: x }, webhook: {} }
+routes: { page: [an] }
+outbound: { allow: ['https://x/'] }
+timing: { lateness: 20m, tick: 10 }
+limits: { flips: 0, blind_after: 2m }
+dry_run: yes
+log: { format: text }
+clock: { rate: -1, start: noon }
+external_url: rearguard
+";
+    let expected = [
+        "1:1 unknown key `kafak` in the configuration (did you mean `kafka`?)",
+        "3:13 `localhost` is no broker address with a port (write `localhost:9092`)",
+        "4:12 `a b` cannot be a topic: letters, digits, `.`, `_` and `-`, at most 249",
+        "4:20 topic `t` is named twice",
+        "5:22 the dead-letter topic is one of the topics that are read: poison would go round in circles",
+        "6:10 `kafka.start` cannot be `latest` (it may be `one_longest_window` or `earliest`)",
+        "8:5 `auto.offset.reset` cannot be set here (it is `error`: jumping over a gap would lose events silently; `kafka.start` says where the first start begins)",
+        "9:5 `enable.auto.commit` cannot be set here (it is off: offsets are stored together with what was computed from them)",
+        "10:20 `sasl.password` stands here in plain text (take it from the environment, `${NAME}`, or from a file, `{ file: path }`)",
+        "11:23 the environment variable `NOPE` is not set (set it before the start, or write `ssl.key.password` as `{ file: path }`)",
+        "12:28 the file of `sasl.username`, `/does/not/exist`, cannot be read: No such file or directory (os error 2)",
+        "30:21 `https://x/` is no host (write `host` or `host:port`, without scheme, path or pattern)",
+        "26:30 receiver `am` is at `10.0.0.1:9093`, which is not on the list of hosts that Rearguard may talk to (add `- 10.0.0.1:9093` under `outbound: allow:`)",
+        "27:27 `url` must be an http or https address (write `http://host:port`)",
+        "28:3 receiver `two` must be exactly one thing (it may be `alertmanager`, `webhook` or `kafka`)",
+        "29:18 there is no receiver `an` (did you mean `am`?)",
+        "14:43 `share` must lie between 0 and 1, or 0% and 100% (write `25%`)",
+        "15:20 unknown key `treatmnt` in flag `c` (did you mean `treatment`?)",
+        "15:3 flag `c` has no `treatment`",
+        "15:3 flag `c` has no `share`",
+        "16:3 flag `d` serves the same variant as control and as treatment",
+        "18:3 `9lives` cannot be the name of a metric (a name begins with a letter and holds letters, digits, `_` and `.`; `baseline` and `slo.…` are taken)",
+        "19:3 `baseline` cannot be the name of a metric (a name begins with a letter and holds letters, digits, `_` and `.`; `baseline` and `slo.…` are taken)",
+        "20:35 `direction` cannot be `up` (it may be `higher_is_better` or `lower_is_better`)",
+        "21:12 metric `depth` has no `resolution` (values need `resolution`, the smallest step told apart, and `max`, the largest value)",
+        "21:12 metric `depth` has no `max` (values need `resolution`, the smallest step told apart, and `max`, the largest value)",
+        "22:29 metric `good` is no value: its `max` is 1",
+        "23:15 `store.url` must be the path of an SQLite file or a PostgreSQL address (write `sqlite:data/rearguard.db` or `postgres://user@host:5432/database`)",
+        "24:17 `http.listen` must be text, not a number (put it in quotes: \"8080\")",
+        "31:21 `lateness` must lie between 0s and 10m",
+        "31:32 `tick` needs a unit (write `10m` for minutes or `10s` for seconds)",
+        "32:18 `flips` must be a whole number from 1 to 1000",
+        "33:10 `dry_run` must be true or false (write `true`)",
+        "35:16 `clock.rate` must lie above 0, at most 10000",
+        "35:27 `clock.start` is no time (write it as `2026-03-01T09:00:00Z`)",
+        "34:16 `log.format` cannot be `text` (it may be `human` or `json`)",
+        "36:15 `external_url` must be an http or https address (write `http://host:port`)",
+    ];
+    let got = said(text);
+    for (got, expected) in got.iter().zip(&expected) {
+        assert_eq!(got, expected);
+    }
+    assert_eq!(got.len(), expected.len(), "{got:#?}");
+}
+
+#[test]
+fn a_fast_clock_stays_on_loopback() {
+    let clock = format!("{LEAST}clock: {{ rate: 60 }}\n");
+    assert!(!parse(&clock).unwrap().clock.is_real());
+    let away = clock.replace("localhost", "kafka.example");
+    assert_eq!(
+        said(&away),
+        [
+            "2:8 a clock that is not the real one needs everything on loopback: broker `kafka.example:9092` is not (remove `clock:`, or use 127.0.0.1 throughout)"
+        ]
+    );
+    let open = format!("{clock}http: {{ listen: '0.0.0.0:8080' }}\n");
+    assert!(said(&open)[0].contains("`http.listen` is not"));
+    assert!(
+        parse(&format!("{LEAST}clock: {{ rate: 1 }}\n"))
+            .unwrap()
+            .clock
+            .is_real()
+    );
+}
+
+#[test]
+fn passwords_in_addresses_are_refused() {
+    let text = format!("{LEAST}store: {{ url: 'postgres://me:pw@db/rg' }}\n");
+    assert!(said(&text)[0].starts_with("2:15 `store.url` holds a password in plain text"));
+    assert!(parse(&format!("{LEAST}store: {{ url: 'postgres://me@db/rg' }}\n")).is_ok());
+    let text =
+        format!("{LEAST}receivers: {{ a: {{ alertmanager: {{ url: 'http://u:p@x:1' }} }} }}\n");
+    assert!(said(&text)[0].contains("must not hold credentials"));
+}
+
+#[test]
+fn rule_files_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["b.yaml", "a.yml", ".hidden.yaml", "notes.txt"] {
+        std::fs::write(at(name), name).unwrap();
+    }
+    let names = |places: &[PathBuf]| -> Vec<String> {
+        rule_files(places)
+            .unwrap()
+            .into_iter()
+            .map(|(_, text)| text)
+            .collect()
+    };
+    assert_eq!(names(&[folder.path().to_owned()]), ["a.yml", "b.yaml"]);
+    assert_eq!(names(&[at("*.yaml")]), ["b.yaml"]);
+    assert_eq!(
+        names(&[at("b.yaml"), folder.path().to_owned()]),
+        ["b.yaml", "a.yml"]
+    );
+    std::fs::write(at("b.yaml"), b"ok\n\xff").unwrap();
+    let errors = rule_files(&[at("b.yaml"), at("c.yaml"), at("*.json")]).unwrap_err();
+    let said: Vec<String> = errors
+        .iter()
+        .map(|e| format!("{}:{} {}", e.line, e.column, e.message))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "0:0 there is no such rule file or folder",
+            "0:0 no rule files here",
+            "2:1 the file is not UTF-8",
+        ]
+    );
+    std::fs::write(at("big.yaml"), vec![b'#'; 2 << 20]).unwrap();
+    assert!(
+        rule_files(&[at("big.yaml")]).unwrap_err()[0]
+            .message
+            .contains("1 MiB")
+    );
+}
