@@ -135,9 +135,7 @@ impl Outbound {
     pub fn allows(&self, host: &str, port: u16) -> bool {
         let host = host.to_lowercase();
         let with_port = format!("{host}:{port}");
-        self.allow
-            .iter()
-            .any(|entry| *entry == host || *entry == with_port)
+        self.allow.iter().any(|entry| *entry == host || *entry == with_port)
     }
 }
 
@@ -152,10 +150,7 @@ pub struct ClockConfig {
 
 impl Default for ClockConfig {
     fn default() -> Self {
-        Self {
-            start: None,
-            rate: 1.0,
-        }
+        Self { start: None, rate: 1.0 }
     }
 }
 
@@ -195,11 +190,7 @@ impl Config {
     }
 
     /// The same from text; `path` says where it is from, secret files and relative paths are resolved against its folder.
-    pub fn parse(
-        path: &Path,
-        text: &str,
-        environment: Environment<'_>,
-    ) -> Result<Self, Vec<Diagnostic>> {
+    pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Self, Vec<Diagnostic>> {
         let file = path.display().to_string();
         let mut doc = Document::new(&file, text);
         let config = read::config(&mut doc, path, environment);
@@ -229,9 +220,7 @@ impl Config {
             catalogue: Arc::new(Catalogue::default()),
             store: Store::Sqlite(PathBuf::from("data/rearguard.db")),
             data_dir: PathBuf::from("data"),
-            http: Http {
-                listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            },
+            http: Http { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) },
             receivers: BTreeMap::new(),
             routes: Routes::default(),
             outbound: Outbound::default(),
@@ -239,10 +228,7 @@ impl Config {
             limits: Limits::default(),
             dry_run: false,
             clock: ClockConfig::default(),
-            log: Log {
-                format: LogFormat::default(),
-                level: "info".to_owned(),
-            },
+            log: Log { format: LogFormat::default(), level: "info".to_owned() },
             external_url: None,
             warnings: Vec::new(),
         }

@@ -20,6 +20,16 @@ pub mod ingest;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 pub mod engine;
 
-pub mod config;
+pub mod store;
 
+pub mod dispatch;
+pub mod http;
+
+// Shared leaves: they know the model at most.
+pub mod clock;
+pub mod config;
+pub mod supervise;
+pub mod telemetry;
+
+pub mod app;
 pub mod cli;

@@ -57,8 +57,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
             match args.format {
                 Format::Json => println!("{}", serde_json::to_string_pretty(&report.as_json())?),
                 Format::Human => {
-                    let colour =
-                        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+                    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
                     print!("{}", report.as_text(colour));
                     diagnostics::print(&report.diagnostics);
                     print!("{}", report.summary());
@@ -69,16 +68,12 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
         Err(errors) => {
             match args.format {
                 Format::Json => {
-                    let report =
-                        serde_json::json!({ "ok": false, "rules": [], "diagnostics": errors });
+                    let report = serde_json::json!({ "ok": false, "rules": [], "diagnostics": errors });
                     println!("{}", serde_json::to_string_pretty(&report)?);
                 }
                 Format::Human => {
                     diagnostics::print(&errors);
-                    eprintln!(
-                        "{} found; nothing was put in force",
-                        count(errors.len(), "mistake")
-                    );
+                    eprintln!("{} found; nothing was put in force", count(errors.len(), "mistake"));
                 }
             }
             Ok(BAD_INPUT)
@@ -108,17 +103,11 @@ pub fn check(args: &CheckArgs) -> Result<Report, Vec<Diagnostic>> {
                 "rearguard.yaml",
                 "there is no configuration here, and no rule file was named",
             );
-            return Err(vec![
-                missing.with_help("name rule files, or a configuration with `--config`"),
-            ]);
+            return Err(vec![missing.with_help("name rule files, or a configuration with `--config`")]);
         }
         None => Config::built_in(),
     };
-    let places = if args.files.is_empty() {
-        &config.rules
-    } else {
-        &args.files
-    };
+    let places = if args.files.is_empty() { &config.rules } else { &args.files };
     let files = rule_files(places)?;
     let compiled = compile_rules(&files, &config.catalogue, &config.flags)?;
     let mut found = config.warnings.clone();
@@ -160,10 +149,7 @@ pub fn check_receivers(compiled: &Compiled, config: &Config) -> Vec<Diagnostic> 
             line: note.line,
             column: note.column,
             span: note.at,
-            message: format!(
-                "`{}` pages `{name}`, and there is no such receiver",
-                rule.id
-            ),
+            message: format!("`{}` pages `{name}`, and there is no such receiver", rule.id),
             help: Some(help),
             severity: crate::engine::rule::diagnostic::Level::Error,
         });
@@ -203,12 +189,7 @@ impl Report {
     }
 
     fn rules(&self) -> impl Iterator<Item = (&Rule, &RuleNote)> {
-        self.compiled
-            .rules
-            .rules
-            .iter()
-            .map(AsRef::as_ref)
-            .zip(&self.compiled.notes)
+        self.compiled.rules.rules.iter().map(AsRef::as_ref).zip(&self.compiled.notes)
     }
 
     /// The report for machines.
@@ -234,11 +215,7 @@ impl Report {
                     min_samples: rule.min_samples,
                     rounded: roundings(note),
                     dry_run: rule.dry_run || self.dry_run,
-                    budget: budget
-                        .terms
-                        .iter()
-                        .map(|(n, d)| (*n, d.as_secs()))
-                        .collect(),
+                    budget: budget.terms.iter().map(|(n, d)| (*n, d.as_secs())).collect(),
                     budget_seconds: budget.total.as_secs(),
                     fits: budget.fits(),
                     hash: &rule.hash.0,
@@ -258,12 +235,7 @@ impl Report {
             if (file, variant) != (rule.origin.file.as_str(), rule.variant.as_str()) {
                 (file, variant) = (&rule.origin.file, rule.variant.as_str());
                 let baseline = rule.baseline.as_ref().map_or("none", |b| b.as_str());
-                let _ = writeln!(
-                    out,
-                    "{} {}",
-                    paint.bold(variant),
-                    paint.dim(&format!("({file})"))
-                );
+                let _ = writeln!(out, "{} {}", paint.bold(variant), paint.dim(&format!("({file})")));
                 let _ = writeln!(out, "  flag {}, baseline {baseline}\n", rule.flag);
             }
             self.rule_text(rule, note, &paint, &mut out);
@@ -278,11 +250,7 @@ impl Report {
             (false, RuleAction::Rollback) => paint.red("refused"),
             (false, _) => paint.yellow("slow"),
         };
-        let dry = if rule.dry_run || self.dry_run {
-            "  (dry run)"
-        } else {
-            ""
-        };
+        let dry = if rule.dry_run || self.dry_run { "  (dry run)" } else { "" };
         let _ = writeln!(
             out,
             "  {} {}  {verdict}{dry}",
@@ -300,31 +268,18 @@ impl Report {
         }
         if rule.action != RuleAction::Rollback {
             let derived = if note.clear_derived { " (default)" } else { "" };
-            line(
-                "clears",
-                &format!(
-                    "{}{derived}, held for {}",
-                    rule.clear.source,
-                    span::show(rule.dwell)
-                ),
-            );
+            line("clears", &format!("{}{derived}, held for {}", rule.clear.source, span::show(rule.dwell)));
         }
         let confirm = match note.confirm {
             Confirm::Either => "persistence (either)",
             Confirm::Persistence => "persistence",
         };
         line("confirm", confirm);
-        let terms: Vec<String> = budget
-            .terms
-            .iter()
-            .map(|(name, d)| format!("{} {name}", d.as_secs()))
-            .collect();
+        let terms: Vec<String> =
+            budget.terms.iter().map(|(name, d)| format!("{} {name}", d.as_secs())).collect();
         let total = budget.total.as_secs();
         let sign = if budget.fits() { "≤" } else { ">" };
-        line(
-            "ten minutes",
-            &format!("{} = {total} s {sign} 600 s", terms.join(" + ")),
-        );
+        line("ten minutes", &format!("{} = {total} s {sign} 600 s", terms.join(" + ")));
         out.push('\n');
     }
 
@@ -337,9 +292,7 @@ impl Report {
             (RuleAction::Rollback, Page::Receiver(name)) => {
                 format!("serve control to everybody, open an incident, page {name}")
             }
-            (RuleAction::Rollback, _) => {
-                "serve control to everybody, open an incident, page".to_owned()
-            }
+            (RuleAction::Rollback, _) => "serve control to everybody, open an incident, page".to_owned(),
             (RuleAction::PauseRollout, Page::Always) => {
                 "hold the share where it is, notify and page".to_owned()
             }
@@ -351,10 +304,7 @@ impl Report {
             (RuleAction::Notify, Page::Receiver(name)) => format!("page {name}"),
             (RuleAction::Notify, _) => "notify".to_owned(),
         };
-        let slice = rule
-            .by
-            .map(|by| format!(" in one {}", by.as_str()))
-            .unwrap_or_default();
+        let slice = rule.by.map(|by| format!(" in one {}", by.as_str())).unwrap_or_default();
         let samples = if self.counts_only(rule) {
             String::new()
         } else {
@@ -365,19 +315,11 @@ impl Report {
 
     fn counts_only(&self, rule: &Rule) -> bool {
         use crate::engine::rule::Stat;
-        rule.condition
-            .slots
-            .iter()
-            .all(|s| matches!(s.stat, Stat::Count | Stat::PerMin))
+        rule.condition.slots.iter().all(|s| matches!(s.stat, Stat::Count | Stat::PerMin))
     }
 
     fn breach(&self, rule: &Rule) -> String {
-        let Shape::Simple {
-            slot,
-            side,
-            threshold,
-        } = &rule.condition.shape
-        else {
+        let Shape::Simple { slot, side, threshold } = &rule.condition.shape else {
             return format!("the condition holds over the last {}", window(rule));
         };
         let of = &rule.condition.slots[*slot];
@@ -396,12 +338,7 @@ impl Report {
                 format!("{} times that of the baseline", tidy(*factor))
             }
         };
-        format!(
-            "{} of {} over the last {} {side} {bound}",
-            of.stat.as_str(),
-            metric.name,
-            of.window.as_str()
-        )
+        format!("{} of {} over the last {} {side} {bound}", of.stat.as_str(), metric.name, of.window.as_str())
     }
 }
 
@@ -410,40 +347,27 @@ impl Report {
     pub fn summary(&self) -> String {
         let rules = count(self.compiled.rules.rules.len(), "rule");
         let warnings = self.diagnostics.len() - self.refused();
-        let also = if warnings > 0 {
-            format!(", {}", count(warnings, "warning"))
-        } else {
-            String::new()
-        };
+        let also = if warnings > 0 { format!(", {}", count(warnings, "warning")) } else { String::new() };
         let mut out = match self.refused() {
             0 => format!("{rules}: every rollback keeps the ten minutes{also}\n"),
             n => format!("{rules}: {n} refused{also}\n"),
         };
-        if self
-            .compiled
-            .notes
-            .iter()
-            .any(|n| n.confirm == Confirm::Either)
-        {
-            out.push_str("`confirm: either`, the default, means persistence until the change detector is there.\n");
+        if self.compiled.notes.iter().any(|n| n.confirm == Confirm::Either) {
+            out.push_str(
+                "`confirm: either`, the default, means persistence until the change detector is there.\n",
+            );
         }
         out
     }
 }
 
 fn window(rule: &Rule) -> String {
-    span::show(Duration::from_secs(
-        u64::from(rule.condition.window().0) * 60,
-    ))
+    span::show(Duration::from_secs(u64::from(rule.condition.window().0) * 60))
 }
 
 fn roundings(note: &RuleNote) -> Vec<String> {
     let one = |r: &crate::engine::rule::shape::Rounding| {
-        let unit = if r.unit.is_empty() {
-            String::new()
-        } else {
-            format!(" {}", r.unit)
-        };
+        let unit = if r.unit.is_empty() { String::new() } else { format!(" {}", r.unit) };
         format!(
             "{} {} is judged as {}{unit}: samples in the threshold's own bucket never count as bad",
             r.measurement, r.written, r.judged
@@ -460,11 +384,7 @@ struct Paint(bool);
 
 impl Paint {
     fn with(&self, code: &str, text: &str) -> String {
-        if self.0 {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     fn bold(&self, text: &str) -> String {
@@ -503,12 +423,7 @@ mod tests {
     #[test]
     fn the_example_is_good() {
         let report = check(&args(&[])).unwrap();
-        assert_eq!(
-            (report.refused(), report.diagnostics.len()),
-            (0, 0),
-            "{:?}",
-            report.diagnostics
-        );
+        assert_eq!((report.refused(), report.diagnostics.len()), (0, 0), "{:?}", report.diagnostics);
         let text = report.as_text(false);
         for line in [
             "flag ai.support-copilot.prompt-v18, baseline support-copilot.prompt-v17",
@@ -532,22 +447,18 @@ mod tests {
             );
             std::fs::write(&path, rule).unwrap();
             let files = vec![path.clone()];
-            run(&CheckArgs {
-                files,
-                config: None,
-                format: Format::Json,
-            })
-            .unwrap()
+            run(&CheckArgs { files, config: None, format: Format::Json }).unwrap()
         };
         assert_eq!(write(""), GOOD);
         assert_eq!(write(", for: 10m"), REFUSED);
         assert_eq!(write(", fro: 10m"), BAD_INPUT);
         assert_eq!(run(&args(&["/does/not/exist.yaml"])).unwrap(), BAD_INPUT);
-        std::fs::write(&path, "- variant: shop.v2\n  rules: [{ condition: cost_1h > 1, action: notify, page: oncal }]\n").unwrap();
+        std::fs::write(
+            &path,
+            "- variant: shop.v2\n  rules: [{ condition: cost_1h > 1, action: notify, page: oncal }]\n",
+        )
+        .unwrap();
         let errors = check(&args(&[path.to_str().unwrap()])).unwrap_err();
-        assert_eq!(
-            errors[0].help.as_deref(),
-            Some("did you mean `page: oncall`?")
-        );
+        assert_eq!(errors[0].help.as_deref(), Some("did you mean `page: oncall`?"));
     }
 }

@@ -3,9 +3,7 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
-use miette::{
-    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Severity,
-};
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Severity};
 
 use crate::engine::rule::diagnostic::{Diagnostic, Level};
 
@@ -17,11 +15,7 @@ pub fn print(diagnostics: &[Diagnostic]) {
 
 /// The diagnostics as text, one after the other.
 pub fn render(diagnostics: &[Diagnostic], colour: bool) -> String {
-    let theme = if colour {
-        GraphicalTheme::unicode()
-    } else {
-        GraphicalTheme::unicode_nocolor()
-    };
+    let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler = GraphicalReportHandler::new_themed(theme).with_width(110);
     let mut out = String::new();
     for found in diagnostics {
@@ -44,11 +38,7 @@ fn one(
         Level::Warning => Severity::Warning,
     };
     let placed = found.line > 0;
-    let message = if placed {
-        found.message.clone()
-    } else {
-        format!("{}: {}", found.file, found.message)
-    };
+    let message = if placed { found.message.clone() } else { format!("{}: {}", found.file, found.message) };
     let mut shown = MietteDiagnostic::new(message).with_severity(severity);
     if let Some(help) = &found.help {
         shown = shown.with_help(help.clone());
@@ -61,10 +51,7 @@ fn one(
             miette::Report::new(shown).with_source_code(NamedSource::new(&found.file, text))
         }
         None if placed => {
-            shown.message = format!(
-                "{}:{}:{}: {}",
-                found.file, found.line, found.column, found.message
-            );
+            shown.message = format!("{}:{}:{}: {}", found.file, found.line, found.column, found.message);
             miette::Report::new(shown)
         }
         None => miette::Report::new(shown),

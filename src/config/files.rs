@@ -10,19 +10,13 @@ use crate::engine::rule::yaml::MAX_FILE_BYTES;
 /// The content of a file that people write.
 pub fn read_file(path: &Path) -> Result<String, Diagnostic> {
     let name = path.display().to_string();
-    let failed =
-        |error: &std::io::Error| Diagnostic::whole_file(&name, format!("cannot be read: {error}"));
+    let failed = |error: &std::io::Error| Diagnostic::whole_file(&name, format!("cannot be read: {error}"));
     let file = fs::File::open(path).map_err(|e| failed(&e))?;
     let mut bytes = Vec::new();
     let limit = MAX_FILE_BYTES as u64 + 1;
-    file.take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|e| failed(&e))?;
+    file.take(limit).read_to_end(&mut bytes).map_err(|e| failed(&e))?;
     if bytes.len() > MAX_FILE_BYTES {
-        return Err(Diagnostic::whole_file(
-            &name,
-            "the file is larger than the 1 MiB that is read",
-        ));
+        return Err(Diagnostic::whole_file(&name, "the file is larger than the 1 MiB that is read"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
@@ -51,23 +45,14 @@ pub fn rule_files(places: &[PathBuf]) -> Result<Vec<(String, String)>, Vec<Diagn
             Err(error) => errors.push(error),
         }
     }
-    if errors.is_empty() {
-        Ok(files)
-    } else {
-        Err(errors)
-    }
+    if errors.is_empty() { Ok(files) } else { Err(errors) }
 }
 
 fn expand(place: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
     let name = place.display().to_string();
-    let pattern = place
-        .file_name()
-        .and_then(|n| n.to_str())
-        .unwrap_or_default();
+    let pattern = place.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     if place.is_dir() {
-        return list(place, &|file| {
-            file.ends_with(".yaml") || file.ends_with(".yml")
-        });
+        return list(place, &|file| file.ends_with(".yaml") || file.ends_with(".yml"));
     }
     if pattern.contains('*') {
         let folder = match place.parent() {
@@ -77,10 +62,7 @@ fn expand(place: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
         return list(folder, &|file| matches(pattern, file));
     }
     if !place.exists() {
-        return Err(Diagnostic::whole_file(
-            &name,
-            "there is no such rule file or folder",
-        ));
+        return Err(Diagnostic::whole_file(&name, "there is no such rule file or folder"));
     }
     Ok(vec![place.to_owned()])
 }
@@ -91,10 +73,7 @@ fn list(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<PathBuf>, Di
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        let file = path
-            .file_name()
-            .and_then(|n| n.to_str())
-            .unwrap_or_default();
+        let file = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         // Editors and Kubernetes leave hidden files and folders beside the real ones.
         if !file.starts_with('.') && wanted(file) && path.is_file() {
             found.push(path);

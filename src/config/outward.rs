@@ -37,21 +37,14 @@ impl Reader<'_, '_> {
         Outbound { allow }
     }
 
-    pub(super) fn receivers(
-        &mut self,
-        node: &Node,
-        outbound: &Outbound,
-    ) -> BTreeMap<String, Receiver> {
+    pub(super) fn receivers(&mut self, node: &Node, outbound: &Outbound) -> BTreeMap<String, Receiver> {
         let mut receivers = BTreeMap::new();
         for (name, at, value) in self.doc.entries(node, "`receivers`").unwrap_or_default() {
             let kinds = ["alertmanager", "webhook", "kafka"];
             let Some(fields) = self.doc.fields(value, "a receiver", &kinds) else {
                 continue;
             };
-            let given: Vec<_> = kinds
-                .iter()
-                .filter_map(|kind| Some((*kind, fields.get(kind)?)))
-                .collect();
+            let given: Vec<_> = kinds.iter().filter_map(|kind| Some((*kind, fields.get(kind)?))).collect();
             let [(kind, body)] = given.as_slice() else {
                 self.doc.error_help(
                     at,
@@ -67,13 +60,7 @@ impl Reader<'_, '_> {
         receivers
     }
 
-    fn receiver(
-        &mut self,
-        name: &str,
-        kind: &str,
-        node: &Node,
-        outbound: &Outbound,
-    ) -> Option<Receiver> {
+    fn receiver(&mut self, name: &str, kind: &str, node: &Node, outbound: &Outbound) -> Option<Receiver> {
         let what = format!("receiver `{name}`");
         let keys: &[&str] = match kind {
             "alertmanager" => &["url"],
@@ -83,8 +70,7 @@ impl Reader<'_, '_> {
         let fields = self.doc.fields(node, &what, keys)?;
         for key in keys {
             if fields.get(key).is_none() {
-                self.doc
-                    .error(fields.first_key_at(), format!("{what} has no `{key}`"));
+                self.doc.error(fields.first_key_at(), format!("{what} has no `{key}`"));
             }
         }
         if kind == "kafka" {
@@ -95,7 +81,10 @@ impl Reader<'_, '_> {
         if !outbound.allows(&url.host, url.port) {
             self.doc.error_help(
                 fields.get("url")?.at,
-                format!("{what} is at `{}:{}`, which is not on the list of hosts that Rearguard may talk to", url.host, url.port),
+                format!(
+                    "{what} is at `{}:{}`, which is not on the list of hosts that Rearguard may talk to",
+                    url.host, url.port
+                ),
                 format!("add `- {}:{}` under `outbound: allow:`", url.host, url.port),
             );
         }
@@ -108,24 +97,14 @@ impl Reader<'_, '_> {
             self.refuse_plain_secret(node.at, &format!("the secret of {what} stands here"));
             return None;
         }
-        Some(Receiver::Webhook {
-            url: url.text,
-            secret,
-        })
+        Some(Receiver::Webhook { url: url.text, secret })
     }
 
-    pub(super) fn routes(
-        &mut self,
-        node: Option<&Node>,
-        receivers: &BTreeMap<String, Receiver>,
-    ) -> Routes {
+    pub(super) fn routes(&mut self, node: Option<&Node>, receivers: &BTreeMap<String, Receiver>) -> Routes {
         let all: Vec<String> = receivers.keys().cloned().collect();
         let fields = node.and_then(|n| self.doc.fields(n, "`routes`", &["page", "notify"]));
         let Some(fields) = fields else {
-            return Routes {
-                page: all.clone(),
-                notify: all,
-            };
+            return Routes { page: all.clone(), notify: all };
         };
         let mut route = |key: &str| {
             let Some(list) = fields.get(key) else {
@@ -141,15 +120,11 @@ impl Reader<'_, '_> {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => "add it under `receivers:`".to_owned(),
                 };
-                self.doc
-                    .error_help(at, format!("there is no receiver `{name}`"), help);
+                self.doc.error_help(at, format!("there is no receiver `{name}`"), help);
             }
             names
         };
-        Routes {
-            page: route("page"),
-            notify: route("notify"),
-        }
+        Routes { page: route("page"), notify: route("notify") }
     }
 
     /// An `http` or `https` address without credentials.
@@ -157,9 +132,7 @@ impl Reader<'_, '_> {
         let (secret, _) = self.secret(node, what)?;
         let parsed = reqwest::Url::parse(secret.expose()).ok();
         let parsed = parsed.filter(|url| matches!(url.scheme(), "http" | "https"));
-        let parts = parsed
-            .as_ref()
-            .and_then(|url| Some((url.host_str()?, url.port_or_known_default()?)));
+        let parts = parsed.as_ref().and_then(|url| Some((url.host_str()?, url.port_or_known_default()?)));
         let (Some(url), Some((host, port))) = (&parsed, parts) else {
             self.doc.error_help(
                 node.at,
@@ -169,15 +142,10 @@ impl Reader<'_, '_> {
             return None;
         };
         if !url.username().is_empty() || url.password().is_some() {
-            self.doc
-                .error(node.at, format!("{what} must not hold credentials"));
+            self.doc.error(node.at, format!("{what} must not hold credentials"));
             return None;
         }
-        Some(Url {
-            text: url.as_str().trim_end_matches('/').to_owned(),
-            host: host.to_lowercase(),
-            port,
-        })
+        Some(Url { text: url.as_str().trim_end_matches('/').to_owned(), host: host.to_lowercase(), port })
     }
 
     pub(super) fn clock(&mut self, node: &Node) -> ClockConfig {
@@ -188,9 +156,7 @@ impl Reader<'_, '_> {
         if let Some(node) = fields.get("rate") {
             match self.doc.number(node, "`clock.rate`") {
                 Some(rate) if rate > 0.0 && rate <= 10_000.0 => clock.rate = rate,
-                Some(_) => self
-                    .doc
-                    .error(node.at, "`clock.rate` must lie above 0, at most 10000"),
+                Some(_) => self.doc.error(node.at, "`clock.rate` must lie above 0, at most 10000"),
                 None => {}
             }
         }
@@ -215,10 +181,7 @@ impl Reader<'_, '_> {
         };
         let mut outside = Vec::new();
         for broker in &config.kafka.brokers {
-            if !broker
-                .rsplit_once(':')
-                .is_some_and(|(host, _)| is_loopback(host))
-            {
+            if !broker.rsplit_once(':').is_some_and(|(host, _)| is_loopback(host)) {
                 outside.push(format!("broker `{broker}`"));
             }
         }
@@ -226,9 +189,7 @@ impl Reader<'_, '_> {
             let (Receiver::Alertmanager { url } | Receiver::Webhook { url, .. }) = receiver else {
                 continue;
             };
-            let host = reqwest::Url::parse(url)
-                .ok()
-                .and_then(|u| u.host_str().map(str::to_owned));
+            let host = reqwest::Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_owned));
             if !host.is_some_and(|host| is_loopback(&host)) {
                 outside.push(format!("receiver `{name}`"));
             }

@@ -38,19 +38,11 @@ pub(super) struct Reader<'a, 'd> {
 }
 
 /// Reads everything it can; the document says what was wrong.
-pub(super) fn config(
-    doc: &mut Document<'_>,
-    path: &Path,
-    environment: Environment<'_>,
-) -> Option<Config> {
+pub(super) fn config(doc: &mut Document<'_>, path: &Path, environment: Environment<'_>) -> Option<Config> {
     let root = doc.parse()?;
     let fields = doc.fields(&root, "the configuration", &KEYS)?;
     let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-    let mut reader = Reader {
-        doc,
-        environment,
-        folder,
-    };
+    let mut reader = Reader { doc, environment, folder };
     let reader = &mut reader;
     let defaults = Config::built_in();
     let kafka = match fields.get("kafka") {
@@ -64,56 +56,28 @@ pub(super) fn config(
             None
         }
     };
-    let data_dir = reader
-        .path(&fields, "data_dir")
-        .unwrap_or_else(|| reader.folder.join("data"));
-    let outbound = fields
-        .get("outbound")
-        .map(|n| reader.outbound(n))
-        .unwrap_or_default();
-    let receivers = fields
-        .get("receivers")
-        .map(|n| reader.receivers(n, &outbound))
-        .unwrap_or_default();
+    let data_dir = reader.path(&fields, "data_dir").unwrap_or_else(|| reader.folder.join("data"));
+    let outbound = fields.get("outbound").map(|n| reader.outbound(n)).unwrap_or_default();
+    let receivers = fields.get("receivers").map(|n| reader.receivers(n, &outbound)).unwrap_or_default();
     let routes = reader.routes(fields.get("routes"), &receivers);
     let config = Config {
         path: path.to_owned(),
         rules: reader.rules(&fields),
-        flags: fields
-            .get("flags")
-            .map(|n| reader.flags(n))
-            .unwrap_or_default(),
-        catalogue: fields
-            .get("metrics")
-            .map_or(defaults.catalogue, |n| Arc::new(reader.metrics(n))),
+        flags: fields.get("flags").map(|n| reader.flags(n)).unwrap_or_default(),
+        catalogue: fields.get("metrics").map_or(defaults.catalogue, |n| Arc::new(reader.metrics(n))),
         store: fields
             .get("store")
             .and_then(|n| reader.store(n))
             .unwrap_or_else(|| Store::Sqlite(data_dir.join("rearguard.db"))),
         data_dir,
-        http: fields
-            .get("http")
-            .and_then(|n| reader.http(n))
-            .unwrap_or(defaults.http),
+        http: fields.get("http").and_then(|n| reader.http(n)).unwrap_or(defaults.http),
         receivers,
         routes,
         outbound,
-        timing: fields
-            .get("timing")
-            .map(|n| reader.timing(n))
-            .unwrap_or_default(),
-        limits: fields
-            .get("limits")
-            .map(|n| reader.limits(n))
-            .unwrap_or_default(),
-        dry_run: fields
-            .get("dry_run")
-            .and_then(|n| reader.doc.boolean(n, "`dry_run`"))
-            .unwrap_or(false),
-        clock: fields
-            .get("clock")
-            .map(|n| reader.clock(n))
-            .unwrap_or_default(),
+        timing: fields.get("timing").map(|n| reader.timing(n)).unwrap_or_default(),
+        limits: fields.get("limits").map(|n| reader.limits(n)).unwrap_or_default(),
+        dry_run: fields.get("dry_run").and_then(|n| reader.doc.boolean(n, "`dry_run`")).unwrap_or(false),
+        clock: fields.get("clock").map(|n| reader.clock(n)).unwrap_or_default(),
         log: fields.get("log").map_or(defaults.log, |n| reader.log(n)),
         external_url: fields
             .get("external_url")
@@ -132,10 +96,7 @@ impl Reader<'_, '_> {
             return vec![self.folder.join("rules")];
         };
         let names = self.words(node, "`rules`");
-        names
-            .into_iter()
-            .map(|(name, _)| self.folder.join(name))
-            .collect()
+        names.into_iter().map(|(name, _)| self.folder.join(name)).collect()
     }
 
     fn path(&mut self, fields: &Fields<'_>, key: &str) -> Option<PathBuf> {
@@ -162,10 +123,7 @@ impl Reader<'_, '_> {
             }
             return Some(Store::Postgres(url));
         }
-        let path = text
-            .strip_prefix("sqlite://")
-            .or_else(|| text.strip_prefix("sqlite:"))
-            .unwrap_or(text);
+        let path = text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:")).unwrap_or(text);
         if path.contains("://") || path.is_empty() || path == ":memory:" {
             self.doc.error_help(
                 node.at,
@@ -196,13 +154,7 @@ impl Reader<'_, '_> {
 
     fn timing(&mut self, node: &Node) -> Timing {
         let defaults = Timing::default();
-        let keys = [
-            "lateness",
-            "tick",
-            "flip_deadline",
-            "page_after",
-            "snapshot_every",
-        ];
+        let keys = ["lateness", "tick", "flip_deadline", "page_after", "snapshot_every"];
         let Some(fields) = self.doc.fields(node, "`timing`", &keys) else {
             return defaults;
         };
@@ -211,12 +163,7 @@ impl Reader<'_, '_> {
             tick: self.span(&fields, "tick", (1, 60), defaults.tick),
             flip_deadline: self.span(&fields, "flip_deadline", (5, 600), defaults.flip_deadline),
             page_after: self.span(&fields, "page_after", (5, 600), defaults.page_after),
-            snapshot_every: self.span(
-                &fields,
-                "snapshot_every",
-                (10, 3_600),
-                defaults.snapshot_every,
-            ),
+            snapshot_every: self.span(&fields, "snapshot_every", (10, 3_600), defaults.snapshot_every),
         }
     }
 
@@ -244,16 +191,12 @@ impl Reader<'_, '_> {
         let mut log = Config::built_in().log;
         if let Some(fields) = self.doc.fields(node, "`log`", &["format", "level"]) {
             let formats = [("human", LogFormat::Human), ("json", LogFormat::Json)];
-            if let Some(format) = fields
-                .get("format")
-                .and_then(|n| self.doc.choice(n, "`log.format`", &formats))
+            if let Some(format) =
+                fields.get("format").and_then(|n| self.doc.choice(n, "`log.format`", &formats))
             {
                 log.format = format;
             }
-            if let Some(level) = fields
-                .get("level")
-                .and_then(|n| self.doc.text(n, "`log.level`"))
-            {
+            if let Some(level) = fields.get("level").and_then(|n| self.doc.text(n, "`log.level`")) {
                 level.clone_into(&mut log.level);
             }
         }
@@ -270,8 +213,7 @@ impl Reader<'_, '_> {
     ) -> Duration {
         let node = fields.get(key);
         let bounds = (Duration::from_secs(least), Duration::from_secs(most));
-        node.and_then(|n| self.doc.span(n, &format!("`{key}`"), bounds.0, bounds.1))
-            .unwrap_or(default)
+        node.and_then(|n| self.doc.span(n, &format!("`{key}`"), bounds.0, bounds.1)).unwrap_or(default)
     }
 
     /// One text, or a list of texts, each with its place and `${NAME}` filled in.
@@ -305,17 +247,11 @@ impl Reader<'_, '_> {
                 );
                 return None;
             };
-            let path = self
-                .folder
-                .join(self.doc.text(file, &format!("the file of {what}"))?);
+            let path = self.folder.join(self.doc.text(file, &format!("the file of {what}"))?);
             return match super::read_file(&path) {
                 Ok(text) => Some((Secret::new(text.trim_end_matches(['\r', '\n'])), true)),
                 Err(error) => {
-                    let message = format!(
-                        "the file of {what}, `{}`, {}",
-                        path.display(),
-                        error.message
-                    );
+                    let message = format!("the file of {what}, `{}`, {}", path.display(), error.message);
                     self.doc.error(file.at, message);
                     None
                 }
@@ -332,11 +268,7 @@ impl Reader<'_, '_> {
         let (mut out, mut rest, mut from_outside) = (String::new(), text, false);
         while let Some(start) = rest.find("${") {
             let Some(len) = rest[start + 2..].find('}') else {
-                self.doc.error_help(
-                    at,
-                    format!("`${{` in {what} is never closed"),
-                    "write `${NAME}`",
-                );
+                self.doc.error_help(at, format!("`${{` in {what} is never closed"), "write `${NAME}`");
                 return None;
             };
             let name = &rest[start + 2..start + 2 + len];

@@ -16,13 +16,10 @@ impl Reader<'_, '_> {
         for (key, at, value) in self.doc.entries(node, "`flags`").unwrap_or_default() {
             let what = format!("flag `{key}`");
             if key.trim().is_empty() || key.len() > 200 || key.chars().any(char::is_whitespace) {
-                self.doc
-                    .error(at, "a flag key is one word of at most 200 bytes");
+                self.doc.error(at, "a flag key is one word of at most 200 bytes");
                 continue;
             }
-            let Some(fields) =
-                self.doc
-                    .fields(value, &what, &["control", "treatment", "share", "frozen"])
+            let Some(fields) = self.doc.fields(value, &what, &["control", "treatment", "share", "frozen"])
             else {
                 continue;
             };
@@ -34,17 +31,12 @@ impl Reader<'_, '_> {
             let control = self.variant(&fields, "control");
             let treatment = self.variant(&fields, "treatment");
             let share = fields.get("share").and_then(|n| self.share(n));
-            let frozen = fields
-                .get("frozen")
-                .and_then(|n| self.doc.boolean(n, "`frozen`"));
+            let frozen = fields.get("frozen").and_then(|n| self.doc.boolean(n, "`frozen`"));
             let (Some(control), Some(treatment), Some(share)) = (control, treatment, share) else {
                 continue;
             };
             if control == treatment {
-                self.doc.error(
-                    at,
-                    format!("{what} serves the same variant as control and as treatment"),
-                );
+                self.doc.error(at, format!("{what} serves the same variant as control and as treatment"));
                 continue;
             }
             flags.push(FlagSpec {
@@ -62,10 +54,7 @@ impl Reader<'_, '_> {
         let node = fields.get(key)?;
         let text = self.doc.text(node, &format!("`{key}`"))?;
         if text.len() > 200 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            self.doc.error(
-                node.at,
-                format!("`{key}` must be one word of at most 200 bytes"),
-            );
+            self.doc.error(node.at, format!("`{key}` must be one word of at most 200 bytes"));
             return None;
         }
         Some(text.to_owned())
@@ -75,11 +64,9 @@ impl Reader<'_, '_> {
     fn share(&mut self, node: &Node) -> Option<u32> {
         let fraction = match &node.value {
             Value::Number(n) => Some(*n),
-            Value::Text(text) => text
-                .trim()
-                .strip_suffix('%')
-                .and_then(|p| p.trim().parse::<f64>().ok())
-                .map(|p| p / 100.0),
+            Value::Text(text) => {
+                text.trim().strip_suffix('%').and_then(|p| p.trim().parse::<f64>().ok()).map(|p| p / 100.0)
+            }
             _ => None,
         };
         match fraction {
@@ -91,11 +78,7 @@ impl Reader<'_, '_> {
                     }
                     _ => "write `0.25` or `25%`".to_owned(),
                 };
-                self.doc.error_help(
-                    node.at,
-                    "`share` must lie between 0 and 1, or 0% and 100%",
-                    help,
-                );
+                self.doc.error_help(node.at, "`share` must lie between 0 and 1, or 0% and 100%", help);
                 None
             }
         }
@@ -106,16 +89,13 @@ impl Reader<'_, '_> {
         let mut extra = Vec::new();
         let entries = self.doc.entries(node, "`metrics`").unwrap_or_default();
         if entries.len() > MOST_METRICS {
-            self.doc
-                .error(node.at, format!("more than {MOST_METRICS} metrics"));
+            self.doc.error(node.at, format!("more than {MOST_METRICS} metrics"));
             return built_in;
         }
         for (name, at, value) in entries {
             let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
             let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-            let reserved = [
-                "baseline", "true", "false", "and", "or", "not", "inf", "infinity", "nan",
-            ];
+            let reserved = ["baseline", "true", "false", "and", "or", "not", "inf", "infinity", "nan"];
             if !first
                 || !name.chars().all(good)
                 || name.len() > 100
@@ -135,36 +115,20 @@ impl Reader<'_, '_> {
 
     fn metric(&mut self, name: &str, node: &Node, known: Option<&Metric>) -> Option<Metric> {
         let what = format!("metric `{name}`");
-        let keys = [
-            "kind",
-            "unit",
-            "resolution",
-            "max",
-            "direction",
-            "failure_class",
-        ];
+        let keys = ["kind", "unit", "resolution", "max", "direction", "failure_class"];
         let fields = self.doc.fields(node, &what, &keys)?;
-        let kinds = [
-            ("score", Kind::Score),
-            ("boolean", Kind::Boolean),
-            ("value", Kind::Value),
-        ];
-        let directions = [
-            ("higher_is_better", Direction::HigherIsBetter),
-            ("lower_is_better", Direction::LowerIsBetter),
-        ];
-        let kind = fields
-            .get("kind")
-            .and_then(|n| self.doc.choice(n, "`kind`", &kinds))
-            .or(known.map(|m| m.kind));
+        let kinds = [("score", Kind::Score), ("boolean", Kind::Boolean), ("value", Kind::Value)];
+        let directions =
+            [("higher_is_better", Direction::HigherIsBetter), ("lower_is_better", Direction::LowerIsBetter)];
+        let kind =
+            fields.get("kind").and_then(|n| self.doc.choice(n, "`kind`", &kinds)).or(known.map(|m| m.kind));
         let direction = fields
             .get("direction")
             .and_then(|n| self.doc.choice(n, "`direction`", &directions))
             .or(known.map(|m| m.direction));
         for (key, missing) in [("kind", kind.is_none()), ("direction", direction.is_none())] {
             if missing && fields.get(key).is_none() {
-                self.doc
-                    .error(fields.first_key_at(), format!("{what} has no `{key}`"));
+                self.doc.error(fields.first_key_at(), format!("{what} has no `{key}`"));
             }
         }
         let (kind, direction) = (kind?, direction?);
@@ -191,35 +155,23 @@ impl Reader<'_, '_> {
             &what,
         );
         let (resolution, max) = (resolution?, max?);
-        let at = fields
-            .get("max")
-            .or(fields.get("resolution"))
-            .map_or(fields.first_key_at(), |n| n.at);
+        let at = fields.get("max").or(fields.get("resolution")).map_or(fields.first_key_at(), |n| n.at);
         if kind != Kind::Value && max.to_bits() != 1.0f64.to_bits() {
-            self.doc
-                .error(at, format!("{what} is no value: its `max` is 1"));
+            self.doc.error(at, format!("{what} is no value: its `max` is 1"));
             return None;
         }
         if kind != Kind::Boolean && (max / resolution < 2.0 || max / resolution > MOST_STEPS) {
-            self.doc.error(
-                at,
-                format!("{what}: `max` must be 2 to 10¹² times `resolution`"),
-            );
+            self.doc.error(at, format!("{what}: `max` must be 2 to 10¹² times `resolution`"));
             return None;
         }
         let text = |key: &str, reader: &mut Self| {
             let node = fields.get(key)?;
-            reader
-                .doc
-                .text(node, &format!("`{key}`"))
-                .map(str::to_owned)
+            reader.doc.text(node, &format!("`{key}`")).map(str::to_owned)
         };
         Some(Metric {
             name: name.to_owned(),
             kind,
-            unit: text("unit", self)
-                .or(known.map(|m| m.unit.clone()))
-                .unwrap_or_default(),
+            unit: text("unit", self).or(known.map(|m| m.unit.clone())).unwrap_or_default(),
             resolution,
             max,
             direction,
@@ -248,7 +200,11 @@ impl Reader<'_, '_> {
             }
             None => known.or(default).or_else(|| {
                 let at = fields.first_key_at();
-                self.doc.error_help(at, format!("{what} has no `{key}`"), "values need `resolution`, the smallest step told apart, and `max`, the largest value");
+                self.doc.error_help(
+                    at,
+                    format!("{what} has no `{key}`"),
+                    "values need `resolution`, the smallest step told apart, and `max`, the largest value",
+                );
                 None
             }),
         }

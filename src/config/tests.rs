@@ -21,11 +21,7 @@ fn said(text: &str) -> Vec<String> {
         .expect_err(text)
         .iter()
         .map(|d| {
-            let help = d
-                .help
-                .as_ref()
-                .map(|h| format!(" ({h})"))
-                .unwrap_or_default();
+            let help = d.help.as_ref().map(|h| format!(" ({h})")).unwrap_or_default();
             format!("{}:{} {}{help}", d.line, d.column, d.message)
         })
         .collect()
@@ -35,10 +31,7 @@ fn said(text: &str) -> Vec<String> {
 fn the_example_loads_and_shows_the_defaults() {
     let config = parse(EXAMPLE).unwrap_or_else(|errors| panic!("{errors:#?}"));
     assert_eq!(config.flags[0].share, 250_000);
-    assert_eq!(
-        (config.timing, config.limits),
-        (Timing::default(), Limits::default())
-    );
+    assert_eq!((config.timing, config.limits), (Timing::default(), Limits::default()));
     assert_eq!(config.receivers.len(), 2);
     let id = config.catalogue.find("latency").unwrap();
     assert_eq!(config.catalogue.get(id).max.to_bits(), 120_000f64.to_bits());
@@ -48,43 +41,30 @@ fn the_example_loads_and_shows_the_defaults() {
     let all: String = EXAMPLE
         .lines()
         .map(|line| match line.trim_start().strip_prefix("# ") {
-            Some(rest)
-                if rest.contains(": ") && !rest.starts_with("Every") && !rest.starts_with('`') =>
-            {
+            Some(rest) if rest.contains(": ") && !rest.starts_with("Every") && !rest.starts_with('`') => {
                 let indent = line.len() - line.trim_start().len();
                 format!("{}{rest}\n", " ".repeat(indent))
             }
             Some(rest) if ["clock:", "chat:"].iter().any(|k| rest.starts_with(k)) => {
-                format!(
-                    "{}{rest}\n",
-                    " ".repeat(line.len() - line.trim_start().len())
-                )
+                format!("{}{rest}\n", " ".repeat(line.len() - line.trim_start().len()))
             }
             _ => format!("{line}\n"),
         })
-        .filter(|line| {
-            !line.contains("security.protocol: plaintext") && !line.contains("file: /run")
-        })
+        .filter(|line| !line.contains("security.protocol: plaintext") && !line.contains("file: /run"))
         .collect();
     let env = |name: &str| environment(name).or(Some("x".to_owned()));
     let errors = Config::parse(Path::new("r.yaml"), &all, &env)
         .expect_err("a clock beside a host that is not loopback");
     let said: Vec<String> = errors.iter().map(|e| e.message.clone()).collect();
     assert_eq!(said.len(), 2, "{said:#?}");
-    assert!(
-        said[0].contains("not on the list") && said[1].contains("receiver `chat` is not"),
-        "{said:#?}"
-    );
+    assert!(said[0].contains("not on the list") && said[1].contains("receiver `chat` is not"), "{said:#?}");
 }
 
 #[test]
 fn little_is_enough() {
     let config = parse(LEAST).unwrap();
     assert_eq!(config.kafka.dead_letter_topic, "t.dead-letter");
-    assert_eq!(
-        (config.kafka.group.as_str(), config.kafka.start),
-        ("rearguard", Start::OneLongestWindow)
-    );
+    assert_eq!((config.kafka.group.as_str(), config.kafka.start), ("rearguard", Start::OneLongestWindow));
     assert_eq!(config.rules, [PathBuf::from("etc/rules")]);
     assert_eq!(config.store, Store::Sqlite("etc/data/rearguard.db".into()));
     assert_eq!(config.data_dir, PathBuf::from("etc/data"));
@@ -95,27 +75,17 @@ fn little_is_enough() {
 fn secrets_come_from_outside_and_are_never_shown() {
     let text = format!(
         "{}store: {{ url: '${{DATABASE_URL}}' }}\n",
-        LEAST.replace(
-            "[t]",
-            "[t], properties: { sasl.password: '${PASSWORD}', sasl.username: me }"
-        )
+        LEAST.replace("[t]", "[t], properties: { sasl.password: '${PASSWORD}', sasl.username: me }")
     );
     let config = parse(&text).unwrap();
     assert_eq!(config.kafka.properties["sasl.password"].expose(), "hunter2");
     assert!(!format!("{config:?}").contains("hunter2"));
-    assert!(
-        !serde_json::to_string(&(&config.kafka, &config.store))
-            .unwrap()
-            .contains("hunter2")
-    );
+    assert!(!serde_json::to_string(&(&config.kafka, &config.store)).unwrap().contains("hunter2"));
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("pw"), "from file\n").unwrap();
     let text = LEAST.replace("[t]", "[t], properties: { sasl.password: { file: pw } }");
     let config = Config::parse(&folder.path().join("r.yaml"), &text, &environment).unwrap();
-    assert_eq!(
-        config.kafka.properties["sasl.password"].expose(),
-        "from file"
-    );
+    assert_eq!(config.kafka.properties["sasl.password"].expose(), "from file");
 }
 
 #[test]
@@ -217,12 +187,7 @@ fn a_fast_clock_stays_on_loopback() {
     );
     let open = format!("{clock}http: {{ listen: '0.0.0.0:8080' }}\n");
     assert!(said(&open)[0].contains("`http.listen` is not"));
-    assert!(
-        parse(&format!("{LEAST}clock: {{ rate: 1 }}\n"))
-            .unwrap()
-            .clock
-            .is_real()
-    );
+    assert!(parse(&format!("{LEAST}clock: {{ rate: 1 }}\n")).unwrap().clock.is_real());
 }
 
 #[test]
@@ -230,8 +195,7 @@ fn passwords_in_addresses_are_refused() {
     let text = format!("{LEAST}store: {{ url: 'postgres://me:pw@db/rg' }}\n");
     assert!(said(&text)[0].starts_with("2:15 `store.url` holds a password in plain text"));
     assert!(parse(&format!("{LEAST}store: {{ url: 'postgres://me@db/rg' }}\n")).is_ok());
-    let text =
-        format!("{LEAST}receivers: {{ a: {{ alertmanager: {{ url: 'http://u:p@x:1' }} }} }}\n");
+    let text = format!("{LEAST}receivers: {{ a: {{ alertmanager: {{ url: 'http://u:p@x:1' }} }} }}\n");
     assert!(said(&text)[0].contains("must not hold credentials"));
 }
 
@@ -243,36 +207,18 @@ fn rule_files_are_found() {
         std::fs::write(at(name), name).unwrap();
     }
     let names = |places: &[PathBuf]| -> Vec<String> {
-        rule_files(places)
-            .unwrap()
-            .into_iter()
-            .map(|(_, text)| text)
-            .collect()
+        rule_files(places).unwrap().into_iter().map(|(_, text)| text).collect()
     };
     assert_eq!(names(&[folder.path().to_owned()]), ["a.yml", "b.yaml"]);
     assert_eq!(names(&[at("*.yaml")]), ["b.yaml"]);
-    assert_eq!(
-        names(&[at("b.yaml"), folder.path().to_owned()]),
-        ["b.yaml", "a.yml"]
-    );
+    assert_eq!(names(&[at("b.yaml"), folder.path().to_owned()]), ["b.yaml", "a.yml"]);
     std::fs::write(at("b.yaml"), b"ok\n\xff").unwrap();
     let errors = rule_files(&[at("b.yaml"), at("c.yaml"), at("*.json")]).unwrap_err();
-    let said: Vec<String> = errors
-        .iter()
-        .map(|e| format!("{}:{} {}", e.line, e.column, e.message))
-        .collect();
+    let said: Vec<String> = errors.iter().map(|e| format!("{}:{} {}", e.line, e.column, e.message)).collect();
     assert_eq!(
         said,
-        [
-            "0:0 there is no such rule file or folder",
-            "0:0 no rule files here",
-            "2:1 the file is not UTF-8",
-        ]
+        ["0:0 there is no such rule file or folder", "0:0 no rule files here", "2:1 the file is not UTF-8",]
     );
     std::fs::write(at("big.yaml"), vec![b'#'; 2 << 20]).unwrap();
-    assert!(
-        rule_files(&[at("big.yaml")]).unwrap_err()[0]
-            .message
-            .contains("1 MiB")
-    );
+    assert!(rule_files(&[at("big.yaml")]).unwrap_err()[0].message.contains("1 MiB"));
 }

@@ -173,10 +173,7 @@ impl Compiler<'_, '_> {
         known: Option<&FlagSpec>,
     ) {
         let at = spec.flag.as_ref().map_or(spec.variant.at, |f| f.at);
-        let acts = spec
-            .rules
-            .iter()
-            .any(|r| r.action > Some(RuleAction::Notify));
+        let acts = spec.rules.iter().any(|r| r.action > Some(RuleAction::Notify));
         match known {
             Some(known) if known.treatment == *variant => {}
             Some(known) if known.control == *variant => {
@@ -428,12 +425,7 @@ fn failure_class(condition: &Condition, catalogue: &Catalogue) -> String {
 
 /// BLAKE3 over the condition with full names, its longest window, `by` and action: spelling and spaces do not matter.
 fn hash(parsed: &Parsed, spec: &RuleSpec, action: RuleAction, catalogue: &Catalogue) -> RuleHash {
-    let window = parsed
-        .slots
-        .iter()
-        .map(|s| s.window)
-        .max()
-        .unwrap_or(Window(5));
+    let window = parsed.slots.iter().map(|s| s.window).max().unwrap_or(Window(5));
     let text = format!(
         "{}\n{}\n{}\n{}",
         write(&parsed.expr, &parsed.slots, catalogue),

@@ -152,10 +152,7 @@ fn variant(doc: &mut Document<'_>, node: &Node) -> Option<VariantSpec> {
         }
     };
     Some(VariantSpec {
-        variant: variant.unwrap_or(Located {
-            value: String::new(),
-            at: fields.first_key_at(),
-        }),
+        variant: variant.unwrap_or(Located { value: String::new(), at: fields.first_key_at() }),
         baseline,
         flag,
         owner,
@@ -183,10 +180,7 @@ fn rule(doc: &mut Document<'_>, node: &Node) -> Option<RuleSpec> {
     let action = fields.get("action").and_then(|n| words(n, doc));
     let spec = RuleSpec {
         at: fields.first_key_at(),
-        condition: Located {
-            value: String::new(),
-            at: fields.at,
-        },
+        condition: Located { value: String::new(), at: fields.at },
         action,
         id: fields.get("id").and_then(|n| id(doc, n)),
         hold: fields.get("for").and_then(|n| doc.minutes(n, "`for`", MINUTE, DAY)),
@@ -208,9 +202,7 @@ fn rule(doc: &mut Document<'_>, node: &Node) -> Option<RuleSpec> {
         runbook: fields.get("runbook").and_then(|n| doc.text(n, "`runbook`")).map(str::to_owned),
         page: fields.get("page").map(|n| page(doc, n)).unwrap_or_default(),
     };
-    let condition = fields
-        .get("condition")
-        .and_then(|n| condition(doc, n, "`condition`"))?;
+    let condition = fields.get("condition").and_then(|n| condition(doc, n, "`condition`"))?;
     Some(RuleSpec { condition, ..spec })
 }
 
