@@ -16,6 +16,8 @@ pub mod names;
 pub mod panes;
 pub mod partition;
 mod reader;
+pub mod recorder;
 pub mod rfc3339;
+mod shape;
 mod start;
 pub mod watermark;

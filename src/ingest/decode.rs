@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::fate::{Poison, Refusal, Reject};
 use super::json::{Fault, Scanner, Span};
 use super::rfc3339;
+use super::shape::{Found, Shape, TEXTS};
 use crate::model::event::Sample;
 use crate::model::time::Timestamp;
 
@@ -67,22 +68,23 @@ pub struct Decoder {
     metrics: Vec<(Span, Sample)>,
     unknown: Vec<Span>,
     unescaped: String,
+    /// The shape of the message being parsed, and those of earlier ones; the last used comes first.
+    learning: Shape,
+    shapes: Vec<Shape>,
 }
 
-/// The top-level fields as they were found.
-#[derive(Default)]
-struct Fields {
-    id: Option<Span>,
-    ts: Option<Span>,
-    variant: Option<Span>,
-    tenant: Option<Span>,
-    tier: Option<Span>,
-    region: Option<Span>,
-    unit: Option<Span>,
-    generation_id: Option<Span>,
-    /// One bit per known field, for duplicates.
-    seen: u16,
-}
+/// Shapes remembered: producers of different kinds, with and without optional fields.
+const SHAPES: usize = 6;
+
+/// Places of the fields of text.
+const ID: usize = 0;
+const TS: usize = 1;
+const VARIANT: usize = 2;
+const TENANT: usize = 3;
+const TIER: usize = 4;
+const REGION: usize = 5;
+const UNIT: usize = 6;
+const GENERATION_ID: usize = 7;
 
 impl Decoder {
     /// Decodes one message.
@@ -110,7 +112,7 @@ impl Decoder {
     fn event<'d>(
         &'d self,
         text: &'d str,
-        fields: &Fields,
+        fields: &Found,
         bounds: &Bounds,
         wall: Timestamp,
     ) -> Result<Event<'d>, Reject> {
@@ -118,9 +120,9 @@ impl Decoder {
         let optional =
             |span: Option<Span>| span.map(|span| span.of(text, unescaped)).filter(|value| !value.is_empty());
         let required = |span| optional(span).ok_or(Reject::DeadLetter(Poison::AbsentField));
-        let id = required(fields.id)?;
-        let variant = required(fields.variant)?;
-        let ts = required(fields.ts)?;
+        let id = required(fields.texts[ID])?;
+        let variant = required(fields.texts[VARIANT])?;
+        let ts = required(fields.texts[TS])?;
         if fields.seen & METRICS == 0 {
             return Err(Reject::DeadLetter(Poison::AbsentField));
         }
@@ -139,20 +141,46 @@ impl Decoder {
             id,
             ts,
             variant,
-            tenant: optional(fields.tenant),
-            tier: optional(fields.tier),
-            region: optional(fields.region),
-            unit: optional(fields.unit),
-            generation_id: optional(fields.generation_id),
-            metrics: Metrics { text, unescaped, list: &self.metrics },
+            tenant: optional(fields.texts[TENANT]),
+            tier: optional(fields.texts[TIER]),
+            region: optional(fields.texts[REGION]),
+            unit: optional(fields.texts[UNIT]),
+            generation_id: optional(fields.texts[GENERATION_ID]),
+            metrics: Metrics {
+                text,
+                unescaped,
+                list: &self.metrics,
+            },
         })
     }
 
-    fn fields(&mut self, text: &str) -> Result<Fields, Poison> {
+    #[inline]
+    fn fields(&mut self, text: &str) -> Result<Found, Poison> {
+        for place in 0..self.shapes.len() {
+            self.metrics.clear();
+            if let Some(found) = self.shapes[place].read(text, &mut self.metrics) {
+                self.shapes[..=place].rotate_right(1);
+                return Ok(found);
+            }
+        }
+        let found = self.parse(text)?;
+        if self.learning.finish(text, found.seen) {
+            if self.shapes.len() == SHAPES {
+                self.shapes.rotate_right(1);
+                std::mem::swap(&mut self.shapes[0], &mut self.learning);
+            } else {
+                self.shapes.insert(0, std::mem::take(&mut self.learning));
+            }
+        }
+        Ok(found)
+    }
+
+    fn parse(&mut self, text: &str) -> Result<Found, Poison> {
         self.metrics.clear();
         self.unknown.clear();
         self.unescaped.clear();
-        let mut fields = Fields::default();
+        self.learning.restart();
+        let mut found = Found::default();
         let mut scanner = Scanner::new(text);
         if scanner.peek() != b'{' {
             // A text that is JSON but no object has the wrong type; anything else is malformed.
@@ -163,7 +191,7 @@ impl Decoder {
         scanner.expect(b'{')?;
         if !scanner.take(b'}') {
             loop {
-                self.field(text, &mut scanner, &mut fields)?;
+                self.field(text, &mut scanner, &mut found)?;
                 if !scanner.take(b',') {
                     scanner.expect(b'}')?;
                     break;
@@ -174,34 +202,46 @@ impl Decoder {
         if repeats(text, &self.unescaped, &mut self.unknown) {
             return Err(Poison::DuplicateKey);
         }
-        Ok(fields)
+        Ok(found)
     }
 
-    #[inline]
-    fn field(&mut self, text: &str, scanner: &mut Scanner<'_>, fields: &mut Fields) -> Result<(), Poison> {
+    fn field(
+        &mut self,
+        text: &str,
+        scanner: &mut Scanner<'_>,
+        found: &mut Found,
+    ) -> Result<(), Poison> {
         let key = scanner.string(&mut self.unescaped)?;
         scanner.expect(b':')?;
-        let (bit, required, slot) = match key.of(text, &self.unescaped) {
-            "id" => (1, true, &mut fields.id),
-            "ts" => (1 << 1, true, &mut fields.ts),
-            "variant" => (1 << 2, true, &mut fields.variant),
-            "tenant" => (1 << 3, false, &mut fields.tenant),
-            "tier" => (1 << 4, false, &mut fields.tier),
-            "region" => (1 << 5, false, &mut fields.region),
-            "unit" => (1 << 6, false, &mut fields.unit),
-            "generation_id" => (1 << 7, false, &mut fields.generation_id),
+        let (field, required) = match key.of(text, &self.unescaped) {
+            "id" => (ID, true),
+            "ts" => (TS, true),
+            "variant" => (VARIANT, true),
+            "tenant" => (TENANT, false),
+            "tier" => (TIER, false),
+            "region" => (REGION, false),
+            "unit" => (UNIT, false),
+            "generation_id" => (GENERATION_ID, false),
             "metrics" => {
-                once(&mut fields.seen, METRICS)?;
+                once(&mut found.seen, METRICS)?;
                 return self.metrics(text, scanner);
             }
             _ => {
                 self.unknown.push(key);
-                return Ok(scanner.skip()?);
+                scanner.peek();
+                let start = scanner.at();
+                scanner.skip()?;
+                self.learning.skipped(text, start, scanner.at());
+                return Ok(());
             }
         };
-        once(&mut fields.seen, bit)?;
+        once(&mut found.seen, 1 << field)?;
         match scanner.peek() {
-            b'"' => *slot = Some(scanner.string(&mut self.unescaped)?),
+            b'"' => {
+                let span = scanner.string(&mut self.unescaped)?;
+                found.texts[field] = Some(span);
+                self.learning.text(text, field, span);
+            }
             b'n' if !required => scanner.word("null")?,
             _ => {
                 scanner.skip()?;
@@ -223,15 +263,14 @@ impl Decoder {
         loop {
             let name = scanner.string(&mut self.unescaped)?;
             scanner.expect(b':')?;
-            let sample = match scanner.peek() {
-                b'-' | b'0'..=b'9' => Sample::Number(scanner.number()?),
-                b't' => scanner.word("true").map(|()| Sample::Bool(true))?,
-                b'f' => scanner.word("false").map(|()| Sample::Bool(false))?,
-                _ => {
-                    scanner.skip()?;
-                    return Err(Poison::WrongType);
-                }
+            scanner.peek();
+            let start = scanner.at();
+            let Some(sample) = scanner.sample() else {
+                scanner.go_to(start);
+                scanner.skip()?;
+                return Err(Poison::WrongType);
             };
+            self.learning.sample(text, name, start, scanner.at());
             self.metrics.push((name, sample));
             if !scanner.take(b',') {
                 break;
@@ -264,7 +303,7 @@ impl From<Fault> for Poison {
     }
 }
 
-const METRICS: u16 = 1 << 8;
+const METRICS: u16 = 1 << TEXTS;
 
 /// Up to this many keys are compared pair by pair; more are sorted, so that a hostile message costs n log n.
 const FEW: usize = 12;

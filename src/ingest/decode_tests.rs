@@ -82,6 +82,32 @@ proptest! {
     }
 
     #[test]
+    fn what_was_learnt_changes_nothing(
+        events in prop::collection::vec((0usize..3, written(), any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 1..30)
+    ) {
+        // Few kinds of messages, so that shapes are met again, some of them damaged.
+        let kinds: Vec<_> = events.iter().take(3).map(|(_, event, ..)| event.clone()).collect();
+        let mut decoder = Decoder::default();
+        for (kind, event, place, byte, damaged) in events {
+            let kind = &kinds[kind % kinds.len()];
+            let mut message = Written { metrics: kind.metrics.clone(), tenant: kind.tenant.clone(), tier: kind.tier.clone(), region: kind.region.clone(), unit: kind.unit.clone(), ..event };
+            for sample in message.metrics.values_mut() {
+                *sample = if byte % 3 == 0 { Sample::Bool(true) } else { Sample::Number(f64::from(byte) / 7.0) };
+            }
+            let mut json = serde_json::to_vec(&message).unwrap();
+            json.extend_from_slice(b" ");
+            json.truncate(json.len() - usize::from(byte % 2));
+            if damaged {
+                let place = place.index(json.len());
+                json[place] = byte;
+            }
+            let learnt = decoder.decode(&json, &Bounds::default(), WALL).map(|event| format!("{:?} {:?}", (event.id, event.ts, event.variant, event.tenant, event.tier, event.region, event.unit, event.generation_id), event.metrics.iter().collect::<Vec<_>>()));
+            let fresh = Decoder::default().decode(&json, &Bounds::default(), WALL).map(|event| format!("{:?} {:?}", (event.id, event.ts, event.variant, event.tenant, event.tier, event.region, event.unit, event.generation_id), event.metrics.iter().collect::<Vec<_>>()));
+            prop_assert_eq!(learnt, fresh);
+        }
+    }
+
+    #[test]
     fn noise_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = outcome(&bytes);
     }

@@ -3,6 +3,8 @@
 //! It never recurses and never allocates, except to undo escapes in strings that have any. Duplicate keys are the business
 //! of the caller, who knows which keys matter.
 
+use crate::model::event::Sample;
+
 /// Nesting beyond this is refused. Events need two levels; other fields are skipped, whatever they hold.
 pub const MAX_DEPTH: u32 = 64;
 
@@ -22,6 +24,20 @@ pub struct Span {
 }
 
 impl Span {
+    /// Characters of the text itself.
+    pub(super) fn new(start: usize, end: usize) -> Self {
+        Self {
+            start: start as u32,
+            end: end as u32,
+            unescaped: false,
+        }
+    }
+
+    /// Where in the text the characters are, if they are there.
+    pub(super) fn plain(self) -> Option<(usize, usize)> {
+        (!self.unescaped).then_some((self.start as usize, self.end as usize))
+    }
+
     /// The string, given the text and the buffer it was scanned with.
     pub fn of<'a>(self, text: &'a str, unescaped: &'a str) -> &'a str {
         let whole = if self.unescaped { unescaped } else { text };
@@ -40,6 +56,36 @@ impl<'a> Scanner<'a> {
     /// Starts at the beginning.
     pub fn new(text: &'a str) -> Self {
         Self { text, bytes: text.as_bytes(), at: 0 }
+    }
+
+    /// Where the cursor stands.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Puts the cursor between two characters that are known to be there.
+    pub(super) fn go_to(&mut self, at: usize) {
+        self.at = at;
+    }
+
+    /// The rest of a string whose opening quote has been taken, if it has no escapes.
+    #[inline]
+    pub(super) fn plain_string(&mut self) -> Option<Span> {
+        let end = plain_end(self.bytes, self.at);
+        let span = Span::new(self.at, end);
+        self.at = end + 1;
+        (self.bytes.get(end) == Some(&b'"')).then_some(span)
+    }
+
+    /// A number or boolean that starts right here.
+    #[inline]
+    pub(super) fn sample(&mut self) -> Option<Sample> {
+        match self.bytes.get(self.at)? {
+            b'-' | b'0'..=b'9' => self.number().ok().map(Sample::Number),
+            b't' => self.word("true").ok().map(|()| Sample::Bool(true)),
+            b'f' => self.word("false").ok().map(|()| Sample::Bool(false)),
+            _ => None,
+        }
     }
 
     /// The next byte that is not white space; 0 at the end (0 is never valid there).

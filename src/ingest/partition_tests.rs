@@ -3,14 +3,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::input::Fates;
 use crate::engine::pane::{OpenValues, PaneData, VariantPane};
 use crate::engine::schema::Schema;
+use crate::engine::schema::VariantId;
 use crate::engine::tenants::Tenants;
 use crate::ingest::fate::Poison;
 use crate::ingest::panes::OTHER_SLICE;
+use crate::ingest::recorder::tenant_hash;
 use crate::model::event::{Event as Written, Sample};
+use crate::model::flag::Dimension;
 use crate::model::flag::Scope;
 use crate::model::metric::Catalogue;
+use crate::model::metric::MetricId;
+use crate::model::time::Minute;
 
 const START: i64 = 1_763_856_000_000;
 const WALL: Timestamp = Timestamp::from_millis(START + 86_400_000);
@@ -376,7 +382,7 @@ fn beyond_its_bound_of_ids_a_partition_counts_and_says_so() {
     let (delta, counters) = partition.take_delta();
     assert_eq!((delta.fates.windowed, delta.fates.duplicate), (15, 10));
     assert_eq!(counters.dedup_overflow, 5);
-    assert_eq!(partition.export().minutes[0].ids.len(), 10);
+    assert_eq!(partition.export().recorder.minutes[0].ids.len(), 10);
 }
 
 #[test]
@@ -391,6 +397,14 @@ fn ids_are_forgotten_when_their_minute_ends() {
         }
     });
     let state = partition.export();
-    assert!(state.minutes.len() <= 2, "{state:?}");
-    assert!(state.minutes.iter().map(|m| m.ids.len()).sum::<usize>() <= 120);
+    assert!(state.recorder.minutes.len() <= 2, "{state:?}");
+    assert!(
+        state
+            .recorder
+            .minutes
+            .iter()
+            .map(|m| m.ids.len())
+            .sum::<usize>()
+            <= 120
+    );
 }
