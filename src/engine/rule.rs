@@ -9,10 +9,12 @@ pub mod condition;
 pub mod diagnostic;
 pub mod eval;
 pub mod identifier;
+pub mod review;
 pub mod shape;
 pub mod span;
 pub mod spec;
 pub mod token;
+pub mod write;
 pub mod yaml;
 
 use std::sync::Arc;

@@ -7,9 +7,10 @@
 //! - anything else: 10 % of the right side;
 //! - `&&` becomes `||` and the other way round.
 
-use super::condition::{self, write};
+use super::condition;
 use super::shape::{self, multiple};
 use super::token::tidy;
+use super::write::write;
 use super::{Arm, Compare, Condition, Expr, Measurement, Shape, Side, Stat, Threshold};
 use crate::model::metric::Catalogue;
 

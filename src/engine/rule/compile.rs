@@ -2,19 +2,18 @@
 //!
 //! Pure: the caller has read the files. Either everything compiles or nothing is put in force.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::condition::{self, Parsed, write};
+use super::condition::{self, Parsed};
 use super::diagnostic::{Diagnostic, Level, Span, nearest};
 use super::identifier;
 use super::shape::{self, Rounding};
 use super::spec::{self, Confirm, Located, RuleSpec, VariantSpec};
 use super::token::Fault;
+use super::write::write;
 use super::yaml::Document;
 use super::{Arm, Condition, Origin, Rule, RuleAction, RuleHash, RuleSet, Window, clear};
-use crate::engine::budget::{Budget, Timing};
 use crate::engine::schema::Schema;
 use crate::model::flag::FlagSpec;
 use crate::model::id::{FlagKey, RuleId, Variant};
@@ -74,36 +73,6 @@ pub fn compile_rules<N: AsRef<str>, T: AsRef<str>>(
     }
     out.warnings = warnings;
     Ok(out)
-}
-
-/// What the ten minutes say: rollback rules above them are errors, others warnings.
-pub fn check_budgets(compiled: &Compiled, timing: &Timing) -> Vec<Diagnostic> {
-    let mut out = Vec::new();
-    for (rule, note) in compiled.rules.rules.iter().zip(&compiled.notes) {
-        let budget = Budget::of(rule, timing);
-        if budget.fits() {
-            continue;
-        }
-        let rollback = rule.action == RuleAction::Rollback;
-        let help = match budget.longest_hold() {
-            Some(hold) => format!("the longest `for` that fits is {}", super::span::show(hold)),
-            None => "shorten `lateness`, `tick` or `flip_deadline` under `timing:`".to_owned(),
-        };
-        out.push(Diagnostic {
-            file: rule.origin.file.clone(),
-            line: note.line,
-            column: note.column,
-            span: note.at,
-            message: format!(
-                "`{}` can take {} s from breach to page, more than the 600 s that are promised",
-                rule.id,
-                budget.total.as_secs()
-            ),
-            help: Some(help),
-            severity: if rollback { Level::Error } else { Level::Warning },
-        });
-    }
-    out
 }
 
 /// What ingest has to record for these rules and flags. Ids only grow: `previous` keeps its numbers (and its catalogue).
@@ -176,16 +145,15 @@ impl Compiler<'_, '_> {
         let acts = spec.rules.iter().any(|r| r.action > Some(RuleAction::Notify));
         match known {
             Some(known) if known.treatment == *variant => {}
+            Some(known) if known.control == *variant && !acts => {}
             Some(known) if known.control == *variant => {
-                if acts {
-                    self.doc.error_help(
+                self.doc.error_help(
                         spec.variant.at,
                         format!(
                             "`{variant}` is the control of flag `{flag}`: it cannot be rolled back or paused"
                         ),
                         format!("write the rules for `{}`, or let these only `notify`", known.treatment),
                     );
-                }
             }
             Some(known) => {
                 let names = [known.treatment.as_str(), known.control.as_str()];
@@ -435,42 +403,4 @@ fn hash(parsed: &Parsed, spec: &RuleSpec, action: RuleAction, catalogue: &Catalo
     );
     let hex = blake3::hash(text.as_bytes()).to_hex();
     RuleHash(hex[..16].to_owned())
-}
-
-/// Rollback rules that look at 6 h alone: without a faster rule on the same metric a sharp drop takes long to cross.
-pub fn without_fast_companion(compiled: &Compiled) -> Vec<Diagnostic> {
-    let mut fastest: BTreeMap<_, Window> = BTreeMap::new();
-    let acting = |rule: &Rule| rule.action != RuleAction::Notify;
-    for rule in compiled.rules.rules.iter().filter(|r| acting(r)) {
-        for slot in &rule.condition.slots {
-            let entry = fastest.entry((rule.variant.clone(), slot.metric)).or_insert(slot.window);
-            *entry = slot.window.min(*entry);
-        }
-    }
-    let mut out = Vec::new();
-    for (rule, note) in compiled.rules.rules.iter().zip(&compiled.notes) {
-        let slow = rule.action == RuleAction::Rollback
-            && rule.condition.slots.iter().all(|slot| {
-                slot.window >= Window::LONGEST
-                    && fastest.get(&(rule.variant.clone(), slot.metric)) >= Some(&Window::LONGEST)
-            });
-        if slow {
-            out.push(Diagnostic {
-                file: rule.origin.file.clone(),
-                line: note.line,
-                column: note.column,
-                span: note.at,
-                message: format!(
-                    "`{}` looks at 6 h only: a sharp drop can take hours to cross its threshold",
-                    rule.id
-                ),
-                help: Some(
-                    "add a rule on the 5m or 1h window of the same metric, `rollback` or `pause_rollout`"
-                        .to_owned(),
-                ),
-                severity: Level::Warning,
-            });
-        }
-    }
-    out
 }

@@ -9,10 +9,10 @@
 //! Both hold whichever value of its bucket the engine reports (it reports the highest), since the buckets above `t` lie
 //! wholly above `upper(t)` and those below wholly below `lower(t)`. That is why the comparison becomes strict.
 
-use super::condition::compare_sign;
 use super::eval::compare;
 use super::identifier;
 use super::token::tidy;
+use super::write::compare_sign;
 use super::{Arith, Arm, Compare, Expr, Measurement, Shape, Side, Stat, Threshold};
 use crate::engine::layout::Layout;
 use crate::model::metric::{Catalogue, Kind};

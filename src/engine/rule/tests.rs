@@ -1,6 +1,7 @@
 //! The rule language from the outside: what compiles to what, and what every mistake is told.
 
 mod good;
+mod table;
 mod traps;
 
 use super::compile::{Compiled, compile_rules};

@@ -6,11 +6,12 @@ use proptest::prelude::*;
 use super::{compile, flags, one};
 use crate::engine::budget::{Budget, Timing};
 use crate::engine::layout::Layout;
-use crate::engine::rule::compile::{check_budgets, compile_rules, schema_for, without_fast_companion};
+use crate::engine::rule::compile::{compile_rules, schema_for};
 use crate::engine::rule::diagnostic::Level;
+use crate::engine::rule::review::{check_budgets, without_fast_companion};
 use crate::engine::rule::{
-    Arm, Condition, Expr, NoData, Page, Rule, RuleAction, Shape, Side, Stat, Threshold, condition, eval,
-    identifier,
+    Arm, Condition, Expr, NoData, Page, Rule, RuleAction, Shape, Side, Stat, Threshold, condition,
+    eval, identifier, write,
 };
 use crate::model::flag::Dimension;
 use crate::model::incident::Severity;
@@ -316,7 +317,7 @@ proptest! {
         }
         let catalogue = Catalogue::default();
         let parsed = condition::parse(&text, &catalogue).unwrap();
-        let again = condition::parse(&condition::write(&parsed.expr, &parsed.slots, &catalogue), &catalogue).unwrap();
+        let again = condition::parse(&write::write(&parsed.expr, &parsed.slots, &catalogue), &catalogue).unwrap();
         prop_assert_eq!(&parsed.expr, &again.expr);
         prop_assert_eq!(&parsed.slots, &again.slots);
     }
