@@ -36,11 +36,7 @@ impl Layout {
     /// The caller has refused negative and non-finite values.
     #[inline]
     pub fn bucket(&self, value: f64) -> u16 {
-        self.bucket_of_units(
-            nearest(value / self.resolution)
-                .unsigned_abs()
-                .min(self.max_units),
-        )
+        self.bucket_of_units(nearest(value / self.resolution).unsigned_abs().min(self.max_units))
     }
 
     /// How many buckets there are.

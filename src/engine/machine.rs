@@ -78,6 +78,11 @@ impl Engine {
         self.memory.core.sources.why_blind(self.settings.limits.blind_after + self.settings.lateness)
     }
 
+    /// Whether panes are being restored, so that nothing is judged and nothing may be stored.
+    pub fn is_loading(&self) -> bool {
+        self.loading
+    }
+
     /// Event time as far as it is known.
     pub fn event_time(&self) -> Option<Timestamp> {
         self.memory.core.sources.now()

@@ -96,7 +96,8 @@ pub enum IngestError {
 /// What a restart brings along.
 #[derive(Clone, Debug, Default)]
 pub struct Resume {
-    /// Per source the stored position: everything before it has been acted upon.
+    /// Per source the stored position: everything before it has been acted upon. A source without a state is read again
+    /// from where a first start would begin, up to exactly this position, so that its windows are whole.
     pub positions: BTreeMap<Source, i64>,
     /// The newest good snapshot. A source is read from its state's `next` on, and a delta ends exactly at its position.
     pub states: Vec<PartitionState>,

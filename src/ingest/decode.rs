@@ -146,11 +146,7 @@ impl Decoder {
             region: optional(fields.texts[REGION]),
             unit: optional(fields.texts[UNIT]),
             generation_id: optional(fields.texts[GENERATION_ID]),
-            metrics: Metrics {
-                text,
-                unescaped,
-                list: &self.metrics,
-            },
+            metrics: Metrics { text, unescaped, list: &self.metrics },
         })
     }
 
@@ -205,12 +201,7 @@ impl Decoder {
         Ok(found)
     }
 
-    fn field(
-        &mut self,
-        text: &str,
-        scanner: &mut Scanner<'_>,
-        found: &mut Found,
-    ) -> Result<(), Poison> {
+    fn field(&mut self, text: &str, scanner: &mut Scanner<'_>, found: &mut Found) -> Result<(), Poison> {
         let key = scanner.string(&mut self.unescaped)?;
         scanner.expect(b':')?;
         let (field, required) = match key.of(text, &self.unescaped) {

@@ -26,11 +26,7 @@ pub struct Span {
 impl Span {
     /// Characters of the text itself.
     pub(super) fn new(start: usize, end: usize) -> Self {
-        Self {
-            start: start as u32,
-            end: end as u32,
-            unescaped: false,
-        }
+        Self { start: start as u32, end: end as u32, unescaped: false }
     }
 
     /// Where in the text the characters are, if they are there.

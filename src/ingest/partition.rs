@@ -163,10 +163,7 @@ impl Partition {
     /// Goes on where [`export`](Self::export) left off. Slices of variants that are gone are forgotten.
     pub fn import(state: PartitionState, names: Arc<Names>, limits: Limits) -> Self {
         let recorder = Recorder::import(state.recorder, names.schema(), limits);
-        Self {
-            recorder,
-            ..Self::new(state.source, state.next, (0, 0), names, limits)
-        }
+        Self { recorder, ..Self::new(state.source, state.next, (0, 0), names, limits) }
     }
 }
 

@@ -398,13 +398,5 @@ fn ids_are_forgotten_when_their_minute_ends() {
     });
     let state = partition.export();
     assert!(state.recorder.minutes.len() <= 2, "{state:?}");
-    assert!(
-        state
-            .recorder
-            .minutes
-            .iter()
-            .map(|m| m.ids.len())
-            .sum::<usize>()
-            <= 120
-    );
+    assert!(state.recorder.minutes.iter().map(|m| m.ids.len()).sum::<usize>() <= 120);
 }

@@ -62,6 +62,8 @@ pub(super) struct Reader {
     wishes: Arc<Wishes>,
     /// Positions and states that no lane has taken over yet.
     positions: BTreeMap<Source, i64>,
+    /// Where reading of each source begins.
+    begin: BTreeMap<Source, i64>,
     states: BTreeMap<Source, PartitionState>,
     lanes: BTreeMap<Source, Lane>,
     health: Health,
@@ -104,6 +106,7 @@ impl Reader {
             sink,
             wishes,
             positions: resume.positions,
+            begin: BTreeMap::new(),
             states: states.map(|state| (state.source.clone(), state)).collect(),
             lanes: BTreeMap::new(),
             health: Health::default(),
@@ -139,8 +142,8 @@ impl Reader {
             // A state beyond the stored position would skip what has not been acted upon.
             self.positions.get(source).is_none_or(|position| state.next <= *position)
         });
-        let mut known = self.positions.clone();
-        known.extend(self.states.iter().map(|(source, state)| (source.clone(), state.next)));
+        let known: BTreeMap<Source, i64> =
+            self.states.iter().map(|(source, state)| (source.clone(), state.next)).collect();
         let starts = loop {
             let topics = &self.config.topics;
             match start::offsets(&self.consumer, topics, &known, self.config.start) {
@@ -153,8 +156,11 @@ impl Reader {
             }
         };
         for (source, offset) in starts {
+            // A position without a state: its windows are read again, from where the policy for a first start says.
+            let position = *self.positions.entry(source.clone()).or_insert(offset);
+            let offset = offset.min(position);
             self.consumer.context().set_start(&source, offset);
-            self.positions.entry(source).or_insert(offset);
+            self.begin.insert(source, offset);
         }
         self.set_down(false, "positions found")?;
         let topics: Vec<&str> = self.config.topics.iter().map(String::as_str).collect();
@@ -238,9 +244,10 @@ impl Reader {
     fn new_lane(&mut self, source: &Source, now: Timestamp) -> Lane {
         let (names, limits) = (Arc::clone(&self.names), self.config.limits);
         let position = self.positions.get(source).copied();
+        let begin = self.begin.get(source).copied().or(position).unwrap_or(0);
         let partition = match self.states.remove(source) {
             Some(state) => Partition::import(state, names, limits),
-            None => Partition::new(source.clone(), position.unwrap_or(0), random_key(), names, limits),
+            None => Partition::new(source.clone(), begin, random_key(), names, limits),
         };
         Lane::new(partition, position, now)
     }

@@ -304,6 +304,18 @@ impl Fact for SnapshotMeasured {
     }
 }
 
+/// A snapshot was passed over at the start; an older one or Kafka serves instead.
+pub struct SnapshotSkipped<'a> {
+    pub file: &'a str,
+    pub why: &'a str,
+}
+
+impl Fact for SnapshotSkipped<'_> {
+    fn record(&self) {
+        warn!(file = self.file, why = self.why, "snapshot passed over");
+    }
+}
+
 /// A flag was evaluated over OFREP.
 pub struct Evaluated {
     pub reason: &'static str,

@@ -43,12 +43,7 @@ impl Report {
     }
 
     fn rules(&self) -> impl Iterator<Item = (&Rule, &RuleNote)> {
-        self.compiled
-            .rules
-            .rules
-            .iter()
-            .map(AsRef::as_ref)
-            .zip(&self.compiled.notes)
+        self.compiled.rules.rules.iter().map(AsRef::as_ref).zip(&self.compiled.notes)
     }
 
     /// The report for machines.
@@ -74,11 +69,7 @@ impl Report {
                     min_samples: rule.min_samples,
                     rounded: roundings(note),
                     dry_run: rule.dry_run || self.dry_run,
-                    budget: budget
-                        .terms
-                        .iter()
-                        .map(|(n, d)| (*n, d.as_secs()))
-                        .collect(),
+                    budget: budget.terms.iter().map(|(n, d)| (*n, d.as_secs())).collect(),
                     budget_seconds: budget.total.as_secs(),
                     fits: budget.fits(),
                     hash: &rule.hash.0,
@@ -98,12 +89,7 @@ impl Report {
             if (file, variant) != (rule.origin.file.as_str(), rule.variant.as_str()) {
                 (file, variant) = (&rule.origin.file, rule.variant.as_str());
                 let baseline = rule.baseline.as_ref().map_or("none", |b| b.as_str());
-                let _ = writeln!(
-                    out,
-                    "{} {}",
-                    paint.bold(variant),
-                    paint.dim(&format!("({file})"))
-                );
+                let _ = writeln!(out, "{} {}", paint.bold(variant), paint.dim(&format!("({file})")));
                 let _ = writeln!(out, "  flag {}, baseline {baseline}\n", rule.flag);
             }
             self.rule_text(rule, note, &paint, &mut out);
@@ -118,11 +104,7 @@ impl Report {
             (false, RuleAction::Rollback) => paint.red("refused"),
             (false, _) => paint.yellow("slow"),
         };
-        let dry = if rule.dry_run || self.dry_run {
-            "  (dry run)"
-        } else {
-            ""
-        };
+        let dry = if rule.dry_run || self.dry_run { "  (dry run)" } else { "" };
         let _ = writeln!(
             out,
             "  {} {}  {verdict}{dry}",
@@ -140,31 +122,18 @@ impl Report {
         }
         if rule.action != RuleAction::Rollback {
             let derived = if note.clear_derived { " (default)" } else { "" };
-            line(
-                "clears",
-                &format!(
-                    "{}{derived}, held for {}",
-                    rule.clear.source,
-                    span::show(rule.dwell)
-                ),
-            );
+            line("clears", &format!("{}{derived}, held for {}", rule.clear.source, span::show(rule.dwell)));
         }
         let confirm = match note.confirm {
             Confirm::Either => "persistence (either)",
             Confirm::Persistence => "persistence",
         };
         line("confirm", confirm);
-        let terms: Vec<String> = budget
-            .terms
-            .iter()
-            .map(|(name, d)| format!("{} {name}", d.as_secs()))
-            .collect();
+        let terms: Vec<String> =
+            budget.terms.iter().map(|(name, d)| format!("{} {name}", d.as_secs())).collect();
         let total = budget.total.as_secs();
         let sign = if budget.fits() { "≤" } else { ">" };
-        line(
-            "ten minutes",
-            &format!("{} = {total} s {sign} 600 s", terms.join(" + ")),
-        );
+        line("ten minutes", &format!("{} = {total} s {sign} 600 s", terms.join(" + ")));
         out.push('\n');
     }
 
@@ -177,9 +146,7 @@ impl Report {
             (RuleAction::Rollback, Page::Receiver(name)) => {
                 format!("serve control to everybody, open an incident, page {name}")
             }
-            (RuleAction::Rollback, _) => {
-                "serve control to everybody, open an incident, page".to_owned()
-            }
+            (RuleAction::Rollback, _) => "serve control to everybody, open an incident, page".to_owned(),
             (RuleAction::PauseRollout, Page::Always) => {
                 "hold the share where it is, notify and page".to_owned()
             }
@@ -191,10 +158,7 @@ impl Report {
             (RuleAction::Notify, Page::Receiver(name)) => format!("page {name}"),
             (RuleAction::Notify, _) => "notify".to_owned(),
         };
-        let slice = rule
-            .by
-            .map(|by| format!(" in one {}", by.as_str()))
-            .unwrap_or_default();
+        let slice = rule.by.map(|by| format!(" in one {}", by.as_str())).unwrap_or_default();
         let samples = if self.counts_only(rule) {
             String::new()
         } else {
@@ -204,19 +168,11 @@ impl Report {
     }
 
     fn counts_only(&self, rule: &Rule) -> bool {
-        rule.condition
-            .slots
-            .iter()
-            .all(|s| matches!(s.stat, Stat::Count | Stat::PerMin))
+        rule.condition.slots.iter().all(|s| matches!(s.stat, Stat::Count | Stat::PerMin))
     }
 
     fn breach(&self, rule: &Rule) -> String {
-        let Shape::Simple {
-            slot,
-            side,
-            threshold,
-        } = &rule.condition.shape
-        else {
+        let Shape::Simple { slot, side, threshold } = &rule.condition.shape else {
             return format!("the condition holds over the last {}", window(rule));
         };
         let of = &rule.condition.slots[*slot];
@@ -235,12 +191,7 @@ impl Report {
                 format!("{} times that of the baseline", tidy(*factor))
             }
         };
-        format!(
-            "{} of {} over the last {} {side} {bound}",
-            of.stat.as_str(),
-            metric.name,
-            of.window.as_str()
-        )
+        format!("{} of {} over the last {} {side} {bound}", of.stat.as_str(), metric.name, of.window.as_str())
     }
 }
 
@@ -249,40 +200,27 @@ impl Report {
     pub fn summary(&self) -> String {
         let rules = count(self.compiled.rules.rules.len(), "rule");
         let warnings = self.diagnostics.len() - self.refused();
-        let also = if warnings > 0 {
-            format!(", {}", count(warnings, "warning"))
-        } else {
-            String::new()
-        };
+        let also = if warnings > 0 { format!(", {}", count(warnings, "warning")) } else { String::new() };
         let mut out = match self.refused() {
             0 => format!("{rules}: every rollback keeps the ten minutes{also}\n"),
             n => format!("{rules}: {n} refused{also}\n"),
         };
-        if self
-            .compiled
-            .notes
-            .iter()
-            .any(|n| n.confirm == Confirm::Either)
-        {
-            out.push_str("`confirm: either`, the default, means persistence until the change detector is there.\n");
+        if self.compiled.notes.iter().any(|n| n.confirm == Confirm::Either) {
+            out.push_str(
+                "`confirm: either`, the default, means persistence until the change detector is there.\n",
+            );
         }
         out
     }
 }
 
 fn window(rule: &Rule) -> String {
-    span::show(Duration::from_secs(
-        u64::from(rule.condition.window().0) * 60,
-    ))
+    span::show(Duration::from_secs(u64::from(rule.condition.window().0) * 60))
 }
 
 fn roundings(note: &RuleNote) -> Vec<String> {
     let one = |r: &crate::engine::rule::shape::Rounding| {
-        let unit = if r.unit.is_empty() {
-            String::new()
-        } else {
-            format!(" {}", r.unit)
-        };
+        let unit = if r.unit.is_empty() { String::new() } else { format!(" {}", r.unit) };
         format!(
             "{} {} is judged as {}{unit}: samples in the threshold's own bucket never count as bad",
             r.measurement, r.written, r.judged
@@ -300,11 +238,7 @@ struct Paint(bool);
 
 impl Paint {
     fn with(&self, code: &str, text: &str) -> String {
-        if self.0 {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     fn bold(&self, text: &str) -> String {

@@ -148,12 +148,12 @@ impl Compiler<'_, '_> {
             Some(known) if known.control == *variant && !acts => {}
             Some(known) if known.control == *variant => {
                 self.doc.error_help(
-                        spec.variant.at,
-                        format!(
-                            "`{variant}` is the control of flag `{flag}`: it cannot be rolled back or paused"
-                        ),
-                        format!("write the rules for `{}`, or let these only `notify`", known.treatment),
-                    );
+                    spec.variant.at,
+                    format!(
+                        "`{variant}` is the control of flag `{flag}`: it cannot be rolled back or paused"
+                    ),
+                    format!("write the rules for `{}`, or let these only `notify`", known.treatment),
+                );
             }
             Some(known) => {
                 let names = [known.treatment.as_str(), known.control.as_str()];

@@ -31,11 +31,7 @@ pub fn check_budgets(compiled: &Compiled, timing: &Timing) -> Vec<Diagnostic> {
                 budget.total.as_secs()
             ),
             help: Some(help),
-            severity: if rollback {
-                Level::Error
-            } else {
-                Level::Warning
-            },
+            severity: if rollback { Level::Error } else { Level::Warning },
         });
     }
     out
@@ -47,9 +43,7 @@ pub fn without_fast_companion(compiled: &Compiled) -> Vec<Diagnostic> {
     let acting = |rule: &Rule| rule.action != RuleAction::Notify;
     for rule in compiled.rules.rules.iter().filter(|r| acting(r)) {
         for slot in &rule.condition.slots {
-            let entry = fastest
-                .entry((rule.variant.clone(), slot.metric))
-                .or_insert(slot.window);
+            let entry = fastest.entry((rule.variant.clone(), slot.metric)).or_insert(slot.window);
             *entry = slot.window.min(*entry);
         }
     }
@@ -66,8 +60,14 @@ pub fn without_fast_companion(compiled: &Compiled) -> Vec<Diagnostic> {
                 line: note.line,
                 column: note.column,
                 span: note.at,
-                message: format!("`{}` looks at 6 h only: a sharp drop can take hours to cross its threshold", rule.id),
-                help: Some("add a rule on the 5m or 1h window of the same metric, `rollback` or `pause_rollout`".to_owned()),
+                message: format!(
+                    "`{}` looks at 6 h only: a sharp drop can take hours to cross its threshold",
+                    rule.id
+                ),
+                help: Some(
+                    "add a rule on the 5m or 1h window of the same metric, `rollback` or `pause_rollout`"
+                        .to_owned(),
+                ),
                 severity: Level::Warning,
             });
         }

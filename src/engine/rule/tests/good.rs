@@ -10,8 +10,8 @@ use crate::engine::rule::compile::{compile_rules, schema_for};
 use crate::engine::rule::diagnostic::Level;
 use crate::engine::rule::review::{check_budgets, without_fast_companion};
 use crate::engine::rule::{
-    Arm, Condition, Expr, NoData, Page, Rule, RuleAction, Shape, Side, Stat, Threshold, condition,
-    eval, identifier, write,
+    Arm, Condition, Expr, NoData, Page, Rule, RuleAction, Shape, Side, Stat, Threshold, condition, eval,
+    identifier, write,
 };
 use crate::model::flag::Dimension;
 use crate::model::incident::Severity;

@@ -1,0 +1,364 @@
+//! The engine's loop: takes inputs one after the other, stores what follows from them in one transaction, and only then lets
+//! anybody act.
+//!
+//! In: deltas from ingest, commands, answers, reloads, ticks. Out: committed steps; the outbox worker is woken. While the
+//! database does not answer, nothing is taken from ingest: offsets do not advance.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::facts;
+use super::restore::{Cut, config_hash};
+use crate::clock::{Clock, Stopwatch};
+use crate::dispatch::siren::Siren;
+use crate::engine::input::{Answer, Command, CommandKind, Input, Settings};
+use crate::engine::machine::Engine;
+use crate::engine::output::{CommandError, Output, Report};
+use crate::engine::schema::Schema;
+use crate::ingest::consumer::{FromIngest, Handle};
+use crate::ingest::partition::PartitionState;
+use crate::model::id::DecisionId;
+use crate::model::time::Timestamp;
+use crate::store::snapshot::Snapshots;
+use crate::store::{PlanContext, Position, Routes, SourcePosition, StepRecord, Store, StoreError, Timing};
+use crate::supervise::TaskError;
+use crate::telemetry::facts::{ArmedChanged, InvariantBroken, SnapshotMeasured, SourceMeasured};
+use crate::telemetry::record;
+
+/// Inputs taken into one commit at most.
+const BATCH: usize = 64;
+/// Without news a position is stored this often (real time).
+const STORE_EVERY: Duration = Duration::from_secs(10);
+/// While minutes close quickly, as in catching up, they are stored this often (real time).
+const CLOSED_EVERY: Duration = Duration::from_secs(1);
+/// The report for status pages is made anew this often at most (real time).
+const REPORT_EVERY: Duration = Duration::from_millis(250);
+/// The database is asked whether it is still ours this often (real time).
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// A database that has not taken a commit for this long (real time) pages by a path that needs none.
+const SHOUT_AFTER: Duration = Duration::from_secs(60);
+
+/// What others ask of the loop.
+pub enum Request {
+    Command(Command, oneshot::Sender<Result<String, CommandError>>),
+    Reload(Box<Settings>),
+}
+
+/// Where inputs come from.
+pub struct Inlets {
+    pub ingest: mpsc::Receiver<FromIngest>,
+    pub requests: mpsc::Receiver<Request>,
+    pub answers: mpsc::Receiver<Answer>,
+}
+
+/// Where news goes to.
+pub struct Outlets {
+    pub store: Store,
+    pub snapshots: Snapshots,
+    pub waker: Arc<Notify>,
+    pub report: Arc<ArcSwap<Report>>,
+    /// What ingest records; swapped by a reload.
+    pub schema: Arc<ArcSwap<Schema>>,
+    pub siren: Siren,
+}
+
+/// The loop and all that it owns.
+pub struct Core {
+    pub engine: Engine,
+    pub clock: Clock,
+    pub tick: Duration,
+    pub routes: Routes,
+    pub timing: Timing,
+    /// The number of the last input.
+    pub seq: u64,
+    /// Event time from which events are read at the very first start.
+    pub start: Option<Timestamp>,
+    pub reader: Handle,
+    pub inlets: Inlets,
+    pub outlets: Outlets,
+}
+
+type Reply = (oneshot::Sender<Result<String, CommandError>>, Result<String, CommandError>);
+
+/// Steps that are not stored yet.
+#[derive(Default)]
+struct Batch {
+    outputs: Vec<Output>,
+    replies: Vec<Reply>,
+    answered: Vec<DecisionId>,
+    automation: Option<bool>,
+    checkpoint: Option<Vec<PartitionState>>,
+    /// Something that must not wait.
+    urgent: bool,
+    closed: bool,
+    stopped: Option<Result<(), String>>,
+}
+
+/// One thing taken from the inlets.
+enum Taken {
+    Ingest(FromIngest),
+    Request(Request),
+    Answer(Answer),
+    Tick,
+}
+
+impl Core {
+    /// Runs until told to stop; then hands over what ingest still has, stores it, and makes a last snapshot.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), TaskError> {
+        let mut batch = Batch::default();
+        let mut stored = self.clock.stopwatch();
+        let mut reported = self.clock.stopwatch();
+        let mut checked = self.clock.stopwatch();
+        let mut ticks = tokio::time::interval(self.clock.real_span(self.tick));
+        let mut stopping = false;
+        for answer in self.outlets.store.unanswered().await? {
+            self.take(Taken::Answer(answer), &mut batch);
+        }
+        loop {
+            let taken = tokio::select! {
+                biased;
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    self.reader.stop();
+                    continue;
+                }
+                Some(request) = self.inlets.requests.recv() => Taken::Request(request),
+                Some(answer) = self.inlets.answers.recv() => Taken::Answer(answer),
+                _ = ticks.tick() => Taken::Tick,
+                Some(message) = self.inlets.ingest.recv() => Taken::Ingest(message),
+            };
+            self.take(taken, &mut batch);
+            self.take_more(&mut batch);
+            if self.is_due(&batch, &stored) {
+                self.store(&mut batch, &mut stored).await?;
+            }
+            if reported.elapsed() >= REPORT_EVERY {
+                self.publish();
+                reported = self.clock.stopwatch();
+            }
+            if checked.elapsed() >= CHECK_EVERY {
+                self.check().await?;
+                checked = self.clock.stopwatch();
+            }
+            if let Some(ended) = batch.stopped.take() {
+                self.store(&mut batch, &mut stored).await?;
+                return ended.map_err(Into::into);
+            }
+        }
+    }
+
+    /// Takes what is waiting, so that one commit covers it.
+    fn take_more(&mut self, batch: &mut Batch) {
+        for _ in 0..BATCH {
+            if batch.checkpoint.is_some() || batch.stopped.is_some() {
+                return;
+            }
+            if let Ok(request) = self.inlets.requests.try_recv() {
+                self.take(Taken::Request(request), batch);
+            } else if let Ok(answer) = self.inlets.answers.try_recv() {
+                self.take(Taken::Answer(answer), batch);
+            } else if let Ok(message) = self.inlets.ingest.try_recv() {
+                self.take(Taken::Ingest(message), batch);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, taken: Taken, batch: &mut Batch) {
+        match taken {
+            Taken::Tick => self.step(Input::Advance(self.clock.now()), batch),
+            Taken::Answer(answer) => {
+                batch.answered.push(answer.decision.clone());
+                batch.urgent = true;
+                self.step(Input::Answer(answer), batch);
+            }
+            Taken::Request(Request::Reload(settings)) => {
+                self.outlets.schema.store(Arc::clone(&settings.schema));
+                batch.urgent = true;
+                self.step(Input::Reload(settings), batch);
+            }
+            Taken::Request(Request::Command(command, reply)) => {
+                if let CommandKind::Automation { on } = command.kind {
+                    batch.automation = Some(on);
+                }
+                batch.urgent = true;
+                self.step(Input::Command(command), batch);
+                let said = batch.outputs.last_mut().and_then(|output| output.reply.take());
+                batch.replies.push((reply, said.unwrap_or_else(|| Ok(String::new()))));
+            }
+            Taken::Ingest(message) => self.take_message(message, batch),
+        }
+    }
+
+    fn take_message(&mut self, message: FromIngest, batch: &mut Batch) {
+        match message {
+            FromIngest::Assign(sources) => {
+                self.step(Input::Assign { sources, start: self.start }, batch);
+            }
+            // Its partitions belong to somebody else now; they come back with the next assignment or never.
+            FromIngest::Revoked(_) => {}
+            FromIngest::Delta(delta, counters) => {
+                if !self.engine.is_loading() {
+                    facts::read(&delta, &counters);
+                }
+                if !delta.fates.balance() {
+                    let detail = format!("{:?}: {:?}", delta.source, delta.fates);
+                    record(&InvariantBroken { invariant: "fates", detail: &detail });
+                }
+                self.step(Input::Delta(delta), batch);
+            }
+            FromIngest::Idle { source, at } => self.step(Input::Idle { source, at }, batch),
+            FromIngest::Gap(gap) => {
+                let reason = gap.reason.as_str().to_owned();
+                self.step(Input::Gap { source: gap.source, from: gap.from, to: gap.to, reason }, batch);
+            }
+            FromIngest::Connection { up, reason } => self.step(Input::Connection { up, reason }, batch),
+            FromIngest::Loaded => {
+                self.engine.finish_loading();
+                let settings = self.engine.settings().clone();
+                self.step(Input::Reload(Box::new(settings)), batch);
+            }
+            FromIngest::Lag(lags) => {
+                for (source, lag) in lags {
+                    record(&SourceMeasured {
+                        topic: &source.topic,
+                        partition: source.partition,
+                        lag: u64::try_from(lag).ok(),
+                        watermark_delay: None,
+                    });
+                }
+            }
+            FromIngest::Checkpoint(states) => batch.checkpoint = Some(states),
+            FromIngest::Stopped(ended) => {
+                batch.stopped = Some(ended.map_err(|error| format!("ingest: {error}")));
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input, batch: &mut Batch) {
+        let was_armed = self.engine.why_not_armed();
+        self.seq += 1;
+        let output = self.engine.step(input);
+        let now_armed = self.engine.why_not_armed();
+        if was_armed.is_some() != now_armed.is_some() {
+            let why = now_armed.as_deref().unwrap_or_default();
+            record(&ArmedChanged { armed: now_armed.is_none(), why });
+        }
+        batch.closed |= output.closed.is_some();
+        batch.urgent |= !output.decisions.is_empty()
+            || !output.orders.is_empty()
+            || !output.latches.is_empty()
+            || !output.transitions.is_empty();
+        batch.outputs.push(output);
+    }
+
+    fn is_due(&self, batch: &Batch, stored: &Stopwatch) -> bool {
+        let waited = stored.elapsed();
+        batch.urgent
+            || batch.checkpoint.is_some()
+            || batch.stopped.is_some()
+            || (batch.closed && waited >= CLOSED_EVERY)
+            || waited >= STORE_EVERY
+    }
+
+    /// One transaction for all steps of the batch, then everything that had to wait for it.
+    async fn store(&mut self, batch: &mut Batch, stored: &mut Stopwatch) -> Result<(), TaskError> {
+        if self.engine.is_loading() {
+            // Nothing of a half-restored engine may be stored; what was asked meanwhile waits.
+            batch.outputs.retain(|output| *output != Output::default());
+            *stored = self.clock.stopwatch();
+            return Ok(());
+        }
+        let done = std::mem::take(batch);
+        self.commit(&done).await?;
+        self.outlets.waker.notify_one();
+        let positions = self.engine.memory().core.sources.positions();
+        self.reader.stored(positions.map(|(source, next, _, _)| (source.clone(), next)));
+        *stored = self.clock.stopwatch();
+        facts::committed(&done.outputs);
+        for (reply, said) in done.replies {
+            // Whoever asked may have gone.
+            reply.send(said).ok();
+        }
+        if let Some(states) = done.checkpoint {
+            self.snapshot(states).await?;
+        }
+        batch.stopped = done.stopped;
+        Ok(())
+    }
+
+    async fn commit(&mut self, done: &Batch) -> Result<(), TaskError> {
+        let rows = self.engine.changed_rows();
+        let core = &self.engine.memory().core;
+        let sources = core.sources.positions().map(|(source, next_offset, watermark, fates)| {
+            SourcePosition { source: source.clone(), next_offset, watermark, fates: *fates }
+        });
+        let position =
+            Position { sources: sources.collect(), event_time: core.sources.now(), closed: core.closed };
+        let context = PlanContext { routes: &self.routes, timing: self.timing };
+        let now = self.clock.now();
+        let mut step = StepRecord::new(self.seq, now, &done.outputs, &rows, position, &context);
+        step.automation = done.automation;
+        step.answered = done.answered.clone();
+        let waiting = self.clock.stopwatch();
+        loop {
+            match self.outlets.store.commit(&step).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_transient() => self.database_is_down(&waiting, &error).await,
+                Err(error) => {
+                    self.shout(&error).await;
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    async fn database_is_down(&self, waiting: &Stopwatch, error: &StoreError) {
+        tracing::warn!(%error, "the database did not take a commit; nothing is read until it does");
+        if waiting.elapsed() >= SHOUT_AFTER {
+            self.shout(error).await;
+        }
+        self.clock.sleep_real(Duration::from_millis(500)).await;
+    }
+
+    async fn shout(&self, error: &StoreError) {
+        let summary = "Rearguard cannot write to its database: no rollback and no page can be carried out";
+        self.outlets.siren.sound("rearguard/database", summary, &error.to_string(), self.clock.now()).await;
+    }
+
+    /// Writes a snapshot of what has just been stored. A snapshot that fails costs a longer restart, nothing else.
+    async fn snapshot(&self, readers: Vec<PartitionState>) -> Result<(), TaskError> {
+        let watch = self.clock.stopwatch();
+        let payload = postcard::to_stdvec(&Cut { engine: self.engine.snapshot()?, readers })?;
+        let bytes = payload.len() as u64;
+        let (snapshots, seq) = (self.outlets.snapshots.clone(), self.seq);
+        let written =
+            tokio::task::spawn_blocking(move || snapshots.write(seq, &config_hash(), &payload)).await?;
+        match written {
+            Ok(_) => record(&SnapshotMeasured { age: Duration::ZERO, bytes }),
+            Err(error) => tracing::error!(%error, "no snapshot could be written"),
+        }
+        tracing::debug!(bytes, took_s = watch.elapsed().as_secs_f64(), "snapshot");
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let report = self.engine.report();
+        facts::standing(&report, self.clock.now());
+        self.outlets.report.store(Arc::new(report));
+    }
+
+    /// A lock that was lost must be noticed before the next write.
+    async fn check(&self) -> Result<(), TaskError> {
+        match self.outlets.store.check().await {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_transient() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Configuration in the words of the layers below: receivers, allow-list, routes, the settings of ingest.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::config::{Config, Receiver, Start, Store as StoreAt};
+use crate::dispatch::client::{AllowList, AllowedHost, Outbound, Secret};
+use crate::dispatch::failure::Failure;
+use crate::dispatch::publish::kafka::Mode;
+use crate::dispatch::receiver::{self, Receiver as Open, ReceiverKind, ReceiverSpec};
+use crate::engine::rule::Window;
+use crate::ingest::config::{Config as Ingest, StartAt};
+use crate::model::time::{MINUTE_MS, Timestamp};
+use crate::store::{Routes, Timing};
+
+/// The store's address.
+pub fn store_url(config: &Config) -> String {
+    match &config.store {
+        StoreAt::Sqlite(path) => format!("sqlite:{}", path.display()),
+        StoreAt::Postgres(url) => url.expose().to_owned(),
+    }
+}
+
+/// The client for everything outside, and all receivers, opened.
+pub fn receivers(config: &Config, clock: Clock) -> Result<Vec<Arc<dyn Open>>, Failure> {
+    let outbound = Outbound::new(allow_list(config), clock)?;
+    config
+        .receivers
+        .iter()
+        .map(|(name, receiver)| {
+            let spec = ReceiverSpec { name: name.clone(), kind: kind(receiver, config) };
+            receiver::open(&spec, &outbound, "/rearguard")
+        })
+        .collect()
+}
+
+/// Which receivers get what. Kafka topics get every decision.
+pub fn routes(config: &Config) -> Routes {
+    let publish = config
+        .receivers
+        .iter()
+        .filter(|(_, receiver)| matches!(receiver, Receiver::Kafka { .. }))
+        .map(|(name, _)| name.clone())
+        .collect();
+    Routes { page: config.routes.page.clone(), notify: config.routes.notify.clone(), publish }
+}
+
+/// How long dispatch may take.
+pub fn timing(config: &Config) -> Timing {
+    Timing {
+        page_after: config.timing.page_after,
+        flip_at_least: config.timing.flip_deadline,
+        ..Timing::default()
+    }
+}
+
+/// How events are read. `from` is the event time at which the longest window begins.
+pub fn ingest(config: &Config, from: Timestamp) -> Ingest {
+    let kafka = &config.kafka;
+    let mut ingest = Ingest::new(kafka.bootstrap(), kafka.topics.clone(), kafka.group.clone());
+    ingest.instance = kafka.group_instance_id.clone();
+    ingest.start = match kafka.start {
+        Start::OneLongestWindow => StartAt::Time(from),
+        Start::Earliest => StartAt::Earliest,
+    };
+    ingest.properties =
+        kafka.properties.iter().map(|(key, value)| (key.clone(), value.expose().to_owned())).collect();
+    ingest.dead_letter_topic = Some(kafka.dead_letter_topic.clone());
+    ingest.limits.lateness = config.timing.lateness;
+    ingest.limits.slices = usize::try_from(config.limits.slices).unwrap_or(usize::MAX);
+    // The clock of ingest is the daemon's, so that a sped-up one flushes as often in real time as it should.
+    ingest.flush_every = config.timing.tick / 2;
+    ingest.idle_every = config.timing.tick / 2;
+    ingest.snapshot_every = config.timing.snapshot_every;
+    ingest
+}
+
+/// Where the longest window begins that ends at `now`, a minute and the lateness more to be sure.
+pub fn window_start(now: Timestamp, config: &Config) -> Timestamp {
+    let window = i64::from(Window::LONGEST.0) + 1;
+    Timestamp::from_millis(now.as_millis() - window * MINUTE_MS) - config.timing.lateness
+}
+
+fn allow_list(config: &Config) -> AllowList {
+    AllowList::new(config.outbound.allow.iter().map(|entry| {
+        let (host, port) = match entry.rsplit_once(':') {
+            Some((host, port)) if !host.ends_with(':') && port.parse::<u16>().is_ok() => {
+                (host, port.parse().ok())
+            }
+            _ => (entry.as_str(), None),
+        };
+        // The operator's list is the permission, private networks included: that is where most Alertmanagers live.
+        AllowedHost { host: host.to_owned(), port, private: true }
+    }))
+}
+
+fn kind(receiver: &Receiver, config: &Config) -> ReceiverKind {
+    match receiver {
+        Receiver::Alertmanager { url } => ReceiverKind::Alertmanager {
+            url: url.clone(),
+            bearer: None,
+            basic: None,
+            labels: BTreeMap::new(),
+        },
+        Receiver::Webhook { url, secret } => {
+            ReceiverKind::Webhook { url: url.clone(), secret: Secret::new(secret.expose()) }
+        }
+        Receiver::Kafka { topic } => {
+            let mut settings: BTreeMap<String, Secret> = config
+                .kafka
+                .properties
+                .iter()
+                .map(|(key, value)| (key.clone(), Secret::new(value.expose())))
+                .collect();
+            settings.insert("bootstrap.servers".into(), Secret::new(config.kafka.bootstrap()));
+            ReceiverKind::Kafka { topic: topic.clone(), mode: Mode::Structured, settings }
+        }
+    }
+}
