@@ -9,6 +9,8 @@ pub mod chart;
 pub mod client;
 pub mod example;
 pub mod failure;
+#[cfg(test)]
+mod fake;
 pub mod flag;
 pub mod incident;
 pub mod message;

@@ -56,7 +56,15 @@ impl KafkaTopic {
             config.set("message.timeout.ms", "8000");
         }
         let producer = config.create().map_err(|error| {
-            Failure::permanent(format!("receiver `{name}`: Kafka settings: {error}"))
+            // The client's own text repeats the setting's value, which may be a password.
+            let why = match &error {
+                KafkaError::ClientConfig(_, _, key, _) => {
+                    format!("librdkafka does not accept the setting `{key}` or its value")
+                }
+                KafkaError::ClientCreation(why) => why.clone(),
+                _ => "the producer cannot be made".into(),
+            };
+            Failure::permanent(format!("receiver `{name}`: {why}"))
         })?;
         Ok(Self {
             name,

@@ -1,1 +1,587 @@
+//! The worker against a real store (SQLite in a temporary folder), scripted platforms and scripted receivers, on a clock that
+//! runs a hundred times as fast.
 
+use std::collections::VecDeque;
+
+use tokio::sync::mpsc::Receiver as Answers;
+
+use super::*;
+use crate::dispatch::example;
+use crate::dispatch::flag::Seen;
+use crate::dispatch::flag::builtin::Builtin;
+use crate::dispatch::receiver::{Attempt, Content, Notice};
+use crate::engine::input::FlipOutcome;
+use crate::engine::output::{Decision, IncidentOrder, Message, MessageKind, Order, Output};
+use crate::model::flag::{FlagSpec, Scope};
+use crate::model::id::FlagKey;
+use crate::store::{
+    Flip, IncidentDetail, LatchChange, PlanContext, Position, Routes, StepRecord, Timing,
+};
+
+const RATE: f64 = 100.0;
+
+/// A platform that behaves as scripted, then like the built-in one.
+struct Scripted {
+    inner: Builtin,
+    script: Mutex<VecDeque<Step>>,
+    writes: Mutex<u32>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// The write fails; nothing was written.
+    Fail(Failure),
+    /// The write takes effect, its answer gets lost.
+    LoseAnswer,
+    /// Says yes and does nothing.
+    SayYes,
+}
+
+impl FlagPlatform for Scripted {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+    fn adapter(&self) -> &'static str {
+        "scripted"
+    }
+    fn read<'a>(&'a self, flip: &'a Flip, within: Duration) -> Attempt<'a, Seen> {
+        self.inner.read(flip, within)
+    }
+    fn write<'a>(
+        &'a self,
+        flip: &'a Flip,
+        version: u64,
+        now: Timestamp,
+        within: Duration,
+    ) -> Attempt<'a, ()> {
+        *self.writes.lock().unwrap() += 1;
+        let step = {
+            let mut script = self.script.lock().unwrap();
+            // The last failure stays until the test clears the script.
+            if script.len() == 1 && matches!(script[0], Step::Fail(Failure::Retryable { .. })) {
+                script.front().cloned()
+            } else {
+                script.pop_front()
+            }
+        };
+        Box::pin(async move {
+            match step {
+                None => self.inner.write(flip, version, now, within).await,
+                Some(Step::Fail(failure)) => Err(failure),
+                Some(Step::SayYes) => Ok(()),
+                Some(Step::LoseAnswer) => {
+                    self.inner.write(flip, version, now, within).await?;
+                    Err(Failure::Unknown {
+                        why: "timed out".into(),
+                    })
+                }
+            }
+        })
+    }
+    fn verify<'a>(&'a self, flip: &'a Flip, within: Duration) -> Attempt<'a, String> {
+        self.inner.verify(flip, within)
+    }
+}
+
+/// A receiver that keeps what it was told.
+struct Keeper {
+    name: &'static str,
+    told: Mutex<Vec<Notice>>,
+    failures: Mutex<VecDeque<Failure>>,
+    /// Hangs until this is notified.
+    gate: Option<Arc<Notify>>,
+    refresh: Option<Duration>,
+}
+
+impl Keeper {
+    fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            told: Mutex::default(),
+            failures: Mutex::default(),
+            gate: None,
+            refresh: None,
+        }
+    }
+
+    fn messages(&self) -> Vec<Message> {
+        let told = self.told.lock().unwrap();
+        told.iter()
+            .filter_map(|notice| match &notice.content {
+                Content::Message(message) => Some((**message).clone()),
+                Content::Decision(_) => None,
+            })
+            .collect()
+    }
+}
+
+impl Receiver for Keeper {
+    fn name(&self) -> &str {
+        self.name
+    }
+    fn adapter(&self) -> &'static str {
+        "keeper"
+    }
+    fn tell<'a>(&'a self, notice: &'a Notice, _: Duration) -> Attempt<'a, ()> {
+        Box::pin(async move {
+            if let Some(gate) = &self.gate {
+                gate.notified().await;
+            }
+            if let Some(failure) = self.failures.lock().unwrap().pop_front() {
+                return Err(failure);
+            }
+            self.told.lock().unwrap().push(notice.clone());
+            Ok(())
+        })
+    }
+    fn refresh(&self) -> Option<Duration> {
+        self.refresh
+    }
+}
+
+struct Bench {
+    store: Store,
+    clock: Clock,
+    platform: Arc<Scripted>,
+    oncall: Arc<Keeper>,
+    second: Arc<Keeper>,
+    topic: Arc<Keeper>,
+    answers: Answers<Answer>,
+    stop: CancellationToken,
+    timing: Timing,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new(script: Vec<Step>, oncall: Keeper) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("test.db").display());
+        let store = Store::open_exclusive(&url, "test").await.unwrap();
+        let clock = Clock::scaled(example::story().committed, RATE);
+        let spec = |key: &str| FlagSpec {
+            key: key.into(),
+            control: "support-copilot.prompt-v17".into(),
+            treatment: "support-copilot.prompt-v18".into(),
+            share: 1_000_000,
+            frozen: false,
+        };
+        store
+            .declare(
+                &[spec("ai.support-copilot.prompt-v18"), spec("ai.other.v2")],
+                clock.now(),
+            )
+            .await
+            .unwrap();
+        let platform = Arc::new(Scripted {
+            inner: Builtin::new(store.clone()),
+            script: Mutex::new(script.into()),
+            writes: Mutex::new(0),
+        });
+        let oncall = Arc::new(oncall);
+        let second = Arc::new(Keeper::new("second"));
+        let topic = Arc::new(Keeper::new("topic"));
+        let (sender, answers) = mpsc::channel(16);
+        let bench = Self {
+            store: store.clone(),
+            clock,
+            platform: Arc::clone(&platform),
+            oncall: Arc::clone(&oncall),
+            second: Arc::clone(&second),
+            topic: Arc::clone(&topic),
+            answers,
+            stop: CancellationToken::new(),
+            timing: Timing::default(),
+            _folder: folder,
+        };
+        let settings = WorkerSettings {
+            poll: Duration::from_millis(10),
+            second_channel: vec!["second".into()],
+            link: Some("https://rg.example.com/".into()),
+            ..WorkerSettings::default()
+        };
+        let receivers: Vec<Arc<dyn Receiver>> = vec![oncall, second, topic];
+        let worker = Worker::new(
+            store,
+            clock,
+            settings,
+            vec![platform],
+            receivers,
+            Siren::default(),
+            sender,
+        );
+        tokio::spawn(Arc::new(worker).run(bench.stop.clone()));
+        bench
+    }
+
+    fn decision(&self) -> Decision {
+        Decision {
+            t0: self.clock.now() - Duration::from_secs(270),
+            ..example::story().opener
+        }
+    }
+
+    /// Commits a rollback decision: pin, incident, page.
+    async fn roll_back(&self, decision: &Decision) {
+        let incident = decision.incident.clone().unwrap();
+        let output = Output {
+            decisions: vec![decision.clone()],
+            orders: vec![
+                Order::Pin {
+                    decision: decision.id.clone(),
+                    flag: decision.key.flag.clone(),
+                    scope: decision.scope.clone(),
+                    control: "support-copilot.prompt-v17".into(),
+                },
+                Order::OpenIncident(Box::new(IncidentOrder {
+                    incident,
+                    flag: decision.key.flag.clone(),
+                    variant: decision.variant.clone(),
+                    decision: decision.id.clone(),
+                    severity: decision.severity,
+                    failure_class: decision.failure_class.clone(),
+                    title: "it broke".into(),
+                    at: decision.at,
+                })),
+                Order::Page(Message {
+                    flag: Some(decision.key.flag.clone()),
+                    decision: Some(decision.id.clone()),
+                    incident: decision.incident.clone(),
+                    dedup_key: format!("rollback/{}", decision.key.flag),
+                    ..example::message()
+                }),
+            ],
+            ..Output::default()
+        };
+        self.commit(1, &[output], Vec::new()).await;
+    }
+
+    async fn commit(&self, seq: u64, outputs: &[Output], latches: Vec<LatchChange>) {
+        let routes = Routes {
+            page: vec!["oncall".into()],
+            publish: vec!["topic".into()],
+            ..Routes::default()
+        };
+        let context = PlanContext {
+            routes: &routes,
+            timing: self.timing,
+        };
+        let now = self.clock.now();
+        let position = Position::default();
+        let mut record = StepRecord::new(seq, now, outputs, &[], position, &context);
+        record.latches.extend(latches);
+        self.store.commit(&record).await.unwrap();
+    }
+
+    async fn answer(&mut self) -> Answer {
+        tokio::time::timeout(Duration::from_secs(30), self.answers.recv())
+            .await
+            .expect("the engine is told in time")
+            .unwrap()
+    }
+
+    /// Waits until something is so; real time bounds it, nothing depends on how long it takes.
+    async fn until(&self, what: &str, so: impl Fn(&Self) -> bool) {
+        for _ in 0..3000 {
+            if so(self) {
+                return;
+            }
+            self.clock.sleep_real(Duration::from_millis(10)).await;
+        }
+        panic!("never so: {what}; told: {:#?}", self.oncall.messages());
+    }
+
+    async fn incident(&self) -> IncidentDetail {
+        let id = example::story().incident.as_str().into();
+        self.store.incident(&id).await.unwrap()
+    }
+
+    fn pinned(&self) -> bool {
+        let flag = FlagKey::from("ai.support-copilot.prompt-v18");
+        let table = self.store.flags();
+        table.get(&flag).unwrap().overlay.pins.contains(&Scope::All)
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_is_flipped_read_back_paged_and_answered() {
+    let mut oncall = Keeper::new("oncall");
+    oncall.refresh = Some(Duration::from_millis(50));
+    let mut bench = Bench::new(Vec::new(), oncall).await;
+    bench.roll_back(&bench.decision()).await;
+    let answer = bench.answer().await;
+    assert_eq!(answer.outcome, FlipOutcome::Verified);
+    assert!(bench.pinned());
+    bench
+        .until("paged and kept standing", |b| b.oncall.messages().len() > 2)
+        .await;
+    let page = bench.oncall.messages().remove(0);
+    assert_eq!(page.kind, MessageKind::Rollback);
+    assert!(page.summary.contains("rolled back:"), "{}", page.summary);
+    assert!(
+        page.detail.contains("none of 256 sampled keys"),
+        "{}",
+        page.detail
+    );
+    let told = bench.oncall.told.lock().unwrap().clone();
+    assert!(
+        told[0]
+            .link
+            .as_deref()
+            .unwrap()
+            .starts_with("https://rg.example.com/v1/incidents/")
+    );
+    assert!(told.iter().all(|notice| notice.since == told[0].since));
+    bench
+        .until("published", |b| b.topic.told.lock().unwrap().len() == 1)
+        .await;
+    let incident = bench.incident().await.incident;
+    assert!(incident.flip_verified.is_some() && incident.page_accepted.is_some());
+    assert!(incident.took().unwrap() < Duration::from_secs(600));
+    // The engine has not said that it took the answer in, but it was told once only in this short time.
+    assert!(bench.answers.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permanent_failure_is_paged_as_failed() {
+    let script = vec![Step::Fail(Failure::permanent("answered 403 Forbidden"))];
+    let mut bench = Bench::new(script, Keeper::new("oncall")).await;
+    bench.roll_back(&bench.decision()).await;
+    assert_eq!(bench.answer().await.outcome, FlipOutcome::Failed);
+    bench
+        .until("paged", |b| !b.oncall.messages().is_empty())
+        .await;
+    let page = bench.oncall.messages().remove(0);
+    assert_eq!(page.kind, MessageKind::RollbackFailed);
+    assert!(page.detail.contains("403 Forbidden"));
+    assert!(!bench.pinned());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_gates_the_page_and_it_tells_the_truth_as_it_changes() {
+    let script = vec![Step::Fail(Failure::retryable("answered 503"))];
+    let mut bench = Bench::new(script, Keeper::new("oncall")).await;
+    bench.timing = Timing {
+        flip_at_least: Duration::from_secs(240),
+        promise: Duration::from_secs(240),
+        ..Timing::default()
+    };
+    bench.roll_back(&bench.decision()).await;
+    // Its own timer, two minutes after the commit.
+    bench
+        .until("first page", |b| !b.oncall.messages().is_empty())
+        .await;
+    let first = bench.oncall.messages().remove(0);
+    assert!(
+        first.summary.contains("not confirmed yet"),
+        "{}",
+        first.summary
+    );
+    bench
+        .until("rollback failed", |b| b.oncall.messages().len() > 1)
+        .await;
+    let second = bench.oncall.messages().remove(1);
+    assert_eq!(second.kind, MessageKind::RollbackFailed);
+    assert_eq!(second.dedup_key, first.dedup_key);
+    // Tries went on; the platform recovers.
+    bench.platform.script.lock().unwrap().clear();
+    assert_eq!(bench.answer().await.outcome, FlipOutcome::Verified);
+    bench
+        .until("good news", |b| b.oncall.messages().len() > 2)
+        .await;
+    let last = bench.oncall.messages().pop().unwrap();
+    assert_eq!(last.kind, MessageKind::Rollback);
+    assert!(last.summary.contains("rolled back:"), "{}", last.summary);
+    assert_eq!(bench.oncall.messages().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_answers_lies_and_conflicts_are_seen_through() {
+    let conflict = Failure::Conflict {
+        why: "version 3, not 2".into(),
+    };
+    for (script, writes) in [
+        (vec![Step::LoseAnswer], 1),
+        (vec![Step::SayYes, Step::SayYes], 3),
+        (vec![Step::Fail(conflict.clone()), Step::Fail(conflict)], 3),
+    ] {
+        let name = format!("{script:?}");
+        let mut bench = Bench::new(script, Keeper::new("oncall")).await;
+        bench.roll_back(&bench.decision()).await;
+        assert_eq!(
+            bench.answer().await.outcome,
+            FlipOutcome::Verified,
+            "{name}"
+        );
+        assert!(bench.pinned(), "{name}");
+        assert_eq!(*bench.platform.writes.lock().unwrap(), writes, "{name}");
+        let changes = bench
+            .store
+            .flag_changes(&"ai.support-copilot.prompt-v18".into(), 10)
+            .await
+            .unwrap();
+        let pins = changes.iter().filter(|c| c.kind.as_str() == "pin").count();
+        assert_eq!(pins, 1, "{name}: exactly one state-changing flip");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_humans_did_meanwhile_is_respected() {
+    let flag = FlagKey::from("ai.support-copilot.prompt-v18");
+    // Each case holds the first try back, acts as a human, then lets it go on.
+    for (name, expected) in [
+        ("killed", FlipOutcome::AlreadySafe),
+        ("killed and unkilled", FlipOutcome::Superseded),
+        ("re-armed", FlipOutcome::Superseded),
+        ("automation off", FlipOutcome::Superseded),
+    ] {
+        let script = vec![Step::Fail(Failure::retryable("answered 503"))];
+        let mut bench = Bench::new(script, Keeper::new("oncall")).await;
+        bench.roll_back(&bench.decision()).await;
+        bench
+            .until("tried once", |b| *b.platform.writes.lock().unwrap() > 0)
+            .await;
+        let now = bench.clock.now();
+        match name {
+            "re-armed" => {
+                let close = LatchChange::Close {
+                    flag: flag.clone(),
+                    scope: Scope::All,
+                    actor: "ann".into(),
+                };
+                bench.commit(2, &[], vec![close]).await;
+            }
+            "automation off" => {
+                let routes = Routes::default();
+                let context = PlanContext {
+                    routes: &routes,
+                    timing: bench.timing,
+                };
+                let position = Position::default();
+                let mut record = StepRecord::new(2, now, &[], &[], position, &context);
+                record.automation = Some(false);
+                bench.store.commit(&record).await.unwrap();
+            }
+            _ => {
+                bench
+                    .store
+                    .kill(&flag, "ann", "looks bad", now)
+                    .await
+                    .unwrap();
+                if name == "killed and unkilled" {
+                    bench.store.unkill(&flag, "ann", "no", now).await.unwrap();
+                }
+            }
+        }
+        bench.platform.script.lock().unwrap().clear();
+        assert_eq!(bench.answer().await.outcome, expected, "{name}");
+        assert_eq!(bench.pinned(), name == "killed", "{name}");
+        bench
+            .until("paged", |b| !b.oncall.messages().is_empty())
+            .await;
+        let kind = bench.oncall.messages().pop().unwrap().kind;
+        let superseded = expected == FlipOutcome::Superseded;
+        assert_eq!(
+            kind == MessageKind::Superseded,
+            superseded,
+            "{name}: {kind:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_receiver_delays_neither_a_flip_nor_others() {
+    let mut slow = Keeper::new("oncall");
+    let gate = Arc::new(Notify::new());
+    slow.gate = Some(Arc::clone(&gate));
+    let mut bench = Bench::new(Vec::new(), slow).await;
+    // Twenty messages hang at the slow receiver, whose places are four.
+    let outputs: Vec<Output> = (0..20)
+        .map(|n| Output {
+            orders: vec![Order::Page(Message {
+                dedup_key: format!("notice-{n}"),
+                kind: MessageKind::Notice,
+                decision: None,
+                incident: None,
+                ..example::message()
+            })],
+            ..Output::default()
+        })
+        .collect();
+    bench.commit(1, &outputs, Vec::new()).await;
+    let decision = bench.decision();
+    let output = Output {
+        decisions: vec![decision.clone()],
+        orders: vec![Order::Pin {
+            decision: decision.id.clone(),
+            flag: decision.key.flag.clone(),
+            scope: Scope::All,
+            control: "support-copilot.prompt-v17".into(),
+        }],
+        ..Output::default()
+    };
+    bench.commit(2, &[output], Vec::new()).await;
+    assert_eq!(bench.answer().await.outcome, FlipOutcome::Verified);
+    bench
+        .until("published", |b| b.topic.told.lock().unwrap().len() == 1)
+        .await;
+    assert!(bench.oncall.messages().is_empty());
+    let stop = CancellationToken::new();
+    let (opened, opener) = (gate, stop.clone());
+    tokio::spawn(async move {
+        while !opener.is_cancelled() {
+            opened.notify_waiters();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    bench
+        .until("all told in the end", |b| b.oncall.messages().len() == 20)
+        .await;
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_nobody_takes_goes_to_the_second_channel() {
+    for failure in [
+        Failure::permanent("answered 401"),
+        Failure::retryable("answered 500"),
+    ] {
+        let oncall = Keeper::new("oncall");
+        let rounds = if failure.is_permanent() { 1 } else { 10_000 };
+        *oncall.failures.lock().unwrap() = vec![failure; rounds].into();
+        let bench = Bench::new(Vec::new(), oncall).await;
+        bench.roll_back(&bench.decision()).await;
+        bench
+            .until("second channel", |b| !b.second.messages().is_empty())
+            .await;
+        let page = bench.second.messages().remove(0);
+        assert!(page.summary.contains("rolled back"), "{}", page.summary);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flip_that_never_succeeds_expires_and_says_so() {
+    let script = vec![Step::Fail(Failure::retryable("answered 503"))];
+    let mut bench = Bench::new(script, Keeper::new("oncall")).await;
+    bench.timing = Timing {
+        flip_at_least: Duration::from_secs(20),
+        promise: Duration::from_secs(20),
+        flip_ttl: Duration::from_secs(60),
+        ..Timing::default()
+    };
+    bench.roll_back(&bench.decision()).await;
+    assert_eq!(bench.answer().await.outcome, FlipOutcome::Expired);
+    bench
+        .until("paged", |b| {
+            b.oncall
+                .messages()
+                .last()
+                .is_some_and(|m| m.kind == MessageKind::RollbackFailed)
+        })
+        .await;
+}
