@@ -3,6 +3,7 @@
 //! In: rows of the outbox, committed with their decision. Out: conditional, verified effects in other systems, the result in
 //! the store, and an answer to the engine. Makes no choices: what to do stands in the row. Never imports `http` or `ingest`.
 
+pub mod advice;
 pub mod backoff;
 pub mod book;
 pub mod chart;

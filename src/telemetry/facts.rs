@@ -441,3 +441,6 @@ impl Fact for TaskOverran {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,3 +173,75 @@ fn bad_labels_are_refused_at_start() {
         assert!(made.is_err(), "{name}={value}");
     }
 }
+
+/// Against the real thing: Debian's package `prometheus-alertmanager`.
+#[tokio::test]
+#[ignore = "needs /usr/bin/prometheus-alertmanager"]
+async fn a_real_alertmanager_shows_keeps_and_drops_the_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("am.yml");
+    std::fs::write(
+        &config,
+        "route:\n  receiver: none\nreceivers:\n  - name: none\n",
+    )
+    .unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let mut server = std::process::Command::new("/usr/bin/prometheus-alertmanager")
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.path={}", folder.path().display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .arg("--cluster.listen-address=")
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut fake = Fake::start().await;
+    fake.url = format!("http://127.0.0.1:{port}");
+    let receiver = receiver(&fake);
+    let key = crate::dispatch::example::message().dedup_key;
+    let mut up = false;
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        up = receiver.standing(&key, WITHIN).await.is_ok();
+        if up {
+            break;
+        }
+    }
+    let mut story = Vec::new();
+    for kind in [
+        MessageKind::Rollback,
+        MessageKind::Rollback,
+        MessageKind::RollbackFailed,
+        MessageKind::Resolved,
+        MessageKind::Resolved,
+    ] {
+        let told = receiver.tell(&notice(kind), WITHIN).await;
+        let standing = receiver.standing(&key, WITHIN).await;
+        let names = standing.map(|alerts| {
+            let name = |alert: &GettableAlert| {
+                (alert.labels["alertname"].clone(), alert.starts_at.clone())
+            };
+            alerts.iter().map(name).collect::<Vec<_>>()
+        });
+        story.push((kind, told, names));
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(up, "Alertmanager did not start");
+    let since = Some("2023-07-12T10:47:30.000Z".to_owned());
+    let one = |name: &str| Ok(vec![(name.to_owned(), since.clone())]);
+    let expected = [
+        one("RearguardRollback"),
+        one("RearguardRollback"),
+        one("RearguardRollbackFailed"),
+        Ok(Vec::new()),
+        Ok(Vec::new()),
+    ];
+    for ((kind, told, names), expected) in story.into_iter().zip(expected) {
+        assert_eq!(told, Ok(()), "{kind:?}");
+        assert_eq!(names, expected, "{kind:?}");
+    }
+}
