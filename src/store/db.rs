@@ -262,4 +262,33 @@ mod tests {
         }
         assert!(version("3.51.3") >= [3, 51, 3] && version("3.9.9") < [3, 51, 3]);
     }
+
+    #[tokio::test]
+    async fn every_connection_is_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::connect(&Address::Sqlite(folder.path().join("x.db")))
+            .await
+            .unwrap();
+        let mut held = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut connection = db.pool.acquire().await.unwrap();
+            let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
+                .fetch_one(&mut *connection)
+                .await
+                .unwrap();
+            assert_eq!(mode, "wal");
+            for (pragma, wanted) in [
+                ("PRAGMA synchronous", 2_i64),
+                ("PRAGMA foreign_keys", 1),
+                ("PRAGMA busy_timeout", 10_000),
+            ] {
+                let found: i64 = sqlx::query_scalar(pragma)
+                    .fetch_one(&mut *connection)
+                    .await
+                    .unwrap();
+                assert_eq!(found, wanted, "{pragma}");
+            }
+            held.push(connection);
+        }
+    }
 }

@@ -124,9 +124,10 @@ impl Drop for Lock {
     }
 }
 
-/// `<database>.lock`, beside the database.
+/// `<database>.lock`, beside the database itself, by whatever link it is called. Before the first start there is no file yet.
 fn lock_path(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
+    let database = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
+    let mut name = database.into_os_string();
     name.push(".lock");
     PathBuf::from(name)
 }

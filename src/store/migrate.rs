@@ -1,7 +1,8 @@
 //! The schema and its history. Migrations are compiled in, each with a checksum; a database made by a newer Rearguard, or
 //! by another text of the same migration, is refused.
 
-use sqlx::Executor;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Executor};
 
 use super::db::{Columns, Db, commit};
 use super::error::StoreError;
@@ -67,13 +68,7 @@ pub(super) async fn migrate(db: &Db) -> Result<(), StoreError> {
             migration.postgres
         };
         let checksum = blake3::hash(text.as_bytes()).to_hex().to_string();
-        let mut stored = None;
-        for row in &done {
-            if row.int("version")? == migration.version {
-                stored = Some(row.text("checksum")?);
-            }
-        }
-        match stored {
+        match stored(&done, migration.version)? {
             Some(stored) if stored == checksum => {}
             Some(_) => {
                 return Err(StoreError::ChangedMigration {
@@ -81,22 +76,38 @@ pub(super) async fn migrate(db: &Db) -> Result<(), StoreError> {
                     name: migration.name.to_owned(),
                 });
             }
-            None => {
-                sqlx::raw_sql(text)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(StoreError::db("migrating the schema"))?;
-                sqlx::query(
-                    "INSERT INTO schema_version (version, name, checksum) VALUES ($1, $2, $3)",
-                )
-                .bind(migration.version)
-                .bind(migration.name)
-                .bind(checksum)
-                .execute(&mut *tx)
-                .await
-                .map_err(StoreError::db("recording a migration"))?;
-            }
+            None => apply(&mut tx, migration, text, &checksum).await?,
         }
     }
     commit(tx).await
+}
+
+/// The checksum under which a version was applied.
+fn stored(done: &[AnyRow], version: i64) -> Result<Option<String>, StoreError> {
+    for row in done {
+        if row.int("version")? == version {
+            return row.text("checksum").map(Some);
+        }
+    }
+    Ok(None)
+}
+
+async fn apply(
+    tx: &mut AnyConnection,
+    migration: &Migration,
+    text: &'static str,
+    checksum: &str,
+) -> Result<(), StoreError> {
+    sqlx::raw_sql(text)
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::db("migrating the schema"))?;
+    sqlx::query("INSERT INTO schema_version (version, name, checksum) VALUES ($1, $2, $3)")
+        .bind(migration.version)
+        .bind(migration.name)
+        .bind(checksum)
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::db("recording a migration"))?;
+    Ok(())
 }

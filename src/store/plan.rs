@@ -348,3 +348,127 @@ fn fingerprint(message: &Message) -> String {
     let text = serde_json::to_vec(message).unwrap_or_default();
     blake3::hash(&text).to_hex()[..32].to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::incident::Severity;
+
+    fn wall() -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000)
+    }
+
+    fn routes() -> Routes {
+        Routes {
+            page: vec!["oncall".into(), "backup".into()],
+            notify: vec!["chat".into()],
+            publish: vec!["decisions".into()],
+        }
+    }
+
+    fn message(kind: MessageKind) -> Message {
+        Message {
+            dedup_key: "k".into(),
+            kind,
+            severity: Severity::Critical,
+            flag: Some("f".into()),
+            variant: None,
+            decision: Some("d".into()),
+            incident: None,
+            summary: String::new(),
+            detail: String::new(),
+            receiver: None,
+            at: wall(),
+        }
+    }
+
+    fn rows(order: &Order, t0: Option<Timestamp>) -> Vec<NewRow> {
+        let routes = routes();
+        let context = PlanContext {
+            routes: &routes,
+            timing: Timing::default(),
+        };
+        plan(order, (7, 0), wall(), t0, &context)
+    }
+
+    #[test]
+    fn a_page_is_a_row_per_receiver_and_waits_only_for_a_flip() {
+        let pages = rows(&Order::Page(message(MessageKind::Rollback)), None);
+        assert_eq!(pages.len(), 2);
+        for page in &pages {
+            assert_eq!(page.awaits, Some("d".into()));
+            assert_eq!(page.not_before, wall() + Duration::from_secs(120));
+        }
+        assert_ne!(pages[0].lane, pages[1].lane);
+        for kind in [
+            MessageKind::RollbackFailed,
+            MessageKind::Superseded,
+            MessageKind::Blind,
+            MessageKind::Resolved,
+        ] {
+            let pages = rows(&Order::Page(message(kind)), None);
+            assert!(pages.iter().all(|page| page.awaits.is_none()));
+            assert!(pages.iter().all(|page| page.not_before == wall()));
+        }
+    }
+
+    #[test]
+    fn a_rule_chooses_its_receiver() {
+        let mut message = message(MessageKind::Notice);
+        message.receiver = Some("team-a".into());
+        let rows = rows(&Order::Notify(message), None);
+        assert_eq!(rows.len(), 1);
+        assert_eq!(
+            (rows[0].kind, &*rows[0].adapter),
+            (RowKind::Notify, "team-a")
+        );
+    }
+
+    #[test]
+    fn a_flip_keeps_the_promise_or_gets_its_least_time() {
+        let pin = Order::Pin {
+            decision: "d".into(),
+            flag: "f".into(),
+            scope: Scope::All,
+            control: "c".into(),
+        };
+        let deadline = |used| {
+            let t0 = wall() - Duration::from_secs(used);
+            rows(&pin, Some(t0))[0].deadline
+        };
+        assert_eq!(deadline(300), Some(wall() + Duration::from_secs(300)));
+        assert_eq!(deadline(599), Some(wall() + Duration::from_secs(90)));
+        assert_eq!(
+            rows(&pin, None)[0].deadline,
+            Some(wall() + Duration::from_secs(600))
+        );
+    }
+
+    #[test]
+    fn the_same_effect_has_the_same_name_and_another_another() {
+        let one = rows(&Order::Page(message(MessageKind::Rollback)), None);
+        let same = rows(&Order::Page(message(MessageKind::Rollback)), None);
+        let other = rows(&Order::Page(message(MessageKind::Resolved)), None);
+        assert_eq!(one[0].dedup, same[0].dedup);
+        assert_ne!(one[0].dedup, other[0].dedup);
+        assert_eq!(one[0].lane, other[0].lane, "both are about one dedup key");
+        let unfreeze = Order::Unfreeze {
+            flag: "f".into(),
+            why: String::new(),
+        };
+        let routes = Routes::default();
+        let context = PlanContext {
+            routes: &routes,
+            timing: Timing::default(),
+        };
+        let output = Output {
+            orders: vec![unfreeze.clone(), unfreeze],
+            ..Output::default()
+        };
+        let rows = plan_step(7, &[output], wall(), &context);
+        assert_ne!(
+            rows[0].dedup, rows[1].dedup,
+            "two orders without a decision are two"
+        );
+    }
+}

@@ -38,7 +38,7 @@ macro_rules! store_suite {
                 a_closing_order_closes, filters
             ],
             opening: [
-                migrations_are_idempotent, a_newer_schema_is_refused, a_changed_migration_is_refused, a_second_opener_is_refused,
+                migrations_are_idempotent, a_newer_schema_is_refused, a_changed_migration_is_refused, a_second_opener_is_refused, a_link_is_the_same_database,
                 a_stale_owner_is_fenced, a_command_opens_beside_the_daemon
             ],
             outbox: [

@@ -81,3 +81,18 @@ pub async fn a_command_opens_beside_the_daemon(base: &Base) {
     beside.refresh_flags().await.unwrap();
     assert_eq!(beside.flags().revision(), store.flags().revision());
 }
+
+/// Only SQLite's lock is a file: by another name it is the same one.
+pub async fn a_link_is_the_same_database(base: &Base) {
+    let Some(path) = base.url.strip_prefix("sqlite:") else {
+        return;
+    };
+    let store = base.open().await;
+    let link = format!("{path}.link");
+    std::os::unix::fs::symlink(path, &link).unwrap();
+    let error = Store::open_exclusive(&format!("sqlite:{link}"), "second")
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+    store.check().await.unwrap();
+}
