@@ -38,7 +38,7 @@ async fn a_rollback_is_flipped_read_back_paged_and_answered() {
             .link
             .as_deref()
             .unwrap()
-            .starts_with("https://rg.example.com/v1/incidents/")
+            .starts_with("https://rg.example.com/i/inc-")
     );
     assert!(told.iter().all(|notice| notice.since == told[0].since));
     bench

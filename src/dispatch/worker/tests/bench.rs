@@ -194,7 +194,7 @@ impl Bench {
         let settings = WorkerSettings {
             poll: Duration::from_millis(10),
             second_channel: vec!["second".into()],
-            link: Some("https://rg.example.com/".into()),
+            link: Some("https://rg.example.com/i/{incident}".into()),
             ..WorkerSettings::default()
         };
         let receivers: Vec<Arc<dyn Receiver>> = vec![oncall, second, topic];
