@@ -24,6 +24,7 @@ pub fn todo(story: &Story) -> Vec<String> {
     let variant = &decision.variant;
     let mut todo = Vec::new();
     match Standing::of(decision, story.flip.as_ref()) {
+        Standing::Joined => todo.push("See the rollback that it joined.".into()),
         Standing::Safe => todo.push("Nothing is urgent: the variant is no longer served.".into()),
         Standing::Trying => todo.push(
             "Wait for the next update of this page; tries go on. If it does not come within two minutes, turn the feature off by hand (below)."

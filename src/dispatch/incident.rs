@@ -220,6 +220,7 @@ pub fn headline(story: &Story) -> String {
         Standing::Failed => "ROLLBACK FAILED",
         Standing::Superseded => "breached, flag changed by a human",
         Standing::Withheld => "breached, not rolled back",
+        Standing::Joined => "breaches one more rule",
     };
     let place = match &decision.scope {
         Scope::All => String::new(),

@@ -37,6 +37,11 @@ impl Worker {
             .await;
             return;
         }
+        if self.is_early(&row).await {
+            let postponed = self.postpone(&row).await;
+            self.recorded(&row, postponed);
+            return;
+        }
         let notice = match self.notice(&row).await {
             Ok(Ok(notice)) => notice,
             Ok(Err(why)) => return self.refused(&row, &why).await,
@@ -60,6 +65,21 @@ impl Worker {
             }
             Err(failure) => self.later(&row, &failure).await,
         }
+    }
+
+    /// A notice of a pause is told once, so it waits a little for its flip; pages have a timer of their own in the outbox.
+    async fn is_early(&self, row: &OutboxRow) -> bool {
+        let Task::Message(message) = &row.task else {
+            return false;
+        };
+        let (RowKind::Notify, MessageKind::Pause, Some(decision)) =
+            (row.kind, message.kind, &message.decision)
+        else {
+            return false;
+        };
+        let waited = self.clock.now().since(row.created);
+        waited < Timing::default().page_after
+            && matches!(self.flip(decision).await, Ok(Some(flip)) if flip.outcome.is_none() && !flip.late)
     }
 
     /// A row for a receiver that configuration no longer has.

@@ -6,7 +6,8 @@ mod bench;
 use super::*;
 use crate::dispatch::example;
 use crate::engine::input::FlipOutcome;
-use crate::engine::output::{Message, MessageKind, Order, Output};
+use crate::engine::output::{Decision, Message, MessageKind, Order, Output};
+use crate::engine::rule::RuleAction;
 use crate::model::flag::Scope;
 use crate::model::id::FlagKey;
 use crate::store::{LatchChange, PlanContext, Position, Routes, StepRecord, Timing};
@@ -288,4 +289,39 @@ async fn a_flip_that_never_succeeds_expires_and_says_so() {
                 .is_some_and(|m| m.kind == MessageKind::RollbackFailed)
         })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_of_a_pause_says_that_it_is_in_force() {
+    let mut bench = Bench::new(Vec::new(), Keeper::new("oncall")).await;
+    let decision = Decision {
+        action: RuleAction::PauseRollout,
+        incident: None,
+        ..bench.decision()
+    };
+    let output = Output {
+        decisions: vec![decision.clone()],
+        orders: vec![
+            Order::Notify(Message {
+                kind: MessageKind::Pause,
+                incident: None,
+                receiver: Some("oncall".into()),
+                ..example::message()
+            }),
+            Order::Freeze {
+                decision: decision.id.clone(),
+                flag: decision.key.flag.clone(),
+            },
+        ],
+        ..Output::default()
+    };
+    bench.commit(1, &[output], Vec::new()).await;
+    assert_eq!(bench.answer().await.outcome, FlipOutcome::Verified);
+    bench
+        .until("told", |b| !b.oncall.messages().is_empty())
+        .await;
+    let told = bench.oncall.messages();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].summary.contains(" paused: "), "{}", told[0].summary);
+    assert!(told[0].detail.contains("held where it stands since"));
 }
