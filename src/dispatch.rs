@@ -3,12 +3,15 @@
 //! In: rows of the outbox, committed with their decision. Out: conditional, verified effects in other systems, the result in
 //! the store, and an answer to the engine. Makes no choices: what to do stands in the row. Never imports `http` or `ingest`.
 
+pub mod advice;
 pub mod backoff;
 pub mod book;
 pub mod chart;
 pub mod client;
 pub mod example;
 pub mod failure;
+#[cfg(test)]
+mod fake;
 pub mod flag;
 pub mod incident;
 pub mod message;

@@ -43,7 +43,9 @@ fn summary(decision: &Decision, standing: Standing) -> String {
         (Standing::Failed, false) => "ROLLBACK FAILED, ACT BY HAND",
         (Standing::Failed, true) => "PAUSE FAILED",
         (Standing::Superseded, _) => "breached, but a human changed the flag: left alone",
-        (Standing::Withheld, _) => "breached, NOT ROLLED BACK",
+        (Standing::Withheld, false) => "breached, NOT ROLLED BACK",
+        (Standing::Withheld, true) => "breached, NOT PAUSED",
+        (Standing::Joined, _) => "breaches one more rule, rolled back before",
     };
     let measured =
         decision.evidence.value.map_or_else(String::new, |_| format!(" ({})", breach(&decision.evidence)));
@@ -99,6 +101,7 @@ fn what_to_do(decision: &Decision, flip: Option<&Flip>) -> String {
             whom(&decision.scope)
         ),
         Standing::Withheld => format!("decide; to stop it: `{kill}`."),
+        Standing::Joined => "see the incident that it joined.".into(),
     }
 }
 
@@ -153,6 +156,9 @@ mod tests {
         assert!(said.summary.contains("NOT ROLLED BACK"));
         assert!(said.detail.contains("automation is switched off"));
         assert_eq!(said.kind, MessageKind::Rollback);
+        decision.gate = Gate::AlreadyLatched;
+        let said = with_outcome(&example::message(), &decision, None);
+        assert!(said.summary.contains("one more rule"), "{}", said.summary);
     }
 
     #[test]

@@ -56,13 +56,16 @@ pub enum Standing {
     Superseded,
     /// Never tried: a gate stood in front.
     Withheld,
+    /// The flag was latched before: nothing of its own to flip.
+    Joined,
 }
 
 impl Standing {
     /// Where a decision stands, given its flip.
     pub fn of(decision: &Decision, flip: Option<&Flip>) -> Self {
         match (flip, &decision.gate) {
-            (None, Gate::Act | Gate::AlreadyLatched) => Self::Trying,
+            (None, Gate::Act) => Self::Trying,
+            (None, Gate::AlreadyLatched) => Self::Joined,
             (None, _) => Self::Withheld,
             (Some(flip), _) => match flip.outcome {
                 Some(FlipOutcome::Verified | FlipOutcome::AlreadySafe) => Self::Safe,
@@ -86,7 +89,11 @@ pub fn whom(scope: &Scope) -> String {
 /// What was done and how it stands, in one or two sentences.
 pub fn verdict(decision: &Decision, flip: Option<&Flip>) -> String {
     let whom = whom(&decision.scope);
-    let control = decision.control.as_ref().map_or_else(|| "control".into(), |c| format!("control (`{c}`)"));
+    let control = decision
+        .control
+        .as_ref()
+        .map_or_else(|| "control".into(), |c| format!("control (`{c}`)"));
+    let pause = decision.action == RuleAction::PauseRollout;
     let none = Flip::default();
     let flip_or = flip.unwrap_or(&none);
     match Standing::of(decision, flip) {
@@ -96,9 +103,10 @@ pub fn verdict(decision: &Decision, flip: Option<&Flip>) -> String {
                 Some(FlipOutcome::AlreadySafe) => "It was so already; read back",
                 _ => "Verified by reading back",
             };
-            let paused = decision.action == RuleAction::PauseRollout;
-            if paused {
-                format!("The share of the variant is held where it stands{at}. Nobody was moved back.")
+            if pause {
+                format!(
+                    "The share of the variant is held where it stands{at}. Nobody was moved back."
+                )
             } else {
                 format!(
                     "Control is served to {whom}{at}. {how} where gateways ask: {}.",
@@ -106,9 +114,19 @@ pub fn verdict(decision: &Decision, flip: Option<&Flip>) -> String {
                 )
             }
         }
-        Standing::Trying => {
-            format!("Rearguard is putting {control} back for {whom}; not confirmed yet{}.", tries(flip_or))
-        }
+        Standing::Trying if pause => format!(
+            "Rearguard is holding the share where it stands; not confirmed yet{}.",
+            tries(flip_or)
+        ),
+        Standing::Failed if pause => format!(
+            "PAUSE FAILED: the share of the variant may still rise. {}{}.",
+            or(&flip_or.detail, "no try succeeded"),
+            tries(flip_or)
+        ),
+        Standing::Trying => format!(
+            "Rearguard is putting {control} back for {whom}; not confirmed yet{}.",
+            tries(flip_or)
+        ),
         Standing::Failed => format!(
             "ROLLBACK FAILED, ACT BY HAND: the variant may still be served to {whom}. {}{}.",
             or(&flip_or.detail, "no try succeeded"),
@@ -119,6 +137,9 @@ pub fn verdict(decision: &Decision, flip: Option<&Flip>) -> String {
             or(&flip_or.detail, "see the flag's history")
         ),
         Standing::Withheld => withheld(decision, &whom),
+        Standing::Joined => {
+            "The variant had been rolled back before; this rule joins that incident.".into()
+        }
     }
 }
 
@@ -133,7 +154,11 @@ fn withheld(decision: &Decision, whom: &str) -> String {
         Gate::UnknownFlag => format!("no flag `{}` is configured", decision.key.flag),
         Gate::Act | Gate::AlreadyLatched => "there is nothing to flip".into(),
     };
-    format!("NOT ROLLED BACK: {why}. The variant is still served to {whom}; a human must decide.")
+    let not = match decision.action {
+        RuleAction::PauseRollout => "NOT PAUSED",
+        RuleAction::Rollback | RuleAction::Notify => "NOT ROLLED BACK",
+    };
+    format!("{not}: {why}. The variant is still served to {whom}; a human must decide.")
 }
 
 /// How much of the ten minutes has been used, and by what.

@@ -48,7 +48,8 @@ pub struct WorkerSettings {
     /// Receivers that get a page which its own receiver refused, or did not take within `second_after` of virtual time.
     pub second_channel: Vec<String>,
     pub second_after: Duration,
-    /// Base of the link in messages, e.g. `https://rearguard.example.com`: `/v1/incidents/<id>/markdown` is put behind it.
+    /// Where people read an incident, with `{incident}` for its id, e.g. `https://ops.example.com/incidents/{incident}`.
+    /// Without it a page links to the rule's runbook.
     pub link: Option<String>,
 }
 

@@ -424,3 +424,6 @@ impl Fact for TaskOverran {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

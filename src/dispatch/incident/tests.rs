@@ -1,4 +1,5 @@
 use super::*;
+use crate::dispatch::advice::quoted;
 use crate::dispatch::example;
 use crate::dispatch::story::Flip;
 

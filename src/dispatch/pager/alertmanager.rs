@@ -1,4 +1,4 @@
-//! Prometheus Alertmanager, API v2 (`/work/shared/contracts/alertmanager` is the contract that this was written against).
+//! Prometheus Alertmanager, API v2 (its own `openapi.yaml`; tried on 0.25).
 //!
 //! Labels are an alert's identity there, and an alert without news expires. So every message is an alert with the label
 //! `dedup_key`; it is posted again every minute of real time while it stands, with the same `startsAt` and an `endsAt` five
@@ -135,7 +135,7 @@ impl Alertmanager {
             ("description".to_owned(), message.detail.clone()),
         ]);
         if let Some(link) = &notice.link {
-            annotations.insert("runbook_url".into(), link.clone());
+            annotations.insert("link".into(), link.clone());
         }
         annotations.retain(|_, text| !text.is_empty());
         let mut alerts = vec![PostableAlert {

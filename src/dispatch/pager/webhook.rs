@@ -105,6 +105,8 @@ pub fn sign(secret: &Secret, stamp: &str, body: &[u8]) -> Result<String, Failure
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dispatch::fake::{Fake, Fault, notice};
+    use crate::engine::output::MessageKind;
 
     #[test]
     fn the_signature_is_the_documented_one() {
@@ -113,5 +115,61 @@ mod tests {
         assert_eq!(signature, "v1=1698a50bc74d1ff1db85c4e0a5297c2ad9fdba245d5737cdb789e4cc6e098940");
         let documentation = include_str!("../../../docs/incidents.md");
         assert!(documentation.contains(&signature));
+    }
+
+    #[tokio::test]
+    async fn calls_are_signed_and_faults_have_their_meaning() {
+        let fake = Fake::start().await;
+        let url = Url::parse(&format!("{}/hook", fake.url)).unwrap();
+        let secret = Secret::new("s3cret");
+        let webhook = Webhook::new("hook".into(), fake.outbound(), url, secret.clone());
+        let page = notice(MessageKind::Rollback);
+        let within = Duration::from_millis(500);
+        webhook.tell(&page, within).await.unwrap();
+        let asked = fake.asked().remove(0);
+        let stamp = asked.headers["x-rearguard-timestamp"].to_str().unwrap();
+        let expected = sign(&secret, stamp, &asked.body).unwrap();
+        assert_eq!(asked.headers["x-rearguard-signature"], expected);
+        assert_eq!(asked.headers["x-rearguard-id"], "rearguard-7-0");
+        let body: serde_json::Value = serde_json::from_slice(&asked.body).unwrap();
+        assert_eq!(body["schema"], "dev.rearguard.message.v1");
+        assert_eq!(body["state"], "firing");
+        assert_eq!(body["message"]["kind"], "rollback");
+        for (fault, result) in [
+            (Fault::Status(401), "permanent"),
+            (Fault::Status(404), "permanent"),
+            (Fault::Status(422), "permanent"),
+            (Fault::Status(409), "conflict"),
+            (Fault::After(503, "3"), "retryable"),
+            (Fault::Status(500), "retryable"),
+            (Fault::Redirect, "permanent"),
+            (Fault::Hang, "unknown"),
+            (Fault::Drop, "unknown"),
+            (Fault::Huge, "unknown"),
+        ] {
+            fake.misbehave(&[fault]);
+            let failure = webhook.tell(&page, within).await.unwrap_err();
+            assert_eq!(failure.result(), result, "{fault:?}: {failure}");
+            assert!(!format!("{failure:?}").contains("/hook"), "{failure:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_at_home_is_retryable() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        drop(listener);
+        let fake = Fake::start().await;
+        let webhook = Webhook::new(
+            "hook".into(),
+            fake.outbound(),
+            Url::parse(&url).unwrap(),
+            Secret::new("x"),
+        );
+        let failure = webhook
+            .tell(&notice(MessageKind::Rollback), Duration::from_secs(5))
+            .await
+            .unwrap_err();
+        assert_eq!(failure.result(), "retryable", "{failure}");
     }
 }

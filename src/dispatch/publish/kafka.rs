@@ -55,10 +55,24 @@ impl KafkaTopic {
         if !settings.contains_key("message.timeout.ms") {
             config.set("message.timeout.ms", "8000");
         }
-        let producer = config
-            .create()
-            .map_err(|error| Failure::permanent(format!("receiver `{name}`: Kafka settings: {error}")))?;
-        Ok(Self { name, topic, mode, source, producer })
+        let producer = config.create().map_err(|error| {
+            // The client's own text repeats the setting's value, which may be a password.
+            let why = match &error {
+                KafkaError::ClientConfig(_, _, key, _) => {
+                    format!("librdkafka does not accept the setting `{key}` or its value")
+                }
+                KafkaError::ClientCreation(why) => why.clone(),
+                _ => "the producer cannot be made".into(),
+            };
+            Failure::permanent(format!("receiver `{name}`: {why}"))
+        })?;
+        Ok(Self {
+            name,
+            topic,
+            mode,
+            source,
+            producer,
+        })
     }
 
     async fn publish(&self, notice: &Notice, within: Duration) -> Result<(), Failure> {

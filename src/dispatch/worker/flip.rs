@@ -7,7 +7,7 @@ use crate::dispatch::backoff::Backoff;
 use crate::dispatch::failure::Failure;
 use crate::dispatch::flag::FlagPlatform;
 use crate::engine::input::{Answer, FlipOutcome};
-use crate::store::{Flip, OutboxRow, Recheck, RowOutcome, StoreError, Task};
+use crate::store::{FlagChange, Flip, OutboxRow, Recheck, RowOutcome, StoreError, Task};
 use crate::telemetry::facts::{Flipped, GaveUp};
 use crate::telemetry::record;
 
@@ -89,18 +89,25 @@ impl Worker {
             if seen.done {
                 return Ok(self.read_back(row, flip, platform, true).await);
             }
-            if let Some(change) = &check.human_change {
-                let who = format!("{} by {} ({})", change.kind.as_str(), change.actor, change.reason);
-                return Ok(if seen.safe && matches!(flip, Flip::Pin { .. }) {
-                    Tried::Done(FlipOutcome::AlreadySafe, format!("after {who}"))
-                } else {
-                    Tried::Void(who)
-                });
+            // A human's kill is safe already and the pin does not stand against it: it is written all the same, so that
+            // switching the feature on again does not bring the bad variant back. Any other change is the human's word.
+            if let Some(who) = check.human_change.as_ref().map(who)
+                && !(seen.safe && matches!(flip, Flip::Pin { .. }))
+            {
+                return Ok(Tried::Void(who));
             }
             match platform.write(flip, seen.version, now, self.within(row)).await {
                 // Unknown: what was read back decides, not the answer that got lost.
                 Ok(()) | Err(Failure::Unknown { .. }) => {
-                    return Ok(self.read_back(row, flip, platform, false).await);
+                    let by_human = check.human_change.as_ref().map(who);
+                    let tried = self.read_back(row, flip, platform, false).await;
+                    return Ok(match (tried, by_human) {
+                        (Tried::Done(FlipOutcome::Verified, detail), Some(who)) => {
+                            let detail = format!("after {who}; {detail}");
+                            Tried::Done(FlipOutcome::AlreadySafe, detail)
+                        }
+                        (tried, _) => tried,
+                    });
                 }
                 Err(conflict @ Failure::Conflict { .. }) => last = conflict,
                 Err(failure) => return Ok(Tried::Failed(failure)),
@@ -239,6 +246,16 @@ fn stopped(check: &Recheck, flip: &Flip, row: &OutboxRow) -> Option<Tried> {
         }
         _ => None,
     }
+}
+
+/// A human's change in a few words.
+fn who(change: &FlagChange) -> String {
+    format!(
+        "{} by {} ({})",
+        change.kind.as_str(),
+        change.actor,
+        change.reason
+    )
 }
 
 const fn word(outcome: FlipOutcome) -> &'static str {

@@ -36,6 +36,11 @@ impl Worker {
             .await;
             return;
         }
+        if self.is_early(&row).await {
+            let postponed = self.postpone(&row).await;
+            self.recorded(&row, postponed);
+            return;
+        }
         let notice = match self.notice(&row).await {
             Ok(Ok(notice)) => notice,
             Ok(Err(why)) => return self.refused(&row, &why).await,
@@ -56,6 +61,21 @@ impl Worker {
         }
     }
 
+    /// A notice of a pause is told once, so it waits a little for its flip; pages have a timer of their own in the outbox.
+    async fn is_early(&self, row: &OutboxRow) -> bool {
+        let Task::Message(message) = &row.task else {
+            return false;
+        };
+        let (RowKind::Notify, MessageKind::Pause, Some(decision)) =
+            (row.kind, message.kind, &message.decision)
+        else {
+            return false;
+        };
+        let waited = self.clock.now().since(row.created);
+        waited < Timing::default().page_after
+            && matches!(self.flip(decision).await, Ok(Some(flip)) if flip.outcome.is_none() && !flip.late)
+    }
+
     /// A row for a receiver that configuration no longer has.
     pub(super) async fn no_receiver(&self, row: OutboxRow) {
         let why = format!("no receiver `{}` is configured", row.adapter);
@@ -64,40 +84,50 @@ impl Worker {
 
     /// What to tell, as things stand now. The inner error is a row that cannot be told at all.
     async fn notice(&self, row: &OutboxRow) -> Result<Result<Notice, String>, StoreError> {
-        let link = match (&self.settings.link, &row.incident) {
-            (Some(base), Some(incident)) => {
-                Some(format!("{}/v1/incidents/{incident}/markdown", base.trim_end_matches('/')))
-            }
-            (base, _) => base.clone(),
-        };
-        let notice = |id: String, content, since| Ok(Ok(Notice { id, content, link: link.clone(), since }));
         match &row.task {
             Task::Message(message) => {
-                let message = self.current(message).await?;
-                let id = format!("rearguard-{}-{}", row.id, row.revision);
-                let since = message.at;
-                notice(id, Content::Message(Box::new(message)), since)
+                let (message, runbook) = self.current(message).await?;
+                Ok(Ok(Notice {
+                    id: format!("rearguard-{}-{}", row.id, row.revision),
+                    since: message.at,
+                    link: self.link(row, runbook),
+                    content: Content::Message(Box::new(message)),
+                }))
             }
-            Task::Publish(decision) => {
-                let id = format!("{}-{}", decision.id, decision.gate.as_str());
-                notice(id, Content::Decision(decision.clone()), decision.at)
-            }
+            Task::Publish(decision) => Ok(Ok(Notice {
+                id: format!("{}-{}", decision.id, decision.gate.as_str()),
+                since: decision.at,
+                link: self.link(row, decision.runbook.clone()),
+                content: Content::Decision(decision.clone()),
+            })),
             work @ Task::Flip(_) => Ok(Err(mismatch(work))),
         }
     }
 
-    /// A message about a decision says how its flip stands; others say what the engine wrote.
-    async fn current(&self, message: &Message) -> Result<Message, StoreError> {
-        let plain = Message { summary: one_line(&message.summary), ..message.clone() };
+    /// One link: to the incident where the operator has said how, else to the rule's runbook.
+    fn link(&self, row: &OutboxRow, runbook: Option<String>) -> Option<String> {
+        match (&self.settings.link, &row.incident) {
+            (Some(link), Some(incident)) => Some(link.replace("{incident}", incident.as_str())),
+            _ => runbook,
+        }
+    }
+
+    /// A message about a decision says how its flip stands; others say what the engine wrote. With it the rule's runbook.
+    async fn current(&self, message: &Message) -> Result<(Message, Option<String>), StoreError> {
+        let plain = Message {
+            summary: one_line(&message.summary),
+            ..message.clone()
+        };
         let about = matches!(message.kind, MessageKind::Rollback | MessageKind::Pause);
         let (true, Some(id)) = (about, &message.decision) else {
-            return Ok(plain);
+            return Ok((plain, None));
         };
         let Some(stored) = self.store.decision(id).await? else {
-            return Ok(plain);
+            return Ok((plain, None));
         };
         let flip = self.flip(id).await?;
-        Ok(with_outcome(&plain, &stored.decision, flip.as_ref()))
+        let message = with_outcome(&plain, &stored.decision, flip.as_ref());
+        Ok((message, stored.decision.runbook))
     }
 
     async fn flip(&self, decision: &DecisionId) -> Result<Option<story::Flip>, StoreError> {

@@ -1,1 +1,327 @@
+//! The worker against a real store (SQLite in a temporary folder), scripted platforms and scripted receivers, on a clock that
+//! runs a hundred times as fast.
 
+mod bench;
+
+use super::*;
+use crate::dispatch::example;
+use crate::engine::input::FlipOutcome;
+use crate::engine::output::{Decision, Message, MessageKind, Order, Output};
+use crate::engine::rule::RuleAction;
+use crate::model::flag::Scope;
+use crate::model::id::FlagKey;
+use crate::store::{LatchChange, PlanContext, Position, Routes, StepRecord, Timing};
+use bench::{Bench, Keeper, Step};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_is_flipped_read_back_paged_and_answered() {
+    let mut oncall = Keeper::new("oncall");
+    oncall.refresh = Some(Duration::from_millis(50));
+    let mut bench = Bench::new(Vec::new(), oncall).await;
+    bench.roll_back(&bench.decision()).await;
+    let answer = bench.answer().await;
+    assert_eq!(answer.outcome, FlipOutcome::Verified);
+    assert!(bench.pinned());
+    bench
+        .until("paged and kept standing", |b| b.oncall.messages().len() > 2)
+        .await;
+    let page = bench.oncall.messages().remove(0);
+    assert_eq!(page.kind, MessageKind::Rollback);
+    assert!(page.summary.contains("rolled back:"), "{}", page.summary);
+    assert!(
+        page.detail.contains("none of 256 sampled keys"),
+        "{}",
+        page.detail
+    );
+    let told = bench.oncall.told.lock().unwrap().clone();
+    assert!(
+        told[0]
+            .link
+            .as_deref()
+            .unwrap()
+            .starts_with("https://rg.example.com/i/inc-")
+    );
+    assert!(told.iter().all(|notice| notice.since == told[0].since));
+    bench
+        .until("published", |b| b.topic.told.lock().unwrap().len() == 1)
+        .await;
+    let incident = bench.incident().await.incident;
+    assert!(incident.flip_verified.is_some() && incident.page_accepted.is_some());
+    assert!(incident.took().unwrap() < Duration::from_secs(600));
+    // The engine has not said that it took the answer in, but it was told once only in this short time.
+    assert!(bench.answers.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permanent_failure_is_paged_as_failed() {
+    let script = vec![Step::Fail(Failure::permanent("answered 403 Forbidden"))];
+    let mut bench = Bench::new(script, Keeper::new("oncall")).await;
+    bench.roll_back(&bench.decision()).await;
+    assert_eq!(bench.answer().await.outcome, FlipOutcome::Failed);
+    bench
+        .until("paged", |b| !b.oncall.messages().is_empty())
+        .await;
+    let page = bench.oncall.messages().remove(0);
+    assert_eq!(page.kind, MessageKind::RollbackFailed);
+    assert!(page.detail.contains("403 Forbidden"));
+    assert!(!bench.pinned());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_gates_the_page_and_it_tells_the_truth_as_it_changes() {
+    let script = vec![Step::Fail(Failure::retryable("answered 503"))];
+    let mut bench = Bench::new(script, Keeper::new("oncall")).await;
+    bench.timing = Timing {
+        flip_at_least: Duration::from_secs(240),
+        promise: Duration::from_secs(240),
+        ..Timing::default()
+    };
+    bench.roll_back(&bench.decision()).await;
+    // Its own timer, two minutes after the commit.
+    bench
+        .until("first page", |b| !b.oncall.messages().is_empty())
+        .await;
+    let first = bench.oncall.messages().remove(0);
+    assert!(
+        first.summary.contains("not confirmed yet"),
+        "{}",
+        first.summary
+    );
+    bench
+        .until("rollback failed", |b| b.oncall.messages().len() > 1)
+        .await;
+    let second = bench.oncall.messages().remove(1);
+    assert_eq!(second.kind, MessageKind::RollbackFailed);
+    assert_eq!(second.dedup_key, first.dedup_key);
+    // Tries went on; the platform recovers.
+    bench.platform.script.lock().unwrap().clear();
+    assert_eq!(bench.answer().await.outcome, FlipOutcome::Verified);
+    bench
+        .until("good news", |b| b.oncall.messages().len() > 2)
+        .await;
+    let last = bench.oncall.messages().pop().unwrap();
+    assert_eq!(last.kind, MessageKind::Rollback);
+    assert!(last.summary.contains("rolled back:"), "{}", last.summary);
+    assert_eq!(bench.oncall.messages().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_answers_lies_and_conflicts_are_seen_through() {
+    let conflict = Failure::Conflict {
+        why: "version 3, not 2".into(),
+    };
+    for (script, writes) in [
+        (vec![Step::LoseAnswer], 1),
+        (vec![Step::SayYes, Step::SayYes], 3),
+        (vec![Step::Fail(conflict.clone()), Step::Fail(conflict)], 3),
+    ] {
+        let name = format!("{script:?}");
+        let mut bench = Bench::new(script, Keeper::new("oncall")).await;
+        bench.roll_back(&bench.decision()).await;
+        assert_eq!(
+            bench.answer().await.outcome,
+            FlipOutcome::Verified,
+            "{name}"
+        );
+        assert!(bench.pinned(), "{name}");
+        assert_eq!(*bench.platform.writes.lock().unwrap(), writes, "{name}");
+        let changes = bench
+            .store
+            .flag_changes(&"ai.support-copilot.prompt-v18".into(), 10)
+            .await
+            .unwrap();
+        let pins = changes.iter().filter(|c| c.kind.as_str() == "pin").count();
+        assert_eq!(pins, 1, "{name}: exactly one state-changing flip");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_humans_did_meanwhile_is_respected() {
+    let flag = FlagKey::from("ai.support-copilot.prompt-v18");
+    // Each case holds the first try back, acts as a human, then lets it go on.
+    for (name, expected) in [
+        ("killed", FlipOutcome::AlreadySafe),
+        ("killed and unkilled", FlipOutcome::Superseded),
+        ("re-armed", FlipOutcome::Superseded),
+        ("automation off", FlipOutcome::Superseded),
+    ] {
+        let script = vec![Step::Fail(Failure::retryable("answered 503"))];
+        let mut bench = Bench::new(script, Keeper::new("oncall")).await;
+        bench.roll_back(&bench.decision()).await;
+        bench
+            .until("tried once", |b| *b.platform.writes.lock().unwrap() > 0)
+            .await;
+        let now = bench.clock.now();
+        match name {
+            "re-armed" => {
+                let close = LatchChange::Close {
+                    flag: flag.clone(),
+                    scope: Scope::All,
+                    actor: "ann".into(),
+                };
+                bench.commit(2, &[], vec![close]).await;
+            }
+            "automation off" => {
+                let routes = Routes::default();
+                let context = PlanContext {
+                    routes: &routes,
+                    timing: bench.timing,
+                };
+                let position = Position::default();
+                let mut record = StepRecord::new(2, now, &[], &[], position, &context);
+                record.automation = Some(false);
+                bench.store.commit(&record).await.unwrap();
+            }
+            _ => {
+                bench
+                    .store
+                    .kill(&flag, "ann", "looks bad", now)
+                    .await
+                    .unwrap();
+                if name == "killed and unkilled" {
+                    bench.store.unkill(&flag, "ann", "no", now).await.unwrap();
+                }
+            }
+        }
+        bench.platform.script.lock().unwrap().clear();
+        assert_eq!(bench.answer().await.outcome, expected, "{name}");
+        assert_eq!(bench.pinned(), name == "killed", "{name}");
+        bench
+            .until("paged", |b| !b.oncall.messages().is_empty())
+            .await;
+        let kind = bench.oncall.messages().pop().unwrap().kind;
+        let superseded = expected == FlipOutcome::Superseded;
+        assert_eq!(
+            kind == MessageKind::Superseded,
+            superseded,
+            "{name}: {kind:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_receiver_delays_neither_a_flip_nor_others() {
+    let mut slow = Keeper::new("oncall");
+    let gate = Arc::new(Notify::new());
+    slow.gate = Some(Arc::clone(&gate));
+    let mut bench = Bench::new(Vec::new(), slow).await;
+    // Twenty messages hang at the slow receiver, whose places are four.
+    let outputs: Vec<Output> = (0..20)
+        .map(|n| Output {
+            orders: vec![Order::Page(Message {
+                dedup_key: format!("notice-{n}"),
+                kind: MessageKind::Notice,
+                decision: None,
+                incident: None,
+                ..example::message()
+            })],
+            ..Output::default()
+        })
+        .collect();
+    bench.commit(1, &outputs, Vec::new()).await;
+    let decision = bench.decision();
+    let output = Output {
+        decisions: vec![decision.clone()],
+        orders: vec![Order::Pin {
+            decision: decision.id.clone(),
+            flag: decision.key.flag.clone(),
+            scope: Scope::All,
+            control: "support-copilot.prompt-v17".into(),
+        }],
+        ..Output::default()
+    };
+    bench.commit(2, &[output], Vec::new()).await;
+    assert_eq!(bench.answer().await.outcome, FlipOutcome::Verified);
+    bench
+        .until("published", |b| b.topic.told.lock().unwrap().len() == 1)
+        .await;
+    assert!(bench.oncall.messages().is_empty());
+    let stop = CancellationToken::new();
+    let (opened, opener) = (gate, stop.clone());
+    tokio::spawn(async move {
+        while !opener.is_cancelled() {
+            opened.notify_waiters();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    bench
+        .until("all told in the end", |b| b.oncall.messages().len() == 20)
+        .await;
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_nobody_takes_goes_to_the_second_channel() {
+    for failure in [
+        Failure::permanent("answered 401"),
+        Failure::retryable("answered 500"),
+    ] {
+        let oncall = Keeper::new("oncall");
+        let rounds = if failure.is_permanent() { 1 } else { 10_000 };
+        *oncall.failures.lock().unwrap() = vec![failure; rounds].into();
+        let bench = Bench::new(Vec::new(), oncall).await;
+        bench.roll_back(&bench.decision()).await;
+        bench
+            .until("second channel", |b| !b.second.messages().is_empty())
+            .await;
+        let page = bench.second.messages().remove(0);
+        assert!(page.summary.contains("rolled back"), "{}", page.summary);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flip_that_never_succeeds_expires_and_says_so() {
+    let script = vec![Step::Fail(Failure::retryable("answered 503"))];
+    let mut bench = Bench::new(script, Keeper::new("oncall")).await;
+    bench.timing = Timing {
+        flip_at_least: Duration::from_secs(20),
+        promise: Duration::from_secs(20),
+        flip_ttl: Duration::from_secs(60),
+        ..Timing::default()
+    };
+    bench.roll_back(&bench.decision()).await;
+    assert_eq!(bench.answer().await.outcome, FlipOutcome::Expired);
+    bench
+        .until("paged", |b| {
+            b.oncall
+                .messages()
+                .last()
+                .is_some_and(|m| m.kind == MessageKind::RollbackFailed)
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_of_a_pause_says_that_it_is_in_force() {
+    let mut bench = Bench::new(Vec::new(), Keeper::new("oncall")).await;
+    let decision = Decision {
+        action: RuleAction::PauseRollout,
+        incident: None,
+        ..bench.decision()
+    };
+    let output = Output {
+        decisions: vec![decision.clone()],
+        orders: vec![
+            Order::Notify(Message {
+                kind: MessageKind::Pause,
+                incident: None,
+                receiver: Some("oncall".into()),
+                ..example::message()
+            }),
+            Order::Freeze {
+                decision: decision.id.clone(),
+                flag: decision.key.flag.clone(),
+            },
+        ],
+        ..Output::default()
+    };
+    bench.commit(1, &[output], Vec::new()).await;
+    assert_eq!(bench.answer().await.outcome, FlipOutcome::Verified);
+    bench
+        .until("told", |b| !b.oncall.messages().is_empty())
+        .await;
+    let told = bench.oncall.messages();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].summary.contains(" paused: "), "{}", told[0].summary);
+    assert!(told[0].detail.contains("held where it stands since"));
+}

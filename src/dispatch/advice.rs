@@ -1,0 +1,163 @@
+//! What an incident tells a human to do, and the exact commands for it.
+
+use serde::Serialize;
+
+use super::chart;
+use super::story::{Standing, Story};
+use super::words::minute_time;
+use crate::engine::output::{Decision, Evidence};
+use crate::model::flag::Scope;
+use crate::model::incident::IncidentStatus;
+use crate::model::time::Timestamp;
+
+/// One command line; `pad` aligns the remarks.
+#[derive(Serialize)]
+pub struct Command {
+    line: String,
+    pad: String,
+    why: &'static str,
+}
+
+/// What to do, in order.
+pub fn todo(story: &Story) -> Vec<String> {
+    let decision = &story.opener;
+    let variant = &decision.variant;
+    let mut todo = Vec::new();
+    match Standing::of(decision, story.flip.as_ref()) {
+        Standing::Joined => todo.push("See the rollback that it joined.".into()),
+        Standing::Safe => todo.push("Nothing is urgent: the variant is no longer served.".into()),
+        Standing::Trying => todo.push(
+            "Wait for the next update of this page; tries go on. If it does not come within two minutes, turn the feature off by hand (below)."
+                .into(),
+        ),
+        Standing::Failed => todo.push(format!(
+            "**Now**: turn `{variant}` off by hand, with `flag kill` below or at your flag platform, and check what gateways serve."
+        )),
+        Standing::Superseded => {
+            todo.push("Check the flag's history and who changed it; roll back by hand if that was not meant.".into());
+        }
+        Standing::Withheld => todo.push(format!(
+            "Decide now whether `{variant}` should go on; if not, turn it off with `flag kill` below."
+        )),
+    }
+    if story.status == IncidentStatus::Open {
+        todo.push("Acknowledge, so that others know that you are on it.".into());
+    }
+    todo.push(look_at(decision));
+    todo.push(
+        "When the cause is fixed: re-arm. That serves the variant again to its share of traffic and starts its windows anew; nothing does so by itself."
+            .into(),
+    );
+    todo
+}
+
+fn look_at(decision: &Decision) -> String {
+    let hint = match decision.failure_class.as_str() {
+        "quality_regression" => {
+            "answers got worse: compare prompt, model version and retrieval with control, and read a few of the worst generations"
+        }
+        "over_refusal" => {
+            "it declines too often: look at system prompt, safety settings and the questions it refuses"
+        }
+        "cost_runaway" => {
+            "it costs too much: look at prompt length, output length, retries and tool loops"
+        }
+        "latency_regression" => {
+            "it is slow: look at the provider's status, output length, and tool and retrieval times"
+        }
+        "prompt_injection" => {
+            "somebody may be attacking it: look at the tenants concerned and at the sources that retrieval brings in"
+        }
+        "error_rate" => {
+            "calls fail: look at the provider's status, quotas, credentials and the change itself"
+        }
+        _ => "compare what changed in this variant with control",
+    };
+    format!(
+        "Find the cause, beginning with what changed before {} UTC. Hint: {hint}.",
+        minute_time(
+            onset(&decision.evidence)
+                .unwrap_or(decision.crossing)
+                .min(decision.crossing)
+        )
+    )
+}
+
+/// The commands to look further or undo, aligned.
+pub fn commands(story: &Story) -> Vec<Command> {
+    let flag = quoted(story.opener.key.flag.as_str());
+    let id = quoted(&story.incident);
+    let scope = match &story.opener.scope {
+        Scope::All => String::new(),
+        scope => format!(" --scope {}", quoted(&scope.to_string())),
+    };
+    let mut commands = Vec::new();
+    let mut add = |line: String, why| commands.push((line, why));
+    let safe = Standing::of(&story.opener, story.flip.as_ref()) == Standing::Safe;
+    if !safe {
+        add(
+            format!("rearguard flag kill {flag} --reason '…'"),
+            "turn the feature off for everybody, now",
+        );
+    }
+    add(
+        format!("rearguard incident ack {id}"),
+        "say that you are on it",
+    );
+    add(
+        format!("rearguard incident show {id}"),
+        "this text, up to date",
+    );
+    add(
+        format!("rearguard flag show {flag}"),
+        "what is served now, and who changed it",
+    );
+    add(
+        format!("rearguard flag rearm {flag}{scope} --reason '…'"),
+        "undo: serve the variant again",
+    );
+    add(
+        format!("rearguard incident resolve {id} --reason '…'"),
+        "close the incident",
+    );
+    add(
+        "rearguard automation off --reason '…'".into(),
+        "stop Rearguard from acting at all; pages go on",
+    );
+    let widest = commands
+        .iter()
+        .map(|(line, _)| line.chars().count())
+        .max()
+        .unwrap_or(0);
+    commands
+        .into_iter()
+        .map(|(line, why)| Command {
+            pad: " ".repeat(widest - line.chars().count()),
+            line,
+            why,
+        })
+        .collect()
+}
+
+/// An argument as a shell takes it.
+pub fn quoted(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-/:@%+=".contains(&b);
+    if !text.is_empty() && text.bytes().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+/// The start of the last unbroken run of bad minutes in the picture; minutes without data do not break it.
+pub fn onset(evidence: &Evidence) -> Option<Timestamp> {
+    let mut first = None;
+    for point in evidence.picture.iter().rev() {
+        match chart::is_bad(evidence, point) {
+            true => first = Some(point.minute.start()),
+            false if point.value.is_some() => break,
+            false => {}
+        }
+    }
+    first
+}

@@ -1,0 +1,307 @@
+//! A worker on a real store with scripted surroundings.
+
+use std::collections::VecDeque;
+
+use tokio::sync::mpsc::Receiver as Answers;
+
+pub use super::super::*;
+use crate::dispatch::example;
+use crate::dispatch::flag::Seen;
+use crate::dispatch::flag::builtin::Builtin;
+use crate::dispatch::receiver::{Attempt, Content, Notice};
+use crate::engine::output::{Decision, IncidentOrder, Message, Order, Output};
+use crate::model::flag::{FlagSpec, Scope};
+use crate::model::id::FlagKey;
+use crate::store::{
+    Flip, IncidentDetail, LatchChange, PlanContext, Position, Routes, StepRecord, Timing,
+};
+
+pub const RATE: f64 = 100.0;
+
+/// A platform that behaves as scripted, then like the built-in one.
+pub struct Scripted {
+    pub inner: Builtin,
+    pub script: Mutex<VecDeque<Step>>,
+    pub writes: Mutex<u32>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// The write fails; nothing was written.
+    Fail(Failure),
+    /// The write takes effect, its answer gets lost.
+    LoseAnswer,
+    /// Says yes and does nothing.
+    SayYes,
+}
+
+impl FlagPlatform for Scripted {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+    fn adapter(&self) -> &'static str {
+        "scripted"
+    }
+    fn read<'a>(&'a self, flip: &'a Flip, within: Duration) -> Attempt<'a, Seen> {
+        self.inner.read(flip, within)
+    }
+    fn write<'a>(
+        &'a self,
+        flip: &'a Flip,
+        version: u64,
+        now: Timestamp,
+        within: Duration,
+    ) -> Attempt<'a, ()> {
+        *self.writes.lock().unwrap() += 1;
+        let step = {
+            let mut script = self.script.lock().unwrap();
+            // The last failure stays until the test clears the script.
+            if script.len() == 1 && matches!(script[0], Step::Fail(Failure::Retryable { .. })) {
+                script.front().cloned()
+            } else {
+                script.pop_front()
+            }
+        };
+        Box::pin(async move {
+            match step {
+                None => self.inner.write(flip, version, now, within).await,
+                Some(Step::Fail(failure)) => Err(failure),
+                Some(Step::SayYes) => Ok(()),
+                Some(Step::LoseAnswer) => {
+                    self.inner.write(flip, version, now, within).await?;
+                    Err(Failure::Unknown {
+                        why: "timed out".into(),
+                    })
+                }
+            }
+        })
+    }
+    fn verify<'a>(&'a self, flip: &'a Flip, within: Duration) -> Attempt<'a, String> {
+        self.inner.verify(flip, within)
+    }
+}
+
+/// A receiver that keeps what it was told.
+pub struct Keeper {
+    pub name: &'static str,
+    pub told: Mutex<Vec<Notice>>,
+    pub failures: Mutex<VecDeque<Failure>>,
+    /// Hangs until this is notified.
+    pub gate: Option<Arc<Notify>>,
+    pub refresh: Option<Duration>,
+}
+
+impl Keeper {
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            told: Mutex::default(),
+            failures: Mutex::default(),
+            gate: None,
+            refresh: None,
+        }
+    }
+
+    pub fn messages(&self) -> Vec<Message> {
+        let told = self.told.lock().unwrap();
+        told.iter()
+            .filter_map(|notice| match &notice.content {
+                Content::Message(message) => Some((**message).clone()),
+                Content::Decision(_) => None,
+            })
+            .collect()
+    }
+}
+
+impl Receiver for Keeper {
+    fn name(&self) -> &str {
+        self.name
+    }
+    fn adapter(&self) -> &'static str {
+        "keeper"
+    }
+    fn tell<'a>(&'a self, notice: &'a Notice, _: Duration) -> Attempt<'a, ()> {
+        Box::pin(async move {
+            if let Some(gate) = &self.gate {
+                gate.notified().await;
+            }
+            if let Some(failure) = self.failures.lock().unwrap().pop_front() {
+                return Err(failure);
+            }
+            self.told.lock().unwrap().push(notice.clone());
+            Ok(())
+        })
+    }
+    fn refresh(&self) -> Option<Duration> {
+        self.refresh
+    }
+}
+
+pub struct Bench {
+    pub store: Store,
+    pub clock: Clock,
+    pub platform: Arc<Scripted>,
+    pub oncall: Arc<Keeper>,
+    pub second: Arc<Keeper>,
+    pub topic: Arc<Keeper>,
+    pub answers: Answers<Answer>,
+    pub stop: CancellationToken,
+    pub timing: Timing,
+    pub _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    pub async fn new(script: Vec<Step>, oncall: Keeper) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("test.db").display());
+        let store = Store::open_exclusive(&url, "test").await.unwrap();
+        let clock = Clock::scaled(example::story().committed, RATE);
+        let spec = |key: &str| FlagSpec {
+            key: key.into(),
+            control: "support-copilot.prompt-v17".into(),
+            treatment: "support-copilot.prompt-v18".into(),
+            share: 1_000_000,
+            frozen: false,
+        };
+        store
+            .declare(
+                &[spec("ai.support-copilot.prompt-v18"), spec("ai.other.v2")],
+                clock.now(),
+            )
+            .await
+            .unwrap();
+        let platform = Arc::new(Scripted {
+            inner: Builtin::new(store.clone()),
+            script: Mutex::new(script.into()),
+            writes: Mutex::new(0),
+        });
+        let oncall = Arc::new(oncall);
+        let second = Arc::new(Keeper::new("second"));
+        let topic = Arc::new(Keeper::new("topic"));
+        let (sender, answers) = mpsc::channel(16);
+        let bench = Self {
+            store: store.clone(),
+            clock,
+            platform: Arc::clone(&platform),
+            oncall: Arc::clone(&oncall),
+            second: Arc::clone(&second),
+            topic: Arc::clone(&topic),
+            answers,
+            stop: CancellationToken::new(),
+            timing: Timing::default(),
+            _folder: folder,
+        };
+        let settings = WorkerSettings {
+            poll: Duration::from_millis(10),
+            second_channel: vec!["second".into()],
+            link: Some("https://rg.example.com/i/{incident}".into()),
+            ..WorkerSettings::default()
+        };
+        let receivers: Vec<Arc<dyn Receiver>> = vec![oncall, second, topic];
+        let worker = Worker::new(
+            store,
+            clock,
+            settings,
+            vec![platform],
+            receivers,
+            Siren::default(),
+            sender,
+        );
+        tokio::spawn(Arc::new(worker).run(bench.stop.clone()));
+        bench
+    }
+
+    pub fn decision(&self) -> Decision {
+        Decision {
+            t0: self.clock.now() - Duration::from_secs(270),
+            ..example::story().opener
+        }
+    }
+
+    /// Commits a rollback decision: pin, incident, page.
+    pub async fn roll_back(&self, decision: &Decision) {
+        let incident = decision.incident.clone().unwrap();
+        let output = Output {
+            decisions: vec![decision.clone()],
+            orders: vec![
+                Order::Pin {
+                    decision: decision.id.clone(),
+                    flag: decision.key.flag.clone(),
+                    scope: decision.scope.clone(),
+                    control: "support-copilot.prompt-v17".into(),
+                },
+                Order::OpenIncident(Box::new(IncidentOrder {
+                    incident,
+                    flag: decision.key.flag.clone(),
+                    variant: decision.variant.clone(),
+                    decision: decision.id.clone(),
+                    severity: decision.severity,
+                    failure_class: decision.failure_class.clone(),
+                    title: "it broke".into(),
+                    at: decision.at,
+                })),
+                Order::Page(Message {
+                    flag: Some(decision.key.flag.clone()),
+                    decision: Some(decision.id.clone()),
+                    incident: decision.incident.clone(),
+                    dedup_key: format!("rollback/{}", decision.key.flag),
+                    ..example::message()
+                }),
+            ],
+            ..Output::default()
+        };
+        self.commit(1, &[output], Vec::new()).await;
+    }
+
+    pub async fn commit(&self, seq: u64, outputs: &[Output], latches: Vec<LatchChange>) {
+        let routes = Routes {
+            page: vec!["oncall".into()],
+            publish: vec!["topic".into()],
+            ..Routes::default()
+        };
+        let context = PlanContext {
+            routes: &routes,
+            timing: self.timing,
+        };
+        let now = self.clock.now();
+        let position = Position::default();
+        let mut record = StepRecord::new(seq, now, outputs, &[], position, &context);
+        record.latches.extend(latches);
+        self.store.commit(&record).await.unwrap();
+    }
+
+    pub async fn answer(&mut self) -> Answer {
+        tokio::time::timeout(Duration::from_secs(30), self.answers.recv())
+            .await
+            .expect("the engine is told in time")
+            .unwrap()
+    }
+
+    /// Waits until something is so; real time bounds it, nothing depends on how long it takes.
+    pub async fn until(&self, what: &str, so: impl Fn(&Self) -> bool) {
+        for _ in 0..3000 {
+            if so(self) {
+                return;
+            }
+            self.clock.sleep_real(Duration::from_millis(10)).await;
+        }
+        panic!("never so: {what}; told: {:#?}", self.oncall.messages());
+    }
+
+    pub async fn incident(&self) -> IncidentDetail {
+        let id = example::story().incident.as_str().into();
+        self.store.incident(&id).await.unwrap()
+    }
+
+    pub fn pinned(&self) -> bool {
+        let flag = FlagKey::from("ai.support-copilot.prompt-v18");
+        let table = self.store.flags();
+        table.get(&flag).unwrap().overlay.pins.contains(&Scope::All)
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
