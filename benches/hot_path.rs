@@ -82,18 +82,10 @@ fn record(c: &mut Criterion) {
         let events = events(variants);
         let names = Arc::new(Names::new(support::schema(variants)));
         group.bench_function(format!("{variants} variants"), |b| {
-            let source = Source {
-                topic: "events".into(),
-                partition: 0,
-            };
+            let source = Source { topic: "events".into(), partition: 0 };
             b.iter(|| {
-                let mut partition = Partition::new(
-                    source.clone(),
-                    0,
-                    (1, 2),
-                    Arc::clone(&names),
-                    Limits::default(),
-                );
+                let mut partition =
+                    Partition::new(source.clone(), 0, (1, 2), Arc::clone(&names), Limits::default());
                 for (offset, event) in (0..).zip(&events) {
                     black_box(partition.record(event.as_bytes(), offset, WALL));
                     if partition.is_due() {
@@ -118,16 +110,12 @@ fn panes(c: &mut Criterion) {
             }
             open
         };
-        group.bench_function(format!("record {samples}"), |b| {
-            b.iter(|| black_box(open()))
-        });
+        group.bench_function(format!("record {samples}"), |b| b.iter(|| black_box(open())));
         group.bench_function(format!("seal {samples}"), |b| {
             b.iter_batched(open, OpenValues::seal, criterion::BatchSize::SmallInput);
         });
         let sealed = open().seal();
-        group.bench_function(format!("merge {samples}"), |b| {
-            b.iter(|| black_box(sealed.merge(&sealed)))
-        });
+        group.bench_function(format!("merge {samples}"), |b| b.iter(|| black_box(sealed.merge(&sealed))));
     }
     group.finish();
 }

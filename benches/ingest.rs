@@ -48,9 +48,7 @@ struct Cost {
 
 fn main() -> Result<(), Failure> {
     let Ok(brokers) = std::env::var("REARGUARD_BENCH_BROKERS") else {
-        println!(
-            "nothing measured: set REARGUARD_BENCH_BROKERS to a Kafka with 10 GB of disk to spare"
-        );
+        println!("nothing measured: set REARGUARD_BENCH_BROKERS to a Kafka with 10 GB of disk to spare");
         return Ok(());
     };
     let events = setting("REARGUARD_BENCH_EVENTS", 20_000_000)?;
@@ -76,11 +74,8 @@ fn fill(brokers: &str, topic: &str, events: u64, variants: u64) -> Result<(), Fa
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", brokers);
     let admin: AdminClient<DefaultClientContext> = client.create()?;
-    let new =
-        NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)).set("retention.ms", "-1");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)).set("retention.ms", "-1");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let results = runtime.block_on(admin.create_topics([&new], &AdminOptions::new()))?;
     if let Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) = results.first() {
         let found = ends(brokers, topic)?.iter().sum::<i64>();
@@ -90,13 +85,8 @@ fn fill(brokers: &str, topic: &str, events: u64, variants: u64) -> Result<(), Fa
         };
     }
     let start = Instant::now();
-    client
-        .set("compression.type", "lz4")
-        .set("linger.ms", "50")
-        .set("batch.size", "500000");
-    client
-        .set("queue.buffering.max.messages", "1000000")
-        .set("queue.buffering.max.kbytes", "1000000");
+    client.set("compression.type", "lz4").set("linger.ms", "50").set("batch.size", "500000");
+    client.set("queue.buffering.max.messages", "1000000").set("queue.buffering.max.kbytes", "1000000");
     let producer: ThreadedProducer<DefaultProducerContext> = client.create()?;
     let (mut value, mut bytes) = (String::new(), 0);
     for n in 0..events {
@@ -113,34 +103,16 @@ fn fill(brokers: &str, topic: &str, events: u64, variants: u64) -> Result<(), Fa
         }
     }
     producer.flush(Duration::from_secs(120))?;
-    println!(
-        "filled {topic}: {events} events of {} bytes in {:.0?}",
-        bytes as u64 / events,
-        start.elapsed()
-    );
+    println!("filled {topic}: {events} events of {} bytes in {:.0?}", bytes as u64 / events, start.elapsed());
     Ok(())
 }
 
 fn ends(brokers: &str, topic: &str) -> Result<Vec<i64>, Failure> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .create()?;
-    (0..PARTITIONS)
-        .map(|p| {
-            Ok(consumer
-                .fetch_watermarks(topic, p, Duration::from_secs(10))?
-                .1)
-        })
-        .collect()
+    let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    (0..PARTITIONS).map(|p| Ok(consumer.fetch_watermarks(topic, p, Duration::from_secs(10))?.1)).collect()
 }
 
-fn measure(
-    brokers: &str,
-    topic: &str,
-    events: u64,
-    variants: u64,
-    pairs: u64,
-) -> Result<(), Failure> {
+fn measure(brokers: &str, topic: &str, events: u64, variants: u64, pairs: u64) -> Result<(), Failure> {
     let kinds = [Work::Consume, Work::Reader, Work::Decode, Work::Record];
     let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); kinds.len()];
     run(brokers, topic, events, variants, Work::Consume)?;
@@ -156,30 +128,13 @@ fn measure(
     }
     let million = events as f64 / 1e6;
     let cpu = |kind: usize| median(costs[kind].iter().map(|cost| cost.cpu / million));
-    let rate = |kind: usize| {
-        median(
-            costs[kind]
-                .iter()
-                .map(|cost| events as f64 / cost.wall / 1e3),
-        )
-    };
+    let rate = |kind: usize| median(costs[kind].iter().map(|cost| events as f64 / cost.wall / 1e3));
     println!(
         "{variants} variants, {events} events, medians of {pairs} pairs, CPU-seconds per million events (all threads):"
     );
-    println!(
-        "  consume only  {:.3}  at {:.0} k events/s",
-        cpu(0),
-        rate(0)
-    );
-    println!(
-        "  ours          {:.3}  at {:.0} k events/s",
-        cpu(1),
-        rate(1)
-    );
-    let ratios = costs[1]
-        .iter()
-        .zip(&costs[0])
-        .map(|(ours, theirs)| ours.cpu / theirs.cpu);
+    println!("  consume only  {:.3}  at {:.0} k events/s", cpu(0), rate(0));
+    println!("  ours          {:.3}  at {:.0} k events/s", cpu(1), rate(1));
+    let ratios = costs[1].iter().zip(&costs[0]).map(|(ours, theirs)| ours.cpu / theirs.cpu);
     println!("  ratio         {:.2}", median(ratios));
     println!(
         "  split: consume {:.3} + decode {:.3} + record {:.3} + rest {:.3}",
@@ -197,13 +152,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn run(
-    brokers: &str,
-    topic: &str,
-    events: u64,
-    variants: u64,
-    work: Work,
-) -> Result<Cost, Failure> {
+fn run(brokers: &str, topic: &str, events: u64, variants: u64, work: Work) -> Result<Cost, Failure> {
     match work {
         Work::Reader => run_reader(brokers, topic, events, variants),
         _ => run_bare(brokers, topic, events, variants, work),
@@ -211,23 +160,13 @@ fn run(
 }
 
 /// Batches of all partitions in turn, and as much work as is asked for.
-fn run_bare(
-    brokers: &str,
-    topic: &str,
-    events: u64,
-    variants: u64,
-    work: Work,
-) -> Result<Cost, Failure> {
+fn run_bare(brokers: &str, topic: &str, events: u64, variants: u64, work: Work) -> Result<Cost, Failure> {
     let config = Config::new(brokers, vec![topic.into()], "bench-bare").consumer()?;
     let consumer: Arc<BaseConsumer> = Arc::new(config.create()?);
     let names = Arc::new(Names::new(support::schema(variants)));
     let mut list = TopicPartitionList::new();
-    let sources: Vec<Source> = (0..PARTITIONS)
-        .map(|partition| Source {
-            topic: topic.into(),
-            partition,
-        })
-        .collect();
+    let sources: Vec<Source> =
+        (0..PARTITIONS).map(|partition| Source { topic: topic.into(), partition }).collect();
     for source in &sources {
         list.add_partition_offset(topic, source.partition, Offset::Offset(0))?;
         detach(&consumer, source);
@@ -239,10 +178,7 @@ fn run_bare(
         .into_iter()
         .filter_map(|source| {
             let queue = PartitionQueue::take(&consumer, &source, 1_024)?;
-            Some((
-                queue,
-                Partition::new(source, 0, (1, 2), Arc::clone(&names), Limits::default()),
-            ))
+            Some((queue, Partition::new(source, 0, (1, 2), Arc::clone(&names), Limits::default())))
         })
         .collect();
     let (mut seen, mut decoder, mut bytes) = (0, Decoder::default(), 0);
@@ -276,25 +212,17 @@ fn run_bare(
         }
     }
     std::hint::black_box(bytes);
-    Ok(Cost {
-        wall: start.elapsed().as_secs_f64(),
-        cpu: support::cpu_seconds() - cpu,
-    })
+    Ok(Cost { wall: start.elapsed().as_secs_f64(), cpu: support::cpu_seconds() - cpu })
 }
 
 fn run_reader(brokers: &str, topic: &str, events: u64, variants: u64) -> Result<Cost, Failure> {
     let unique = std::process::id();
-    let mut config = Config::new(
-        brokers,
-        vec![topic.into()],
-        format!("bench-{unique}-{}", support::cpu_seconds()),
-    );
+    let mut config =
+        Config::new(brokers, vec![topic.into()], format!("bench-{unique}-{}", support::cpu_seconds()));
     config.dead_letter_topic = Some("rearguard-bench-dead".into());
     let (sink, mut source) = tokio::sync::mpsc::channel(16);
     let wall: Wall = Arc::new(|| {
-        let now = std::time::SystemTime::UNIX_EPOCH
-            .elapsed()
-            .unwrap_or_default();
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         Timestamp::from_millis(now.as_millis() as i64)
     });
     let schema = Arc::new(ArcSwap::new(support::schema(variants)));
@@ -316,10 +244,7 @@ fn run_reader(brokers: &str, topic: &str, events: u64, variants: u64) -> Result<
         }
     }
     let (start, cpu) = start.ok_or("nothing was assigned")?;
-    let cost = Cost {
-        wall: start.elapsed().as_secs_f64(),
-        cpu: support::cpu_seconds() - cpu,
-    };
+    let cost = Cost { wall: start.elapsed().as_secs_f64(), cpu: support::cpu_seconds() - cpu };
     drop(handle);
     if windowed != events {
         return Err(format!("only {windowed} of {events} events were windowed").into());

@@ -45,12 +45,7 @@ impl Fates {
     /// The invariant: every event consumed has exactly one fate.
     pub fn balance(&self) -> bool {
         self.consumed
-            == self.windowed
-                + self.late
-                + self.duplicate
-                + self.dead_letter
-                + self.other
-                + self.refused
+            == self.windowed + self.late + self.duplicate + self.dead_letter + self.other + self.refused
     }
 }
 
@@ -121,12 +116,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            flips: 5,
-            flips_per_tenant: 2,
-            slices: 200,
-            blind_after: std::time::Duration::from_secs(120),
-        }
+        Self { flips: 5, flips_per_tenant: 2, slices: 200, blind_after: std::time::Duration::from_secs(120) }
     }
 }
 

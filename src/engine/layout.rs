@@ -29,21 +29,14 @@ impl Layout {
 
     /// A layout with `resolution` and `max` in the metric's unit.
     pub fn new(resolution: f64, max: f64) -> Self {
-        Self {
-            resolution,
-            max_units: ((max / resolution).round() as u64).max(2),
-        }
+        Self { resolution, max_units: ((max / resolution).round() as u64).max(2) }
     }
 
     /// The bucket of a value in the metric's unit; values above the range fall into the last bucket.
     /// The caller has refused negative and non-finite values.
     #[inline]
     pub fn bucket(&self, value: f64) -> u16 {
-        self.bucket_of_units(
-            nearest(value / self.resolution)
-                .unsigned_abs()
-                .min(self.max_units),
-        )
+        self.bucket_of_units(nearest(value / self.resolution).unsigned_abs().min(self.max_units))
     }
 
     /// How many buckets there are.
@@ -75,10 +68,7 @@ impl Layout {
     pub fn histogram(&self) -> Histogram<u64> {
         match Histogram::new_with_bounds(1, self.max_units, DIGITS) {
             Ok(histogram) => histogram,
-            Err(_) => unreachable!(
-                "bounds 1..={} with {DIGITS} digits are always valid",
-                self.max_units
-            ),
+            Err(_) => unreachable!("bounds 1..={} with {DIGITS} digits are always valid", self.max_units),
         }
     }
 
@@ -139,9 +129,6 @@ mod tests {
     fn latency_has_the_published_number_of_buckets() {
         // performance.md: 1–600,000 with two digits has 1,792 counters; we stop at the bucket of the maximum.
         assert!(Layout::new(1.0, 600_000.0).buckets() <= 1_792);
-        assert_eq!(
-            Layout::new(1.0, 600_000.0).bucket(1e12),
-            Layout::new(1.0, 600_000.0).bucket(600_000.0)
-        );
+        assert_eq!(Layout::new(1.0, 600_000.0).bucket(1e12), Layout::new(1.0, 600_000.0).bucket(600_000.0));
     }
 }

@@ -68,13 +68,7 @@ pub struct Sums {
 
 impl Default for Sums {
     fn default() -> Self {
-        Self {
-            n: 0,
-            sum: 0,
-            squares: 0,
-            min: i64::MAX,
-            max: i64::MIN,
-        }
+        Self { n: 0, sum: 0, squares: 0, min: i64::MAX, max: i64::MIN }
     }
 }
 
@@ -133,11 +127,7 @@ impl OpenValues {
             ),
             None => {
                 self.few.sort_unstable();
-                entries.extend(
-                    self.few
-                        .chunk_by(|a, b| a == b)
-                        .map(|run| (run[0], run.len() as u64)),
-                );
+                entries.extend(self.few.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u64)));
             }
         }
         SealedValues::encode(&self.sums, &entries)
@@ -236,13 +226,7 @@ impl SealedValues {
         let squares = take(&self.0, at);
         let min = take(&self.0, at) as i64;
         let max = min + take(&self.0, at) as i64;
-        Sums {
-            n,
-            sum,
-            squares,
-            min,
-            max,
-        }
+        Sums { n, sum, squares, min, max }
     }
 }
 

@@ -160,8 +160,7 @@ pub struct Window(pub u32);
 
 impl Window {
     /// The windows that rules may name, ascending.
-    pub const ALL: [(&'static str, Self); 3] =
-        [("5m", Self(5)), ("1h", Self(60)), ("6h", Self(360))];
+    pub const ALL: [(&'static str, Self); 3] = [("5m", Self(5)), ("1h", Self(60)), ("6h", Self(360))];
     /// The longest of them: how much history is kept and read at the first start.
     pub const LONGEST: Self = Self(360);
 
@@ -205,11 +204,7 @@ pub struct Condition {
 impl Condition {
     /// The longest window that the condition reads.
     pub fn window(&self) -> Window {
-        self.slots
-            .iter()
-            .map(|slot| slot.window)
-            .max()
-            .unwrap_or(Window(5))
+        self.slots.iter().map(|slot| slot.window).max().unwrap_or(Window(5))
     }
 
     /// Whether it compares with the baseline variant.

@@ -27,11 +27,7 @@ pub struct Schema {
 impl Schema {
     /// A schema of no variants.
     pub fn new(catalogue: Arc<Catalogue>) -> Self {
-        Self {
-            catalogue,
-            variants: Vec::new(),
-            sliced: Vec::new(),
-        }
+        Self { catalogue, variants: Vec::new(), sliced: Vec::new() }
     }
 
     /// The number of a variant, given one if it is new.

@@ -61,24 +61,14 @@ mod tests {
 
     #[test]
     fn is_exact_for_few_and_close_for_many() {
-        for (tenants, tolerance) in [
-            (0u64, 0.0),
-            (1, 0.0),
-            (100, 0.0),
-            (10_000, 0.35),
-            (1_000_000, 0.35),
-        ] {
+        for (tenants, tolerance) in [(0u64, 0.0), (1, 0.0), (100, 0.0), (10_000, 0.35), (1_000_000, 0.35)] {
             let mut sketch = Tenants::default();
             for n in 0..tenants {
                 sketch.insert(mixed(n));
                 sketch.insert(mixed(n / 2));
             }
             let error = (sketch.estimate() as f64 - tenants as f64).abs();
-            assert!(
-                error <= tolerance * tenants as f64,
-                "{tenants}: {}",
-                sketch.estimate()
-            );
+            assert!(error <= tolerance * tenants as f64, "{tenants}: {}", sketch.estimate());
         }
     }
 
@@ -88,11 +78,7 @@ mod tests {
         let (mut left, mut right) = (Tenants::default(), Tenants::default());
         for n in 0..5_000 {
             whole.insert(mixed(n));
-            if n % 3 == 0 {
-                left.insert(mixed(n))
-            } else {
-                right.insert(mixed(n))
-            }
+            if n % 3 == 0 { left.insert(mixed(n)) } else { right.insert(mixed(n)) }
         }
         right.merge(&left);
         left.merge(&right);

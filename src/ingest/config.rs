@@ -109,10 +109,7 @@ impl Config {
         if let Some(instance) = &self.instance {
             client.set("group.instance.id", instance);
         }
-        for (name, value) in [
-            ("fetch.queue.backoff.ms", "2"),
-            ("fetch.wait.max.ms", "200"),
-        ] {
+        for (name, value) in [("fetch.queue.backoff.ms", "2"), ("fetch.wait.max.ms", "200")] {
             if !self.properties.contains_key(name) {
                 client.set(name, value);
             }
@@ -131,10 +128,7 @@ impl Config {
             client.remove(consumer_only);
         }
         client.set("enable.idempotence", "true");
-        client.set(
-            "message.timeout.ms",
-            super::dead_letter::TIMEOUT_MS.to_string(),
-        );
+        client.set("message.timeout.ms", super::dead_letter::TIMEOUT_MS.to_string());
         client.set("message.max.bytes", "1000000");
         Ok(client)
     }
@@ -154,16 +148,9 @@ impl Config {
 }
 
 fn is_consumer_only(name: &str) -> bool {
-    [
-        "fetch.",
-        "queued.",
-        "session.",
-        "heartbeat.",
-        "max.poll.",
-        "isolation.",
-    ]
-    .iter()
-    .any(|prefix| name.starts_with(prefix))
+    ["fetch.", "queued.", "session.", "heartbeat.", "max.poll.", "isolation."]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -173,12 +160,8 @@ mod tests {
     #[test]
     fn security_passes_through_and_safety_does_not() {
         let mut config = Config::new("b:9092", vec!["t".into()], "g");
-        config
-            .properties
-            .insert("security.protocol".into(), "SASL_SSL".into());
-        config
-            .properties
-            .insert("fetch.wait.max.ms".into(), "50".into());
+        config.properties.insert("security.protocol".into(), "SASL_SSL".into());
+        config.properties.insert("fetch.wait.max.ms".into(), "50".into());
         let consumer = config.consumer().unwrap();
         assert_eq!(consumer.get("security.protocol"), Some("SASL_SSL"));
         assert_eq!(consumer.get("fetch.wait.max.ms"), Some("50"));
@@ -186,12 +169,7 @@ mod tests {
         let producer = config.producer().unwrap();
         assert_eq!(producer.get("security.protocol"), Some("SASL_SSL"));
         assert_eq!(producer.get("fetch.wait.max.ms"), None);
-        config
-            .properties
-            .insert("auto.offset.reset".into(), "latest".into());
-        assert_eq!(
-            config.consumer().unwrap_err(),
-            OwnedProperty("auto.offset.reset".into())
-        );
+        config.properties.insert("auto.offset.reset".into(), "latest".into());
+        assert_eq!(config.consumer().unwrap_err(), OwnedProperty("auto.offset.reset".into()));
     }
 }

@@ -120,11 +120,7 @@ pub struct Handle {
 impl Handle {
     /// Says which positions are stored; they are committed to Kafka for lag tools, nothing depends on it.
     pub fn stored(&self, positions: impl IntoIterator<Item = (Source, i64)>) {
-        let mut stored = self
-            .wishes
-            .stored
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut stored = self.wishes.stored.lock().unwrap_or_else(PoisonError::into_inner);
         stored.extend(positions);
     }
 
@@ -179,13 +175,8 @@ impl Ingest {
     ) -> Result<Handle, IngestError> {
         let wishes = Arc::new(Wishes::default());
         let reader = Reader::new(config, resume, schema, wall, sink, Arc::clone(&wishes))?;
-        let thread = std::thread::Builder::new()
-            .name("ingest".into())
-            .spawn(move || reader.run())?;
-        Ok(Handle {
-            wishes,
-            thread: Some(thread),
-        })
+        let thread = std::thread::Builder::new().name("ingest".into()).spawn(move || reader.run())?;
+        Ok(Handle { wishes, thread: Some(thread) })
     }
 }
 

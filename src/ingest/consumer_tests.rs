@@ -27,15 +27,9 @@ impl World {
         let cluster = MockCluster::new(1).unwrap();
         cluster.create_topic("events", PARTITIONS, 1).unwrap();
         cluster.create_topic("dead", 1, 1).unwrap();
-        let producer = ClientConfig::new()
-            .set("bootstrap.servers", cluster.bootstrap_servers())
-            .create()
-            .unwrap();
-        Self {
-            cluster,
-            producer,
-            written: 0,
-        }
+        let producer =
+            ClientConfig::new().set("bootstrap.servers", cluster.bootstrap_servers()).create().unwrap();
+        Self { cluster, producer, written: 0 }
     }
 
     /// Writes `n` messages: every tenth is poison, every eleventh repeats the id of the one before.
@@ -52,10 +46,8 @@ impl World {
                     i % 5
                 ),
             };
-            let record = BaseRecord::<str, str>::to("events")
-                .partition((i % 3) as i32)
-                .key("k")
-                .payload(&payload);
+            let record =
+                BaseRecord::<str, str>::to("events").partition((i % 3) as i32).key("k").payload(&payload);
             self.producer.send(record).unwrap();
         }
         self.producer.flush(Duration::from_secs(10)).unwrap();
@@ -64,11 +56,7 @@ impl World {
     fn spawn(&self, group: &str, resume: Resume) -> (Handle, Receiver<FromIngest>) {
         let mut schema = Schema::new(Arc::new(Catalogue::default()));
         schema.add_variant(&"a".into());
-        let mut config = Config::new(
-            self.cluster.bootstrap_servers(),
-            vec!["events".into()],
-            group,
-        );
+        let mut config = Config::new(self.cluster.bootstrap_servers(), vec!["events".into()], group);
         config.dead_letter_topic = Some("dead".into());
         config.flush_every = Duration::from_millis(100);
         let (sink, source) = channel(4);
@@ -77,10 +65,7 @@ impl World {
             Timestamp::from_millis(now.as_millis() as i64)
         });
         let schema = Arc::new(ArcSwap::from_pointee(schema));
-        (
-            Ingest::spawn(config, resume, schema, wall, sink).unwrap(),
-            source,
-        )
+        (Ingest::spawn(config, resume, schema, wall, sink).unwrap(), source)
     }
 
     fn dead_letters(&self) -> Vec<(String, i64)> {
@@ -91,8 +76,7 @@ impl World {
             .create()
             .unwrap();
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset("dead", 0, Offset::Beginning)
-            .unwrap();
+        list.add_partition_offset("dead", 0, Offset::Beginning).unwrap();
         consumer.assign(&list).unwrap();
         let mut found = Vec::new();
         while let Some(Ok(message)) = consumer.poll(Duration::from_secs(5)) {
@@ -104,10 +88,7 @@ impl World {
             assert_eq!(message.payload(), Some(&b"{\"id\":"[..]));
             assert_eq!(message.key(), Some(&b"k"[..]));
             assert_eq!(header("rearguard.fate"), "dead_letter");
-            found.push((
-                header("rearguard.reason"),
-                header("rearguard.offset").parse().unwrap(),
-            ));
+            found.push((header("rearguard.reason"), header("rearguard.offset").parse().unwrap()));
         }
         found
     }
@@ -141,19 +122,13 @@ impl Heard {
                     assert!(delta.fates.balance());
                     assert_eq!(counters.poison.iter().sum::<u64>(), delta.fates.dead_letter);
                     assert_eq!(counters.dead_letters_lost, 0);
-                    assert_eq!(
-                        *self.to.entry(delta.source.clone()).or_insert(delta.from),
-                        delta.from
-                    );
+                    assert_eq!(*self.to.entry(delta.source.clone()).or_insert(delta.from), delta.from);
                     self.to.insert(delta.source, delta.to);
                     self.fates.add(&delta.fates);
                 }
                 Ok(FromIngest::Checkpoint(states)) => {
                     for state in &states {
-                        assert_eq!(
-                            self.to.get(&state.source).copied().unwrap_or(state.next),
-                            state.next
-                        );
+                        assert_eq!(self.to.get(&state.source).copied().unwrap_or(state.next), state.next);
                     }
                     self.states = states;
                 }
@@ -181,9 +156,7 @@ fn everything_is_consumed_once_and_a_restart_continues_exactly() {
     world.write(3_000);
     let (handle, mut source) = world.spawn("first", Resume::default());
     let mut first = Heard::default();
-    first.hear(&mut source, |heard| {
-        heard.fates.consumed == 3_000 && heard.idle >= 3
-    });
+    first.hear(&mut source, |heard| heard.fates.consumed == 3_000 && heard.idle >= 3);
     assert!(first.loaded);
     assert_eq!(first.fates.dead_letter, 300);
     assert!(first.fates.duplicate > 200, "{:?}", first.fates);
@@ -199,27 +172,17 @@ fn everything_is_consumed_once_and_a_restart_continues_exactly() {
     world.write(600);
     // The mock does not let anybody into a group whose only member has left, so the restart has a group of its own;
     // positions do not come from the group anyway. The snapshot is 1,000 messages older than the stored position.
-    let resume = Resume {
-        positions: first.to.clone(),
-        states: snapshot,
-    };
+    let resume = Resume { positions: first.to.clone(), states: snapshot };
     let (handle, mut source) = world.spawn("second", resume);
     let mut second = Heard::default();
     second.hear(&mut source, |heard| heard.fates.consumed == 1_600);
     assert_eq!(second.loaded_at.len(), 3);
     for (source, position) in &second.loaded_at {
-        assert!(
-            *position >= first.to[source],
-            "a delta must end at the stored position first"
-        );
+        assert!(*position >= first.to[source], "a delta must end at the stored position first");
     }
     drop(handle);
     let dead = world.dead_letters();
-    assert_eq!(
-        dead.len(),
-        460,
-        "each poison message has one dead letter, replayed ones none"
-    );
+    assert_eq!(dead.len(), 460, "each poison message has one dead letter, replayed ones none");
     assert!(dead.iter().all(|(reason, _)| reason == "malformed"));
 }
 

@@ -89,9 +89,7 @@ impl DeadLetters {
         let payload = message.payload();
         let value = &payload[..payload.len().min(MAX_VALUE)];
         let headers = headers(message, source, fate, payload.len());
-        let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic)
-            .payload(value)
-            .headers(headers);
+        let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic).payload(value).headers(headers);
         if !message.key().is_empty() {
             record = record.key(message.key());
         }
@@ -134,10 +132,7 @@ fn headers(message: &Message<'_>, source: &Source, fate: Fate, size: usize) -> O
     let mut headers = OwnedHeaders::new();
     let mut add = |key: &str, value: &str| {
         let old = std::mem::take(&mut headers);
-        headers = old.insert(Header {
-            key,
-            value: Some(value),
-        });
+        headers = old.insert(Header { key, value: Some(value) });
     };
     add("rearguard.fate", fate);
     add("rearguard.reason", reason);

@@ -23,10 +23,7 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self {
-            max_bytes: 256 << 10,
-            max_ahead: Duration::from_secs(60),
-        }
+        Self { max_bytes: 256 << 10, max_ahead: Duration::from_secs(60) }
     }
 }
 
@@ -60,13 +57,8 @@ pub struct Metrics<'d> {
 impl<'d> Metrics<'d> {
     /// Names and samples.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'d str, Sample)> + use<'d> {
-        let Self {
-            text,
-            unescaped,
-            list,
-        } = *self;
-        list.iter()
-            .map(move |(name, sample)| (name.of(text, unescaped), *sample))
+        let Self { text, unescaped, list } = *self;
+        list.iter().map(move |(name, sample)| (name.of(text, unescaped), *sample))
     }
 }
 
@@ -76,7 +68,8 @@ pub struct Decoder {
     metrics: Vec<(Span, Sample)>,
     unknown: Vec<Span>,
     unescaped: String,
-    /// The shape of the message being parsed, and those of earlier ones; the last used comes first.
+    /// What the current message holds, the shape of the message being parsed, and those of earlier ones; the last used comes first.
+    found: Found,
     learning: Shape,
     shapes: Vec<Shape>,
 }
@@ -100,6 +93,7 @@ impl Decoder {
     /// # Errors
     ///
     /// The first reason found, in the order: size, encoding, grammar and types, absent fields, time, numbers.
+    #[inline]
     pub fn decode<'d>(
         &'d mut self,
         bytes: &'d [u8],
@@ -112,24 +106,16 @@ impl Decoder {
         if bytes.is_empty() {
             return Err(Reject::DeadLetter(Poison::Empty));
         }
-        let text =
-            std::str::from_utf8(bytes).map_err(|_| Reject::DeadLetter(Poison::InvalidUtf8))?;
-        let fields = self.fields(text).map_err(Reject::DeadLetter)?;
-        self.event(text, &fields, bounds, wall)
+        let text = std::str::from_utf8(bytes).map_err(|_| Reject::DeadLetter(Poison::InvalidUtf8))?;
+        self.fields(text).map_err(Reject::DeadLetter)?;
+        self.event(text, bounds, wall)
     }
 
-    fn event<'d>(
-        &'d self,
-        text: &'d str,
-        fields: &Found,
-        bounds: &Bounds,
-        wall: Timestamp,
-    ) -> Result<Event<'d>, Reject> {
-        let unescaped = self.unescaped.as_str();
-        let optional = |span: Option<Span>| {
-            span.map(|span| span.of(text, unescaped))
-                .filter(|value| !value.is_empty())
-        };
+    #[inline]
+    fn event<'d>(&'d self, text: &'d str, bounds: &Bounds, wall: Timestamp) -> Result<Event<'d>, Reject> {
+        let (fields, unescaped) = (&self.found, self.unescaped.as_str());
+        let optional =
+            |span: Option<Span>| span.map(|span| span.of(text, unescaped)).filter(|value| !value.is_empty());
         let required = |span| optional(span).ok_or(Reject::DeadLetter(Poison::AbsentField));
         let id = required(fields.texts[ID])?;
         let variant = required(fields.texts[VARIANT])?;
@@ -144,8 +130,7 @@ impl Decoder {
         if ts > wall + bounds.max_ahead {
             return Err(Reject::Refused(Refusal::Future));
         }
-        let infinite =
-            |(_, sample): &(Span, Sample)| matches!(sample, Sample::Number(n) if !n.is_finite());
+        let infinite = |(_, sample): &(Span, Sample)| matches!(sample, Sample::Number(n) if !n.is_finite());
         if self.metrics.iter().any(infinite) {
             return Err(Reject::Refused(Refusal::NonFinite));
         }
@@ -158,25 +143,24 @@ impl Decoder {
             region: optional(fields.texts[REGION]),
             unit: optional(fields.texts[UNIT]),
             generation_id: optional(fields.texts[GENERATION_ID]),
-            metrics: Metrics {
-                text,
-                unescaped,
-                list: &self.metrics,
-            },
+            metrics: Metrics { text, unescaped, list: &self.metrics },
         })
     }
 
+    /// Fills `found` and `metrics`.
     #[inline]
-    fn fields(&mut self, text: &str) -> Result<Found, Poison> {
+    fn fields(&mut self, text: &str) -> Result<(), Poison> {
         for place in 0..self.shapes.len() {
             self.metrics.clear();
-            if let Some(found) = self.shapes[place].read(text, &mut self.metrics) {
-                self.shapes[..=place].rotate_right(1);
-                return Ok(found);
+            if self.shapes[place].read(text, &mut self.metrics, &mut self.found) {
+                if place > 0 {
+                    self.shapes[..=place].rotate_right(1);
+                }
+                return Ok(());
             }
         }
-        let found = self.parse(text)?;
-        if self.learning.finish(text, found.seen) {
+        self.found = self.parse(text)?;
+        if self.learning.finish(text, self.found.seen) {
             if self.shapes.len() == SHAPES {
                 self.shapes.rotate_right(1);
                 std::mem::swap(&mut self.shapes[0], &mut self.learning);
@@ -184,7 +168,7 @@ impl Decoder {
                 self.shapes.insert(0, std::mem::take(&mut self.learning));
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     fn parse(&mut self, text: &str) -> Result<Found, Poison> {
@@ -217,12 +201,7 @@ impl Decoder {
         Ok(found)
     }
 
-    fn field(
-        &mut self,
-        text: &str,
-        scanner: &mut Scanner<'_>,
-        found: &mut Found,
-    ) -> Result<(), Poison> {
+    fn field(&mut self, text: &str, scanner: &mut Scanner<'_>, found: &mut Found) -> Result<(), Poison> {
         let key = scanner.string(&mut self.unescaped)?;
         scanner.expect(b':')?;
         let (field, required) = match key.of(text, &self.unescaped) {
@@ -333,8 +312,7 @@ fn repeats(text: &str, unescaped: &str, keys: &mut [Span]) -> bool {
         return false;
     }
     keys.sort_unstable_by_key(|key| key.of(text, unescaped));
-    keys.windows(2)
-        .any(|pair| pair[0].of(text, unescaped) == pair[1].of(text, unescaped))
+    keys.windows(2).any(|pair| pair[0].of(text, unescaped) == pair[1].of(text, unescaped))
 }
 
 #[cfg(test)]

@@ -18,11 +18,7 @@ fn outcome(bytes: &[u8]) -> Result<Written, Reject> {
         region: owned(event.region),
         unit: owned(event.unit),
         generation_id: owned(event.generation_id),
-        metrics: event
-            .metrics
-            .iter()
-            .map(|(name, sample)| (name.to_owned(), sample))
-            .collect(),
+        metrics: event.metrics.iter().map(|(name, sample)| (name.to_owned(), sample)).collect(),
     })
 }
 
@@ -38,19 +34,17 @@ fn written() -> impl Strategy<Value = Written> {
         [(); 5].map(|()| prop::option::of(text)),
         prop::collection::btree_map(text, sample, 0..20),
     )
-        .prop_map(
-            |((id, ts, variant), [tenant, tier, region, unit, generation_id], metrics)| Written {
-                id,
-                ts: Timestamp::from_millis(ts).to_string(),
-                variant,
-                tenant,
-                tier,
-                region,
-                unit,
-                generation_id,
-                metrics,
-            },
-        )
+        .prop_map(|((id, ts, variant), [tenant, tier, region, unit, generation_id], metrics)| Written {
+            id,
+            ts: Timestamp::from_millis(ts).to_string(),
+            variant,
+            tenant,
+            tier,
+            region,
+            unit,
+            generation_id,
+            metrics,
+        })
 }
 
 proptest! {
@@ -120,9 +114,7 @@ proptest! {
 }
 
 fn with(field: &str) -> String {
-    format!(
-        r#"{{"id":"a","ts":"2025-11-01T00:00:00Z","variant":"v","metrics":{{"latency":1}}{field}}}"#
-    )
+    format!(r#"{{"id":"a","ts":"2025-11-01T00:00:00Z","variant":"v","metrics":{{"latency":1}}{field}}}"#)
 }
 
 fn metrics(inside: &str) -> String {
@@ -146,14 +138,8 @@ fn poison_has_its_reason() {
         (with(r#","x":1,"\u0078":2"#).into_bytes(), DuplicateKey),
         (with(r#","\u0069d":"b""#).into_bytes(), DuplicateKey),
         (with(r#","tenant":7"#).into_bytes(), WrongType),
-        (
-            with(&format!(r#","x":{}"#, "[".repeat(100_000))).into_bytes(),
-            TooDeep,
-        ),
-        (
-            metrics(r#"{"latency":1,"latency":2}"#).into_bytes(),
-            DuplicateKey,
-        ),
+        (with(&format!(r#","x":{}"#, "[".repeat(100_000))).into_bytes(), TooDeep),
+        (metrics(r#"{"latency":1,"latency":2}"#).into_bytes(), DuplicateKey),
         (metrics(r#"{"latency":"1"}"#).into_bytes(), WrongType),
         (metrics(r#"{"latency":null}"#).into_bytes(), WrongType),
         (metrics(r#"{"latency":NaN}"#).into_bytes(), Malformed),
@@ -162,27 +148,16 @@ fn poison_has_its_reason() {
         (
             metrics(&format!(
                 "{{{}}}",
-                (0..40)
-                    .map(|i| format!("\"m{}\":1", i % 39))
-                    .collect::<Vec<_>>()
-                    .join(",")
+                (0..40).map(|i| format!("\"m{}\":1", i % 39)).collect::<Vec<_>>().join(",")
             ))
             .into_bytes(),
             DuplicateKey,
         ),
         (with("").replace("\"a\"", "\"\"").into_bytes(), AbsentField),
         (with("").replace("\"a\"", "7").into_bytes(), WrongType),
-        (
-            with("")
-                .replace("2025-11-01T00:00:00Z", "today")
-                .into_bytes(),
-            BadTimestamp,
-        ),
+        (with("").replace("2025-11-01T00:00:00Z", "today").into_bytes(), BadTimestamp),
         (with(",\"x\":\"\u{1}\"").into_bytes(), Malformed),
-        (
-            [b"{\"id\":\"", &[0xff, 0xfe][..], b"\"}"].concat(),
-            InvalidUtf8,
-        ),
+        ([b"{\"id\":\"", &[0xff, 0xfe][..], b"\"}"].concat(), InvalidUtf8),
         (vec![b' '; (256 << 10) + 1], TooLarge),
     ];
     for (bytes, poison) in table {
@@ -200,32 +175,17 @@ fn impossible_values_are_refused() {
         (with("").replace("2025-11-01", "1970-01-01"), TimestampRange),
         (with("").replace("2025-11-01", "2014-12-31"), TimestampRange),
         (with("").replace("2025-11-01", "2300-01-01"), TimestampRange),
-        (
-            with("").replace("2025-11-01T00:00:00Z", "2025-11-23T10:52:50.001Z"),
-            Future,
-        ),
+        (with("").replace("2025-11-01T00:00:00Z", "2025-11-23T10:52:50.001Z"), Future),
     ] {
-        assert_eq!(
-            outcome(json.as_bytes()),
-            Err(Reject::Refused(refusal)),
-            "{json}"
-        );
+        assert_eq!(outcome(json.as_bytes()), Err(Reject::Refused(refusal)), "{json}");
     }
-    assert!(
-        outcome(
-            with("")
-                .replace("2025-11-01T00:00:00Z", "2025-11-23T10:52:50Z")
-                .as_bytes()
-        )
-        .is_ok()
-    );
+    assert!(outcome(with("").replace("2025-11-01T00:00:00Z", "2025-11-23T10:52:50Z").as_bytes()).is_ok());
 }
 
 #[test]
 fn unknown_fields_nulls_and_empty_strings_are_let_pass() {
     let event = outcome(
-        with(r#","x":{"y":[1,{"z":null}]},"tenant":null,"tier":"","metrics2":{"a":1e999}"#)
-            .as_bytes(),
+        with(r#","x":{"y":[1,{"z":null}]},"tenant":null,"tier":"","metrics2":{"a":1e999}"#).as_bytes(),
     )
     .unwrap();
     assert_eq!((event.tenant, event.tier), (None, None));

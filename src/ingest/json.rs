@@ -26,11 +26,7 @@ pub struct Span {
 impl Span {
     /// Characters of the text itself.
     pub(super) fn new(start: usize, end: usize) -> Self {
-        Self {
-            start: start as u32,
-            end: end as u32,
-            unescaped: false,
-        }
+        Self { start: start as u32, end: end as u32, unescaped: false }
     }
 
     /// Where in the text the characters are, if they are there.
@@ -55,11 +51,7 @@ pub struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     /// Starts at the beginning.
     pub fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            bytes: text.as_bytes(),
-            at: 0,
-        }
+        Self { text, bytes: text.as_bytes(), at: 0 }
     }
 
     /// Where the cursor stands.
@@ -120,9 +112,7 @@ impl<'a> Scanner<'a> {
 
     /// Nothing but white space is left.
     pub fn end(&mut self) -> Result<(), Fault> {
-        (self.peek() == 0 && self.at == self.bytes.len())
-            .then_some(())
-            .ok_or(Fault::Malformed)
+        (self.peek() == 0 && self.at == self.bytes.len()).then_some(()).ok_or(Fault::Malformed)
     }
 
     /// Takes `true`, `false` or `null`.
@@ -144,11 +134,7 @@ impl<'a> Scanner<'a> {
         match self.bytes.get(self.at) {
             Some(b'"') => {
                 self.at += 1;
-                Ok(Span {
-                    start: start as u32,
-                    end: (self.at - 1) as u32,
-                    unescaped: false,
-                })
+                Ok(Span { start: start as u32, end: (self.at - 1) as u32, unescaped: false })
             }
             Some(b'\\') => self.escaped(start, unescaped),
             _ => Err(Fault::Malformed),
@@ -186,9 +172,7 @@ impl<'a> Scanner<'a> {
             let size = mantissa as f64 / POWERS[exponent.unsigned_abs() as usize];
             return Ok(if negative { -size } else { size });
         }
-        self.text[start..self.at]
-            .parse()
-            .map_err(|_| Fault::Malformed)
+        self.text[start..self.at].parse().map_err(|_| Fault::Malformed)
     }
 
     /// Skips one value of any kind.
@@ -256,9 +240,7 @@ impl<'a> Scanner<'a> {
         while let Some(byte) = self.bytes.get(self.at)
             && byte.is_ascii_digit()
         {
-            *mantissa = mantissa
-                .wrapping_mul(10)
-                .wrapping_add(u64::from(byte - b'0'));
+            *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
             self.at += 1;
         }
         if self.at == start {
@@ -275,11 +257,7 @@ impl<'a> Scanner<'a> {
             match self.bytes.get(self.at) {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(Span {
-                        start,
-                        end: unescaped.len() as u32,
-                        unescaped: true,
-                    });
+                    return Ok(Span { start, end: unescaped.len() as u32, unescaped: true });
                 }
                 Some(b'\\') => unescaped.push(self.escape()?),
                 _ => return Err(Fault::Malformed),
@@ -290,11 +268,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn escape(&mut self) -> Result<char, Fault> {
-        let mark = self
-            .bytes
-            .get(self.at + 1)
-            .copied()
-            .ok_or(Fault::Malformed)?;
+        let mark = self.bytes.get(self.at + 1).copied().ok_or(Fault::Malformed)?;
         self.at += 2;
         match mark {
             b'"' | b'\\' | b'/' => Ok(char::from(mark)),
@@ -325,10 +299,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn hex(&mut self) -> Result<u32, Fault> {
-        let digits = self
-            .bytes
-            .get(self.at..self.at + 4)
-            .ok_or(Fault::Malformed)?;
+        let digits = self.bytes.get(self.at..self.at + 4).ok_or(Fault::Malformed)?;
         self.at += 4;
         digits.iter().try_fold(0, |value, digit| {
             let digit = char::from(*digit).to_digit(16).ok_or(Fault::Malformed)?;
@@ -339,8 +310,8 @@ impl<'a> Scanner<'a> {
 
 /// Exact powers of ten.
 const POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
-    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
+    1e19, 1e20, 1e21, 1e22,
 ];
 
 const ONES: u64 = u64::MAX / 255;
@@ -429,14 +400,8 @@ mod tests {
         let deep = |n: usize| "[".repeat(n) + &"]".repeat(n);
         assert!(accepts(&deep(64)));
         assert_eq!(Scanner::new(&deep(65)).skip(), Err(Fault::TooDeep));
-        assert_eq!(
-            Scanner::new(&"[".repeat(1_000_000)).skip(),
-            Err(Fault::TooDeep)
-        );
-        assert_eq!(
-            Scanner::new(&"{\"a\":".repeat(1_000_000)).skip(),
-            Err(Fault::TooDeep)
-        );
+        assert_eq!(Scanner::new(&"[".repeat(1_000_000)).skip(), Err(Fault::TooDeep));
+        assert_eq!(Scanner::new(&"{\"a\":".repeat(1_000_000)).skip(), Err(Fault::TooDeep));
     }
 
     #[test]

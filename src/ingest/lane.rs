@@ -95,11 +95,7 @@ pub(super) fn record_some(
         if lane.partition.is_due() {
             return Progress::Due;
         }
-        let ahead = |horizon| {
-            lane.partition
-                .watermark()
-                .is_some_and(|watermark| watermark > horizon)
-        };
+        let ahead = |horizon| lane.partition.watermark().is_some_and(|watermark| watermark > horizon);
         if horizon.is_some_and(ahead) {
             return Progress::Out;
         }
@@ -119,10 +115,7 @@ pub(super) struct Standing {
 /// one of them has no event time yet, nobody else reads: its first messages are on their way, or its leader is down and
 /// event time stands still anyway. `None` is no bound.
 pub(super) fn horizon(lanes: impl Iterator<Item = Standing>) -> Option<Timestamp> {
-    let slowest = lanes
-        .filter(|lane| lane.assigned && !lane.at_end)
-        .map(|lane| lane.watermark)
-        .min()?;
+    let slowest = lanes.filter(|lane| lane.assigned && !lane.at_end).map(|lane| lane.watermark).min()?;
     Some(slowest.map_or(NOBODY, |slowest| slowest + AHEAD))
 }
 
@@ -145,16 +138,13 @@ mod tests {
     use super::*;
 
     fn standing() -> impl Strategy<Value = Standing> {
-        (
-            any::<bool>(),
-            any::<bool>(),
-            prop::option::of(0i64..1_000_000),
-        )
-            .prop_map(|(assigned, at_end, watermark)| Standing {
+        (any::<bool>(), any::<bool>(), prop::option::of(0i64..1_000_000)).prop_map(
+            |(assigned, at_end, watermark)| Standing {
                 assigned,
                 at_end,
                 watermark: watermark.map(Timestamp::from_millis),
-            })
+            },
+        )
     }
 
     proptest! {

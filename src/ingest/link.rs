@@ -77,9 +77,7 @@ impl Link {
         for source in &sources {
             batch::detach(consumer, source);
             // Unknown here are only partitions created after the start: all that they hold is new.
-            let offset = starts
-                .get(source)
-                .map_or(Offset::Beginning, |start| Offset::Offset(*start));
+            let offset = starts.get(source).map_or(Offset::Beginning, |start| Offset::Offset(*start));
             if let Err(error) = list.set_partition_offset(&source.topic, source.partition, offset) {
                 self.note(Happened::AssignFailed(error.to_string()));
             }
@@ -92,12 +90,7 @@ impl Link {
 }
 
 impl ConsumerContext for Link {
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        code: RDKafkaRespErr,
-        list: &mut TopicPartitionList,
-    ) {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
         match code {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, list),
             _ => {
@@ -149,14 +142,8 @@ pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 
 /// The sources of a list.
 pub fn sources(list: &TopicPartitionList) -> Vec<Source> {
-    let source = |topic: &str, partition| Source {
-        topic: topic.into(),
-        partition,
-    };
-    list.elements()
-        .iter()
-        .map(|element| source(element.topic(), element.partition()))
-        .collect()
+    let source = |topic: &str, partition| Source { topic: topic.into(), partition };
+    list.elements().iter().map(|element| source(element.topic(), element.partition())).collect()
 }
 
 fn health(statistics: &Statistics) -> Health {
@@ -170,20 +157,11 @@ fn health(statistics: &Statistics) -> Health {
     for (topic, stats) in &statistics.topics {
         for (partition, stats) in &stats.partitions {
             if up.contains(&stats.leader) {
-                alive.insert(Source {
-                    topic: topic.as_str().into(),
-                    partition: *partition,
-                });
+                alive.insert(Source { topic: topic.as_str().into(), partition: *partition });
             }
         }
     }
-    Health {
-        reachable: statistics
-            .brokers
-            .values()
-            .any(|broker| broker.state == "UP"),
-        alive,
-    }
+    Health { reachable: statistics.brokers.values().any(|broker| broker.state == "UP"), alive }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -38,10 +38,7 @@ impl Names {
             .map(|(id, variant)| (variant.as_str().into(), id))
             .collect();
         let catalogue = schema.catalogue();
-        let by_name = catalogue
-            .iter()
-            .map(|(id, metric)| (metric.name.as_str().into(), id))
-            .collect();
+        let by_name = catalogue.iter().map(|(id, metric)| (metric.name.as_str().into(), id)).collect();
         let metrics = catalogue
             .iter()
             .map(|(_, metric)| Recorded {
@@ -50,12 +47,7 @@ impl Names {
                 layout: Layout::of(metric),
             })
             .collect();
-        Self {
-            schema,
-            variants,
-            by_name,
-            metrics,
-        }
+        Self { schema, variants, by_name, metrics }
     }
 
     /// The schema that these are the names of.
@@ -112,9 +104,7 @@ impl Recorded {
             (Kind::Score | Kind::Boolean, Sample::Bool(truth)) => Ok(f64::from(u8::from(truth))),
             (_, Sample::Number(n)) if !n.is_finite() => Err(Fate::Refused(Refusal::NonFinite)),
             (_, Sample::Number(n)) if n < 0.0 => Err(Fate::Refused(Refusal::Negative)),
-            (Kind::Score, Sample::Number(n)) if n > 1.0 => {
-                Err(Fate::Refused(Refusal::ScoreAboveOne))
-            }
+            (Kind::Score, Sample::Number(n)) if n > 1.0 => Err(Fate::Refused(Refusal::ScoreAboveOne)),
             (Kind::Boolean, Sample::Number(n)) if n != 0.0 && n != 1.0 => {
                 Err(Fate::Refused(Refusal::NotBoolean))
             }

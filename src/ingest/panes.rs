@@ -109,11 +109,8 @@ impl OpenPanes {
             open.series[place].2.record(names, metric, value);
         }
         let wanted = names.schema().slices(record.variant);
-        let overflow = if wanted.is_empty() {
-            0
-        } else {
-            open.record_slices(names, wanted, record, admitted, quota)
-        };
+        let overflow =
+            if wanted.is_empty() { 0 } else { open.record_slices(names, wanted, record, admitted, quota) };
         self.series += open.series.len() - before;
         overflow
     }
@@ -208,11 +205,7 @@ impl OpenVariant {
             return *place;
         }
         let place = self.slices.len() as u32;
-        self.slices.push(Slice {
-            dimension,
-            value: value.into(),
-            table: vec![ABSENT; names.metrics()],
-        });
+        self.slices.push(Slice { dimension, value: value.into(), table: vec![ABSENT; names.metrics()] });
         self.slice_of[dimension as usize].insert(value.into(), place);
         place
     }
@@ -226,17 +219,14 @@ impl OpenVariant {
                 Scope::Only(slice.dimension, slice.value.to_string())
             }
         };
-        let series = self
-            .series
-            .drain(..)
-            .map(|(metric, slice, open)| SeriesPane {
-                metric,
-                slice: scope(slice),
-                data: match open {
-                    Open::Counts { n, trues } => PaneData::Counts { n, trues },
-                    Open::Values(values) => PaneData::Values(values.seal()),
-                },
-            });
+        let series = self.series.drain(..).map(|(metric, slice, open)| SeriesPane {
+            metric,
+            slice: scope(slice),
+            data: match open {
+                Open::Counts { n, trues } => PaneData::Counts { n, trues },
+                Open::Values(values) => PaneData::Values(values.seal()),
+            },
+        });
         VariantPane {
             variant: self.id,
             minute,

@@ -69,13 +69,7 @@ pub struct PartitionState {
 impl Partition {
     /// A partition that is to be read from offset `next` on. `key` should be random and secret, so that nobody can write
     /// ids that collide.
-    pub fn new(
-        source: Source,
-        next: i64,
-        key: (u64, u64),
-        names: Arc<Names>,
-        limits: Limits,
-    ) -> Self {
+    pub fn new(source: Source, next: i64, key: (u64, u64), names: Arc<Names>, limits: Limits) -> Self {
         Self {
             source,
             names,
@@ -169,10 +163,7 @@ impl Partition {
     /// Goes on where [`export`](Self::export) left off. Slices of variants that are gone are forgotten.
     pub fn import(state: PartitionState, names: Arc<Names>, limits: Limits) -> Self {
         let recorder = Recorder::import(state.recorder, names.schema(), limits);
-        Self {
-            recorder,
-            ..Self::new(state.source, state.next, (0, 0), names, limits)
-        }
+        Self { recorder, ..Self::new(state.source, state.next, (0, 0), names, limits) }
     }
 }
 

@@ -22,10 +22,7 @@ const START: i64 = 1_763_856_000_000;
 const WALL: Timestamp = Timestamp::from_millis(START + 86_400_000);
 
 fn source(partition: i32) -> Source {
-    Source {
-        topic: "events".into(),
-        partition,
-    }
+    Source { topic: "events".into(), partition }
 }
 
 fn names() -> Arc<Names> {
@@ -38,10 +35,7 @@ fn names() -> Arc<Names> {
 }
 
 fn limits() -> Limits {
-    Limits {
-        slices: 3,
-        ..Limits::default()
-    }
+    Limits { slices: 3, ..Limits::default() }
 }
 
 fn partition(number: i32) -> Partition {
@@ -74,10 +68,7 @@ fn event(id: u32, at: i64, variant: &str, tenant: Option<u8>, bits: u8) -> Writt
         metrics.insert("latency".into(), Sample::Number(f64::from(bits) * 37.5));
     }
     if bits & 2 != 0 {
-        metrics.insert(
-            "faithfulness".into(),
-            Sample::Number(f64::from(bits) / 255.0),
-        );
+        metrics.insert("faithfulness".into(), Sample::Number(f64::from(bits) / 255.0));
     }
     if bits & 4 != 0 {
         metrics.insert("error".into(), Sample::Bool(bits & 8 != 0));
@@ -100,36 +91,18 @@ fn event(id: u32, at: i64, variant: &str, tenant: Option<u8>, bits: u8) -> Writt
 
 /// Streams that mostly go forward, with jitter, late events, repeated ids, unknown variants and poison.
 fn stream() -> impl Strategy<Value = Vec<Message>> {
-    let step = (
-        0i64..9_000,
-        -70_000i64..10_000,
-        0u32..60,
-        0u8..12,
-        prop::option::of(0u8..6),
-        any::<u8>(),
-    );
+    let step = (0i64..9_000, -70_000i64..10_000, 0u32..60, 0u8..12, prop::option::of(0u8..6), any::<u8>());
     prop::collection::vec(step, 0..160).prop_map(|steps| {
         let mut now = 100_000;
-        let message =
-            |(forward, jitter, id, kind, tenant, bits): (i64, i64, u32, u8, Option<u8>, u8)| {
-                now += forward;
-                let at = if kind == 0 {
-                    now + jitter
-                } else {
-                    now + jitter / 10
-                };
-                match kind {
-                    11 => Message::Poison,
-                    10 => Message::event(event(id, at, "stranger", tenant, bits)),
-                    kind => Message::event(event(
-                        id,
-                        at,
-                        if kind % 2 == 0 { "a" } else { "b" },
-                        tenant,
-                        bits,
-                    )),
-                }
-            };
+        let message = |(forward, jitter, id, kind, tenant, bits): (i64, i64, u32, u8, Option<u8>, u8)| {
+            now += forward;
+            let at = if kind == 0 { now + jitter } else { now + jitter / 10 };
+            match kind {
+                11 => Message::Poison,
+                10 => Message::event(event(id, at, "stranger", tenant, bits)),
+                kind => Message::event(event(id, at, if kind % 2 == 0 { "a" } else { "b" }, tenant, bits)),
+            }
+        };
         steps.into_iter().map(message).collect()
     })
 }
@@ -153,33 +126,17 @@ impl Merged {
         self.to = delta.to;
         self.fates.add(&delta.fates);
         self.watermark = delta.watermark;
-        for VariantPane {
-            variant,
-            minute,
-            events,
-            tenants,
-            series,
-        } in delta.panes
-        {
+        for VariantPane { variant, minute, events, tenants, series } in delta.panes {
             let entry = self.variants.entry((variant, minute)).or_default();
             entry.0 += events;
             entry.1.merge(&tenants);
             for series in series {
-                let merged = match (
-                    entry.2.remove(&(series.metric, series.slice.clone())),
-                    series.data,
-                ) {
+                let merged = match (entry.2.remove(&(series.metric, series.slice.clone())), series.data) {
                     (None, data) => data,
-                    (Some(PaneData::Values(a)), PaneData::Values(b)) => {
-                        PaneData::Values(a.merge(&b))
+                    (Some(PaneData::Values(a)), PaneData::Values(b)) => PaneData::Values(a.merge(&b)),
+                    (Some(PaneData::Counts { n, trues }), PaneData::Counts { n: m, trues: more }) => {
+                        PaneData::Counts { n: n + m, trues: trues + more }
                     }
-                    (
-                        Some(PaneData::Counts { n, trues }),
-                        PaneData::Counts { n: m, trues: more },
-                    ) => PaneData::Counts {
-                        n: n + m,
-                        trues: trues + more,
-                    },
                     _ => panic!("a metric changed its kind"),
                 };
                 entry.2.insert((series.metric, series.slice), merged);
@@ -192,10 +149,7 @@ impl Merged {
 fn oracle(messages: &[Message]) -> Merged {
     let names = names();
     let catalogue = names.schema().catalogue().clone();
-    let mut merged = Merged {
-        to: messages.len() as i64,
-        ..Merged::default()
-    };
+    let mut merged = Merged { to: messages.len() as i64, ..Merged::default() };
     let (mut largest, mut ids) = (None::<(Timestamp, &str)>, BTreeSet::new());
     let mut admitted: BTreeMap<Minute, BTreeSet<String>> = BTreeMap::new();
     let mut samples: BTreeMap<(VariantId, Minute), Pane<Vec<f64>>> = BTreeMap::new();
@@ -206,10 +160,7 @@ fn oracle(messages: &[Message]) -> Merged {
             continue;
         };
         let ts = Timestamp::parse(&event.ts).unwrap();
-        if merged
-            .watermark
-            .is_some_and(|w| ts < w - Duration::from_secs(30))
-        {
+        if merged.watermark.is_some_and(|w| ts < w - Duration::from_secs(30)) {
             merged.fates.late += 1;
             continue;
         }
@@ -247,11 +198,9 @@ fn oracle(messages: &[Message]) -> Merged {
                 Sample::Number(n) => *n,
             };
             entry.2.entry((metric, Scope::All)).or_default().push(value);
-            if let (Some(tenant), true) = (&event.tenant, variant.0 == 0 && name == "faithfulness")
-            {
+            if let (Some(tenant), true) = (&event.tenant, variant.0 == 0 && name == "faithfulness") {
                 let values = admitted.entry(ts.minute()).or_default();
-                let kept =
-                    values.contains(tenant) || (values.len() < 3 && values.insert(tenant.clone()));
+                let kept = values.contains(tenant) || (values.len() < 3 && values.insert(tenant.clone()));
                 let slice = if kept { tenant.as_str() } else { OTHER_SLICE };
                 entry
                     .2
@@ -272,23 +221,15 @@ fn oracle(messages: &[Message]) -> Merged {
             PaneData::Values(open.seal())
         }
     };
-    let pane =
-        |(events, tenants, series): (u64, Tenants, BTreeMap<(MetricId, Scope), Vec<f64>>)| {
-            let series = series.into_iter().map(|((m, s), v)| ((m, s), data(m, v)));
-            (events, tenants, series.collect())
-        };
-    merged.variants = samples
-        .into_iter()
-        .map(|(key, value)| (key, pane(value)))
-        .collect();
+    let pane = |(events, tenants, series): (u64, Tenants, BTreeMap<(MetricId, Scope), Vec<f64>>)| {
+        let series = series.into_iter().map(|((m, s), v)| ((m, s), data(m, v)));
+        (events, tenants, series.collect())
+    };
+    merged.variants = samples.into_iter().map(|(key, value)| (key, pane(value))).collect();
     merged
 }
 
-fn feed(
-    partition: &mut Partition,
-    messages: &[Message],
-    mut after: impl FnMut(&mut Partition, usize),
-) {
+fn feed(partition: &mut Partition, messages: &[Message], mut after: impl FnMut(&mut Partition, usize)) {
     for (index, message) in messages.iter().enumerate() {
         let offset = partition.next();
         partition.record(&message.bytes(), offset, WALL);
@@ -403,45 +344,27 @@ fn fates_have_their_order() {
     let first = event(1, 0, "a", None, 1);
     assert_eq!(fate(&mut partition, &first), Fate::Windowed);
     assert_eq!(fate(&mut partition, &first), Fate::Duplicate);
-    assert_eq!(
-        fate(&mut partition, &event(2, 0, "x", None, 1)),
-        Fate::Other
-    );
+    assert_eq!(fate(&mut partition, &event(2, 0, "x", None, 1)), Fate::Other);
     let mut bad = event(3, 0, "x", None, 0);
     bad.metrics.insert("latency".into(), Sample::Bool(true));
-    assert_eq!(
-        fate(&mut partition, &bad),
-        Fate::DeadLetter(Poison::WrongType)
-    );
+    assert_eq!(fate(&mut partition, &bad), Fate::DeadLetter(Poison::WrongType));
     for (metric, sample, refusal) in [
         ("latency", -1.0, crate::ingest::fate::Refusal::Negative),
-        (
-            "faithfulness",
-            1.1,
-            crate::ingest::fate::Refusal::ScoreAboveOne,
-        ),
+        ("faithfulness", 1.1, crate::ingest::fate::Refusal::ScoreAboveOne),
         ("error", 0.5, crate::ingest::fate::Refusal::NotBoolean),
     ] {
         bad.metrics = BTreeMap::from([(metric.into(), Sample::Number(sample))]);
         assert_eq!(fate(&mut partition, &bad), Fate::Refused(refusal));
     }
-    bad.metrics = BTreeMap::from([
-        ("faithfulness".into(), Sample::Bool(true)),
-        ("error".into(), Sample::Number(1.0)),
-    ]);
+    bad.metrics =
+        BTreeMap::from([("faithfulness".into(), Sample::Bool(true)), ("error".into(), Sample::Number(1.0))]);
     bad.variant = "b".into();
     assert_eq!(fate(&mut partition, &bad), Fate::Windowed);
     for id in 4..7 {
         fate(&mut partition, &event(id, 200_000, "b", None, 1));
     }
-    assert_eq!(
-        fate(&mut partition, &event(8, 169_999, "b", None, 1)),
-        Fate::Late
-    );
-    assert_eq!(
-        fate(&mut partition, &event(9, 170_000, "b", None, 1)),
-        Fate::Windowed
-    );
+    assert_eq!(fate(&mut partition, &event(8, 169_999, "b", None, 1)), Fate::Late);
+    assert_eq!(fate(&mut partition, &event(9, 170_000, "b", None, 1)), Fate::Windowed);
     let (delta, counters) = partition.take_delta();
     assert!(delta.fates.balance());
     assert_eq!(delta.fates.consumed, 13);
@@ -451,15 +374,10 @@ fn fates_have_their_order() {
 
 #[test]
 fn beyond_its_bound_of_ids_a_partition_counts_and_says_so() {
-    let limits = Limits {
-        ids: 10,
-        ..limits()
-    };
+    let limits = Limits { ids: 10, ..limits() };
     let mut partition = Partition::new(source(0), 0, (1, 2), names(), limits);
-    let messages: Vec<_> = (0..15)
-        .chain(0..10)
-        .map(|id| Message::event(event(id, 5, "a", None, 1)))
-        .collect();
+    let messages: Vec<_> =
+        (0..15).chain(0..10).map(|id| Message::event(event(id, 5, "a", None, 1))).collect();
     feed(&mut partition, &messages, |_, _| {});
     let (delta, counters) = partition.take_delta();
     assert_eq!((delta.fates.windowed, delta.fates.duplicate), (15, 10));
@@ -480,13 +398,5 @@ fn ids_are_forgotten_when_their_minute_ends() {
     });
     let state = partition.export();
     assert!(state.recorder.minutes.len() <= 2, "{state:?}");
-    assert!(
-        state
-            .recorder
-            .minutes
-            .iter()
-            .map(|m| m.ids.len())
-            .sum::<usize>()
-            <= 120
-    );
+    assert!(state.recorder.minutes.iter().map(|m| m.ids.len()).sum::<usize>() <= 120);
 }

@@ -137,16 +137,10 @@ impl Reader {
     fn start(&mut self) -> Result<(), End> {
         self.states.retain(|source, state| {
             // A state beyond the stored position would skip what has not been acted upon.
-            self.positions
-                .get(source)
-                .is_none_or(|position| state.next <= *position)
+            self.positions.get(source).is_none_or(|position| state.next <= *position)
         });
         let mut known = self.positions.clone();
-        known.extend(
-            self.states
-                .iter()
-                .map(|(source, state)| (source.clone(), state.next)),
-        );
+        known.extend(self.states.iter().map(|(source, state)| (source.clone(), state.next)));
         let starts = loop {
             let topics = &self.config.topics;
             match start::offsets(&self.consumer, topics, &known, self.config.start) {
@@ -164,9 +158,7 @@ impl Reader {
         }
         self.set_down(false, "positions found")?;
         let topics: Vec<&str> = self.config.topics.iter().map(String::as_str).collect();
-        self.consumer
-            .subscribe(&topics)
-            .map_err(|error| End::Failed(error.into()))
+        self.consumer.subscribe(&topics).map_err(|error| End::Failed(error.into()))
     }
 
     fn read(&mut self) -> Result<(), End> {
@@ -214,11 +206,7 @@ impl Reader {
                 Happened::AssignFailed(reason) => return Err(IngestError::Fatal(reason).into()),
                 Happened::Trouble(reason) => self.trouble = reason,
                 Happened::Health(health) => {
-                    self.unreachable = if health.reachable {
-                        0
-                    } else {
-                        self.unreachable + 1
-                    };
+                    self.unreachable = if health.reachable { 0 } else { self.unreachable + 1 };
                     self.health = health;
                     let reason = std::mem::take(&mut self.trouble);
                     if self.unreachable >= DOWN_AFTER {
@@ -252,8 +240,7 @@ impl Reader {
         if !Arc::ptr_eq(self.names.schema(), &self.schema.load()) {
             self.names = Arc::new(Names::new(self.schema.load_full()));
             for lane in self.lanes.values_mut() {
-                lane.partition
-                    .set_names(Arc::clone(&self.names), self.config.limits.slices);
+                lane.partition.set_names(Arc::clone(&self.names), self.config.limits.slices);
             }
         }
         self.read_lane(&source, horizon)?;
@@ -296,10 +283,7 @@ impl Reader {
             return Ok(());
         }
         self.down = down;
-        self.send(FromIngest::Connection {
-            up: !down,
-            reason: reason.to_owned(),
-        })
+        self.send(FromIngest::Connection { up: !down, reason: reason.to_owned() })
     }
 
     /// Waits about `times` × 20 ms, serving events, unless it is to stop.

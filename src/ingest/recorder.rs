@@ -146,8 +146,7 @@ impl Recorder {
     fn judge_samples(&mut self, names: &Names, event: &Event<'_>) -> Result<(), Fate> {
         self.samples.clear();
         if self.last_metrics.len() < event.metrics.iter().len() {
-            self.last_metrics
-                .resize(event.metrics.iter().len(), MetricId(0));
+            self.last_metrics.resize(event.metrics.iter().len(), MetricId(0));
         }
         for ((name, sample), guess) in event.metrics.iter().zip(&mut self.last_metrics) {
             if let Some(metric) = names.metric(name, guess) {
@@ -184,22 +183,15 @@ impl Recorder {
             ],
             samples: &self.samples,
         };
-        self.counters.slice_overflow += open.panes.record(
-            names,
-            &record,
-            &mut open.admitted,
-            self.limits.slices,
-            &mut self.spare,
-        );
+        self.counters.slice_overflow +=
+            open.panes.record(names, &record, &mut open.admitted, self.limits.slices, &mut self.spare);
         self.due |= open.panes.series() > self.limits.series;
         Fate::Windowed
     }
 
     #[inline]
     fn is_late(&self, ts: Timestamp) -> bool {
-        self.watermark
-            .get()
-            .is_some_and(|watermark| ts < watermark - self.limits.lateness)
+        self.watermark.get().is_some_and(|watermark| ts < watermark - self.limits.lateness)
     }
 
     #[inline]
@@ -277,11 +269,7 @@ impl Recorder {
         RecorderState {
             key: self.key,
             watermark: self.watermark,
-            minutes: self
-                .minutes
-                .iter()
-                .map(|open| open.export(schema))
-                .collect(),
+            minutes: self.minutes.iter().map(|open| open.export(schema)).collect(),
         }
     }
 
@@ -290,9 +278,7 @@ impl Recorder {
         recorder.watermark = state.watermark;
         for minute in state.minutes {
             recorder.ids += minute.ids.len();
-            recorder
-                .minutes
-                .push_back(OpenMinute::import(minute, schema));
+            recorder.minutes.push_back(OpenMinute::import(minute, schema));
         }
         recorder.close_minutes();
         recorder.due = false;
@@ -323,18 +309,13 @@ impl OpenMinute {
             .admitted
             .iter()
             .map(|((variant, dimension), values)| {
-                let mut values: Vec<String> =
-                    values.iter().map(|value| value.to_string()).collect();
+                let mut values: Vec<String> = values.iter().map(|value| value.to_string()).collect();
                 values.sort_unstable();
                 (schema.variant(*variant).clone(), *dimension, values)
             })
             .collect();
         admitted.sort_unstable();
-        MinuteState {
-            minute: self.minute,
-            ids,
-            admitted,
-        }
+        MinuteState { minute: self.minute, ids, admitted }
     }
 
     fn import(state: MinuteState, schema: &Schema) -> Self {

@@ -22,20 +22,12 @@ fn common(text: &[u8]) -> Option<Timestamp> {
     let year = two(head, 0)? * 100 + two(head, 2)?;
     let (month, day) = (two(head, 5)?, two(head, 8)?);
     let (hour, minute, second) = (two(head, 11)?, two(head, 14)?, two(head, 17)?);
-    if year < 1970
-        || day > days_in(year, month)?
-        || day == 0
-        || hour > 23
-        || minute > 59
-        || second > 59
-    {
+    if year < 1970 || day > days_in(year, month)? || day == 0 || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
     let millis = fraction(tail)?;
     let day_ms = i64::from((hour * 60 + minute) * 60 + second) * 1_000 + millis;
-    Some(Timestamp::from_millis(
-        days_from_epoch(year, month, day) * DAY_MS + day_ms,
-    ))
+    Some(Timestamp::from_millis(days_from_epoch(year, month, day) * DAY_MS + day_ms))
 }
 
 /// Two decimal digits at a place.

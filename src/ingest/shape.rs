@@ -67,10 +67,7 @@ impl Shape {
     pub(super) fn sample(&mut self, message: &str, name: Span, start: usize, end: usize) {
         match name.plain() {
             Some((from, to)) => {
-                let value = Value::Sample {
-                    name: (start - from) as u32,
-                    name_end: (start - to) as u32,
-                };
+                let value = Value::Sample { name: (start - from) as u32, name_end: (start - to) as u32 };
                 self.step(message, start, end, value);
             }
             None => self.unfit = true,
@@ -86,21 +83,23 @@ impl Shape {
     pub(super) fn finish(&mut self, message: &str, seen: u16) -> bool {
         self.unfit |= message.len() > MOST_BYTES || self.steps.len() > MOST_STEPS;
         if !self.unfit {
-            self.literals
-                .extend_from_slice(&message.as_bytes()[self.from..]);
+            self.literals.extend_from_slice(&message.as_bytes()[self.from..]);
             self.seen = seen;
         }
         !self.unfit
     }
 
-    /// Reads a message if it has this shape; otherwise `metrics` and what is found mean nothing.
+    /// Reads a message if it has this shape; otherwise says no, and `metrics` and `found` mean nothing.
     #[inline]
-    pub(super) fn read(&self, message: &str, metrics: &mut Vec<(Span, Sample)>) -> Option<Found> {
+    pub(super) fn read(&self, message: &str, metrics: &mut Vec<(Span, Sample)>, found: &mut Found) -> bool {
+        found.texts = [None; TEXTS];
+        found.seen = self.seen;
+        self.walk(message, metrics, found).is_some()
+    }
+
+    #[inline]
+    fn walk(&self, message: &str, metrics: &mut Vec<(Span, Sample)>, found: &mut Found) -> Option<()> {
         let bytes = message.as_bytes();
-        let mut found = Found {
-            seen: self.seen,
-            ..Found::default()
-        };
         let mut scanner = Scanner::new(message);
         let mut before = 0;
         for &(until, value) in &self.steps {
@@ -115,15 +114,13 @@ impl Shape {
                 Value::Text(field) => found.texts[field] = Some(scanner.plain_string()?),
                 Value::Sample { name, name_end } => {
                     let sample = scanner.sample()?;
-                    metrics.push((
-                        Span::new(at - name as usize, at - name_end as usize),
-                        sample,
-                    ));
+                    let name = Span::new(at - name as usize, at - name_end as usize);
+                    metrics.push((name, sample));
                 }
                 Value::Skip => scanner.skip().ok()?,
             }
         }
-        same(&bytes[scanner.at()..], &self.literals[before..]).then_some(found)
+        same(&bytes[scanner.at()..], &self.literals[before..]).then_some(())
     }
 
     fn step(&mut self, message: &str, start: usize, end: usize, value: Value) {
@@ -131,8 +128,7 @@ impl Shape {
             self.unfit = true;
             return;
         }
-        self.literals
-            .extend_from_slice(&message.as_bytes()[self.from..start]);
+        self.literals.extend_from_slice(&message.as_bytes()[self.from..start]);
         self.steps.push((self.literals.len() as u32, value));
         self.from = end;
     }
@@ -145,9 +141,7 @@ fn same(a: &[u8], b: &[u8]) -> bool {
         return false;
     }
     let word = |bytes: &[u8], at: usize| {
-        bytes[at..]
-            .first_chunk::<8>()
-            .map_or(0, |chunk| u64::from_le_bytes(*chunk))
+        bytes[at..].first_chunk::<8>().map_or(0, |chunk| u64::from_le_bytes(*chunk))
     };
     if a.len() < 8 {
         return a.iter().zip(b).all(|(a, b)| a == b);

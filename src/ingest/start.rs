@@ -39,10 +39,7 @@ pub(super) fn offsets(
 }
 
 /// The first and the next offset of a partition's log.
-pub(super) fn log_bounds(
-    consumer: &BaseConsumer<Link>,
-    source: &Source,
-) -> Result<(i64, i64), KafkaError> {
+pub(super) fn log_bounds(consumer: &BaseConsumer<Link>, source: &Source) -> Result<(i64, i64), KafkaError> {
     consumer.fetch_watermarks(&source.topic, source.partition, TIMEOUT)
 }
 
@@ -53,10 +50,7 @@ fn partitions(consumer: &BaseConsumer<Link>, topic: &str) -> Result<Vec<Source>,
         .iter()
         .filter(|found| found.name() == topic)
         .flat_map(|found| found.partitions())
-        .map(|partition| Source {
-            topic: topic.into(),
-            partition: partition.id(),
-        })
+        .map(|partition| Source { topic: topic.into(), partition: partition.id() })
         .collect();
     if partitions.is_empty() {
         return Err(IngestError::NoTopic(topic.to_owned()));
@@ -64,21 +58,13 @@ fn partitions(consumer: &BaseConsumer<Link>, topic: &str) -> Result<Vec<Source>,
     Ok(partitions)
 }
 
-fn first(
-    consumer: &BaseConsumer<Link>,
-    source: &Source,
-    start: StartAt,
-) -> Result<i64, IngestError> {
+fn first(consumer: &BaseConsumer<Link>, source: &Source, start: StartAt) -> Result<i64, IngestError> {
     let (low, high) = log_bounds(consumer, source)?;
     let StartAt::Time(time) = start else {
         return Ok(low);
     };
     let mut wanted = TopicPartitionList::new();
-    wanted.add_partition_offset(
-        &source.topic,
-        source.partition,
-        Offset::Offset(time.as_millis()),
-    )?;
+    wanted.add_partition_offset(&source.topic, source.partition, Offset::Offset(time.as_millis()))?;
     let answer = consumer.offsets_for_times(wanted, TIMEOUT)?;
     let offset = answer.elements().first().map(|element| element.offset());
     Ok(match offset {

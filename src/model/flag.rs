@@ -91,15 +91,10 @@ impl TryFrom<String> for Scope {
             Some(("tier", _)) => Dimension::Tier,
             Some(("region", _)) => Dimension::Region,
             _ => {
-                return Err(format!(
-                    "`{text}` is no scope: `all`, `tenant:…`, `tier:…` or `region:…`"
-                ));
+                return Err(format!("`{text}` is no scope: `all`, `tenant:…`, `tier:…` or `region:…`"));
             }
         };
-        let value = text
-            .split_once(':')
-            .map(|(_, v)| v.to_owned())
-            .unwrap_or_default();
+        let value = text.split_once(':').map(|(_, v)| v.to_owned()).unwrap_or_default();
         Ok(Self::Only(dimension, value))
     }
 }

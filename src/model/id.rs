@@ -68,9 +68,7 @@ name! {
 impl Variant {
     /// The part before the first dot: the feature that the variant belongs to.
     pub fn feature(&self) -> &str {
-        self.0
-            .split_once('.')
-            .map_or(&*self.0, |(feature, _)| feature)
+        self.0.split_once('.').map_or(&*self.0, |(feature, _)| feature)
     }
 
     /// The flag key that a rule file means when it names none.

@@ -10,9 +10,7 @@ use serde::{Deserialize, Serialize};
 pub const MINUTE_MS: i64 = 60_000;
 
 /// A point in time: milliseconds since 1970-01-01T00:00:00Z.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
@@ -29,9 +27,7 @@ impl Timestamp {
 
     /// Reads an RFC 3339 time.
     pub fn parse(text: &str) -> Option<Self> {
-        text.parse::<jiff::Timestamp>()
-            .ok()
-            .map(|t| Self(t.as_millisecond()))
+        text.parse::<jiff::Timestamp>().ok().map(|t| Self(t.as_millisecond()))
     }
 
     /// How long `self` lies after `earlier`; zero if it does not.
@@ -70,9 +66,7 @@ impl fmt::Display for Timestamp {
 }
 
 /// A whole minute of event time, counted from the epoch: the key of a pane.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Minute(pub i64);
 
@@ -111,10 +105,7 @@ mod tests {
     #[test]
     fn minutes_contain_their_start_and_not_their_end() {
         let t = Timestamp::parse("2023-07-12T09:00:59.999Z").unwrap();
-        assert_eq!(
-            t.minute().start(),
-            Timestamp::parse("2023-07-12T09:00:00Z").unwrap()
-        );
+        assert_eq!(t.minute().start(), Timestamp::parse("2023-07-12T09:00:00Z").unwrap());
         assert_eq!((t + Duration::from_millis(1)).minute(), t.minute().plus(1));
         assert_eq!(Timestamp::from_millis(-1).minute(), Minute(-1));
         assert_eq!(t.minute().end().to_string(), "2023-07-12T09:01:00Z");

@@ -24,14 +24,7 @@ impl Reader {
                 Some(lane) => lane,
                 None => self.new_lane(&source, now),
             };
-            self.lanes.insert(
-                source,
-                Lane {
-                    queue,
-                    at_end: false,
-                    ..lane
-                },
-            );
+            self.lanes.insert(source, Lane { queue, at_end: false, ..lane });
         }
         self.assigned = true;
         self.say_loaded()
@@ -42,13 +35,7 @@ impl Reader {
         let position = self.positions.get(source).copied();
         let partition = match self.states.remove(source) {
             Some(state) => Partition::import(state, names, limits),
-            None => Partition::new(
-                source.clone(),
-                position.unwrap_or(0),
-                random_key(),
-                names,
-                limits,
-            ),
+            None => Partition::new(source.clone(), position.unwrap_or(0), random_key(), names, limits),
         };
         Lane::new(partition, position, now)
     }
@@ -66,20 +53,14 @@ impl Reader {
     /// Assigns all partitions anew at the offsets where each goes on, after a gap.
     pub(super) fn reassign(&mut self) -> Result<(), End> {
         let mut list = TopicPartitionList::new();
-        for (source, lane) in self
-            .lanes
-            .iter_mut()
-            .filter(|(_, lane)| lane.queue.is_some())
-        {
+        for (source, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.queue.is_some()) {
             lane.queue = None;
             detach(&self.consumer, source);
             let next = Offset::Offset(lane.partition.next());
             list.add_partition_offset(&source.topic, source.partition, next)
                 .map_err(|error| End::Failed(error.into()))?;
         }
-        self.consumer
-            .assign(&list)
-            .map_err(|error| End::Failed(error.into()))?;
+        self.consumer.assign(&list).map_err(|error| End::Failed(error.into()))?;
         for source in link::sources(&list) {
             if let Some(lane) = self.lanes.get_mut(&source) {
                 lane.queue = PartitionQueue::take(&self.consumer, &source, self.config.batch);
@@ -110,22 +91,11 @@ impl Reader {
             self.pause(5)?;
             return self.reassign();
         }
-        let reason = if wanted > high {
-            GapReason::LogRestarted
-        } else {
-            GapReason::Retention
-        };
+        let reason = if wanted > high { GapReason::LogRestarted } else { GapReason::Retention };
         lane.partition.jump_to(low);
-        lane.replay_to = lane
-            .replay_to
-            .filter(|_| reason == GapReason::Retention && wanted > low);
+        lane.replay_to = lane.replay_to.filter(|_| reason == GapReason::Retention && wanted > low);
         self.consumer.context().set_start(source, low);
-        self.send(FromIngest::Gap(Gap {
-            source: source.clone(),
-            from: next,
-            to: low,
-            reason,
-        }))?;
+        self.send(FromIngest::Gap(Gap { source: source.clone(), from: next, to: low, reason }))?;
         self.reassign()?;
         self.say_loaded()
     }

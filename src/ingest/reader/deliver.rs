@@ -26,10 +26,7 @@ impl Reader {
         }
         lane.last_idle = at;
         self.hand_over(source)?;
-        self.send(FromIngest::Idle {
-            source: source.clone(),
-            at,
-        })
+        self.send(FromIngest::Idle { source: source.clone(), at })
     }
 
     /// What is due by the wall clock: deltas, idleness, lag, checkpoints, commits.
@@ -70,11 +67,7 @@ impl Reader {
         if self.lanes.values().any(|lane| lane.replay_to.is_some()) || (stopping && !self.loaded) {
             return Ok(());
         }
-        let states = self
-            .lanes
-            .values()
-            .map(|lane| lane.partition.export())
-            .collect();
+        let states = self.lanes.values().map(|lane| lane.partition.export()).collect();
         self.send(FromIngest::Checkpoint(states))
     }
 
@@ -126,25 +119,14 @@ impl Reader {
     }
 
     pub(super) fn commit_stored(&mut self) {
-        let mut stored = self
-            .wishes
-            .stored
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut stored = self.wishes.stored.lock().unwrap_or_else(PoisonError::into_inner);
         let stored = std::mem::take(&mut *stored);
         let mut list = TopicPartitionList::new();
         for (source, offset) in stored {
-            let ours = self
-                .lanes
-                .get(&source)
-                .is_some_and(|lane| lane.queue.is_some());
+            let ours = self.lanes.get(&source).is_some_and(|lane| lane.queue.is_some());
             if ours {
                 // Only a negative offset fails; lag tools can do without.
-                let _ = list.add_partition_offset(
-                    &source.topic,
-                    source.partition,
-                    Offset::Offset(offset),
-                );
+                let _ = list.add_partition_offset(&source.topic, source.partition, Offset::Offset(offset));
             }
         }
         if list.count() > 0
