@@ -68,7 +68,8 @@ pub struct Decoder {
     metrics: Vec<(Span, Sample)>,
     unknown: Vec<Span>,
     unescaped: String,
-    /// The shape of the message being parsed, and those of earlier ones; the last used comes first.
+    /// What the current message holds, the shape of the message being parsed, and those of earlier ones; the last used comes first.
+    found: Found,
     learning: Shape,
     shapes: Vec<Shape>,
 }
@@ -92,6 +93,7 @@ impl Decoder {
     /// # Errors
     ///
     /// The first reason found, in the order: size, encoding, grammar and types, absent fields, time, numbers.
+    #[inline]
     pub fn decode<'d>(
         &'d mut self,
         bytes: &'d [u8],
@@ -105,18 +107,13 @@ impl Decoder {
             return Err(Reject::DeadLetter(Poison::Empty));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| Reject::DeadLetter(Poison::InvalidUtf8))?;
-        let fields = self.fields(text).map_err(Reject::DeadLetter)?;
-        self.event(text, &fields, bounds, wall)
+        self.fields(text).map_err(Reject::DeadLetter)?;
+        self.event(text, bounds, wall)
     }
 
-    fn event<'d>(
-        &'d self,
-        text: &'d str,
-        fields: &Found,
-        bounds: &Bounds,
-        wall: Timestamp,
-    ) -> Result<Event<'d>, Reject> {
-        let unescaped = self.unescaped.as_str();
+    #[inline]
+    fn event<'d>(&'d self, text: &'d str, bounds: &Bounds, wall: Timestamp) -> Result<Event<'d>, Reject> {
+        let (fields, unescaped) = (&self.found, self.unescaped.as_str());
         let optional =
             |span: Option<Span>| span.map(|span| span.of(text, unescaped)).filter(|value| !value.is_empty());
         let required = |span| optional(span).ok_or(Reject::DeadLetter(Poison::AbsentField));
@@ -150,17 +147,20 @@ impl Decoder {
         })
     }
 
+    /// Fills `found` and `metrics`.
     #[inline]
-    fn fields(&mut self, text: &str) -> Result<Found, Poison> {
+    fn fields(&mut self, text: &str) -> Result<(), Poison> {
         for place in 0..self.shapes.len() {
             self.metrics.clear();
-            if let Some(found) = self.shapes[place].read(text, &mut self.metrics) {
-                self.shapes[..=place].rotate_right(1);
-                return Ok(found);
+            if self.shapes[place].read(text, &mut self.metrics, &mut self.found) {
+                if place > 0 {
+                    self.shapes[..=place].rotate_right(1);
+                }
+                return Ok(());
             }
         }
-        let found = self.parse(text)?;
-        if self.learning.finish(text, found.seen) {
+        self.found = self.parse(text)?;
+        if self.learning.finish(text, self.found.seen) {
             if self.shapes.len() == SHAPES {
                 self.shapes.rotate_right(1);
                 std::mem::swap(&mut self.shapes[0], &mut self.learning);
@@ -168,7 +168,7 @@ impl Decoder {
                 self.shapes.insert(0, std::mem::take(&mut self.learning));
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     fn parse(&mut self, text: &str) -> Result<Found, Poison> {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::batch::PartitionQueue;
+use super::batch::{Fetched, PartitionQueue};
+use super::dead_letter::DeadLetters;
+use super::fate::Fate;
 use super::link::Link;
 use super::partition::Partition;
 use crate::model::time::Timestamp;
@@ -42,6 +44,63 @@ impl Lane {
             watermark: self.partition.watermark(),
         }
     }
+}
+
+/// Why recording a lane's batch paused.
+pub(super) enum Progress {
+    /// The batch is used up, or the horizon is reached.
+    Out,
+    /// A delta is due.
+    Due,
+    /// The stored position is reached.
+    Replayed(i64),
+    /// The end of the log.
+    End(i64),
+    OutOfRange,
+    Failed(String),
+}
+
+/// The hot path: records messages until something else is to be done.
+pub(super) fn record_some(
+    lane: &mut Lane,
+    mut dead_letters: Option<&mut DeadLetters>,
+    horizon: Option<Timestamp>,
+    wall: Timestamp,
+) -> Progress {
+    let Some(queue) = &mut lane.queue else {
+        return Progress::Out;
+    };
+    while let Some(offset) = queue.peek() {
+        if let Some(position) = lane.replay_to.filter(|position| offset >= *position) {
+            return Progress::Replayed(position);
+        }
+        let message = match queue.take_next() {
+            Some(Fetched::Message(message)) => message,
+            Some(Fetched::End(offset)) => return Progress::End(offset),
+            Some(Fetched::OutOfRange) => return Progress::OutOfRange,
+            Some(Fetched::Failed(code)) => return Progress::Failed(code.to_string()),
+            None => return Progress::Out,
+        };
+        lane.at_end = false;
+        if offset < lane.partition.next() {
+            continue;
+        }
+        let fate = lane.partition.record(message.payload(), offset, wall);
+        if matches!(fate, Fate::DeadLetter(_) | Fate::Refused(_))
+            && lane.replay_to.is_none()
+            && let Some(letters) = dead_letters.as_deref_mut()
+        {
+            letters.send(&message, lane.partition.source(), fate);
+        }
+        if lane.partition.is_due() {
+            return Progress::Due;
+        }
+        let ahead = |horizon| lane.partition.watermark().is_some_and(|watermark| watermark > horizon);
+        if horizon.is_some_and(ahead) {
+            return Progress::Out;
+        }
+    }
+    Progress::Out
 }
 
 /// Where a partition stands.

@@ -3,28 +3,28 @@
 //! One loop, one owner of all state. Waits are bounded and short, so that events are served at least every second whatever
 //! the channel, the brokers or the dead-letter topic do.
 
+mod assign;
+mod deliver;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::batch::{Fetched, PartitionQueue, detach, high_watermark};
 use super::config::Config;
-use super::consumer::{FromIngest, Gap, GapReason, IngestError, Resume, Wall, Wishes};
+use super::consumer::{FromIngest, IngestError, Resume, Wall, Wishes};
 use super::dead_letter::DeadLetters;
-use super::fate::Fate;
-use super::lane::{Lane, horizon, may_read};
+use super::lane::{Lane, Progress, horizon, may_read, record_some};
 use super::link::{Happened, Health, Link};
 use super::names::Names;
-use super::partition::{Partition, PartitionState, random_key};
+use super::partition::PartitionState;
 use super::start;
 use crate::engine::input::Source;
 use crate::engine::schema::Schema;
@@ -142,8 +142,8 @@ impl Reader {
             // A state beyond the stored position would skip what has not been acted upon.
             self.positions.get(source).is_none_or(|position| state.next <= *position)
         });
-        let known: BTreeMap<Source, i64> =
-            self.states.iter().map(|(source, state)| (source.clone(), state.next)).collect();
+        let mut known = self.positions.clone();
+        known.extend(self.states.iter().map(|(source, state)| (source.clone(), state.next)));
         let starts = loop {
             let topics = &self.config.topics;
             match start::offsets(&self.consumer, topics, &known, self.config.start) {
@@ -226,62 +226,6 @@ impl Reader {
         Ok(())
     }
 
-    fn assigned(&mut self, sources: Vec<Source>) -> Result<(), End> {
-        let now = (self.wall)();
-        self.send(FromIngest::Assign(sources.clone()))?;
-        for source in sources {
-            let queue = PartitionQueue::take(&self.consumer, &source, self.config.batch);
-            let lane = match self.lanes.remove(&source) {
-                Some(lane) => lane,
-                None => self.new_lane(&source, now),
-            };
-            self.lanes.insert(source, Lane { queue, at_end: false, ..lane });
-        }
-        self.assigned = true;
-        self.say_loaded()
-    }
-
-    fn new_lane(&mut self, source: &Source, now: Timestamp) -> Lane {
-        let (names, limits) = (Arc::clone(&self.names), self.config.limits);
-        let position = self.positions.get(source).copied();
-        let begin = self.begin.get(source).copied().or(position).unwrap_or(0);
-        let partition = match self.states.remove(source) {
-            Some(state) => Partition::import(state, names, limits),
-            None => Partition::new(source.clone(), begin, random_key(), names, limits),
-        };
-        Lane::new(partition, position, now)
-    }
-
-    fn revoked(&mut self, sources: Vec<Source>) -> Result<(), End> {
-        for source in &sources {
-            self.hand_over(source)?;
-            if let Some(lane) = self.lanes.get_mut(source) {
-                lane.queue = None;
-            }
-        }
-        self.send(FromIngest::Revoked(sources))
-    }
-
-    /// Assigns all partitions anew at the offsets where each goes on, after a gap.
-    fn reassign(&mut self) -> Result<(), End> {
-        let mut list = TopicPartitionList::new();
-        for (source, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.queue.is_some()) {
-            lane.queue = None;
-            detach(&self.consumer, source);
-            let next = Offset::Offset(lane.partition.next());
-            list.add_partition_offset(&source.topic, source.partition, next)
-                .map_err(|error| End::Failed(error.into()))?;
-        }
-        self.consumer.assign(&list).map_err(|error| End::Failed(error.into()))?;
-        for source in super::link::sources(&list) {
-            if let Some(lane) = self.lanes.get_mut(&source) {
-                lane.queue = PartitionQueue::take(&self.consumer, &source, self.config.batch);
-                lane.at_end = false;
-            }
-        }
-        Ok(())
-    }
-
     /// Reads from the partition that lags most and has something to read; says whether there was one.
     fn read_one_batch(&mut self) -> Result<bool, End> {
         let horizon = horizon(self.lanes.values().map(Lane::standing));
@@ -340,157 +284,6 @@ impl Reader {
         Ok(())
     }
 
-    /// What should come next is not in the log: says so and goes on at its start.
-    fn gap(&mut self, source: &Source) -> Result<(), End> {
-        self.hand_over(source)?;
-        let (low, high) = match start::log_bounds(&self.consumer, source) {
-            Ok(bounds) => bounds,
-            Err(error) => {
-                // The same error comes again from the queue once the broker answers.
-                self.trouble = error.to_string();
-                self.pause(10)?;
-                return self.reassign();
-            }
-        };
-        let Some(lane) = self.lanes.get_mut(source) else {
-            return Ok(());
-        };
-        let next = lane.partition.next();
-        let wanted = lane.replay_to.unwrap_or(next);
-        if (low..=high).contains(&next) && wanted <= high {
-            self.pause(5)?;
-            return self.reassign();
-        }
-        let reason = if wanted > high { GapReason::LogRestarted } else { GapReason::Retention };
-        lane.partition.jump_to(low);
-        lane.replay_to = lane.replay_to.filter(|_| reason == GapReason::Retention && wanted > low);
-        self.consumer.context().set_start(source, low);
-        self.send(FromIngest::Gap(Gap { source: source.clone(), from: next, to: low, reason }))?;
-        self.reassign()?;
-        self.say_loaded()
-    }
-
-    /// Says that a source is at its end, at most every `idle_every`. What was read goes out first.
-    fn idle(&mut self, source: &Source, at: Timestamp) -> Result<(), End> {
-        let Some(lane) = self.lanes.get_mut(source) else {
-            return Ok(());
-        };
-        let alive = self.health.alive.contains(source);
-        if !alive || !lane.at_end || at.since(lane.last_idle) < self.config.idle_every {
-            return Ok(());
-        }
-        lane.last_idle = at;
-        self.hand_over(source)?;
-        self.send(FromIngest::Idle { source: source.clone(), at })
-    }
-
-    /// What is due by the wall clock: deltas, idleness, lag, checkpoints, commits.
-    fn tick(&mut self) -> Result<(), End> {
-        let now = (self.wall)();
-        let sources: Vec<Source> = self.lanes.keys().cloned().collect();
-        for source in &sources {
-            let Some(lane) = self.lanes.get_mut(source) else {
-                continue;
-            };
-            let news = lane.partition.has_news();
-            if news && now.since(lane.last_flush) >= self.config.flush_every {
-                self.hand_over(source)?;
-            } else if lane.at_end && lane.queue.as_mut().is_some_and(|queue| queue.fill() == 0) {
-                self.idle(source, now)?;
-            }
-        }
-        if now.since(self.last_lag) >= self.config.idle_every {
-            self.last_lag = now;
-            self.report_lag()?;
-            self.commit_stored();
-        }
-        let asked = self.wishes.checkpoint.swap(false, Ordering::Relaxed);
-        if asked || now.since(self.last_checkpoint) >= self.config.snapshot_every {
-            self.last_checkpoint = now;
-            self.hand_over_all(false)?;
-        }
-        Ok(())
-    }
-
-    /// Hands over everything of all partitions and then their states: a consistent cut.
-    fn hand_over_all(&mut self, stopping: bool) -> Result<(), End> {
-        let sources: Vec<Source> = self.lanes.keys().cloned().collect();
-        for source in &sources {
-            self.hand_over(source)?;
-        }
-        // While replaying, the cut would lie before the stored position: the snapshot that is there is as good.
-        if self.lanes.values().any(|lane| lane.replay_to.is_some()) || (stopping && !self.loaded) {
-            return Ok(());
-        }
-        let states = self.lanes.values().map(|lane| lane.partition.export()).collect();
-        self.send(FromIngest::Checkpoint(states))
-    }
-
-    /// Hands over what a partition has recorded, once its dead letters are delivered.
-    fn hand_over(&mut self, source: &Source) -> Result<(), End> {
-        let now = (self.wall)();
-        let mut lost = 0;
-        while let Some(letters) = &mut self.dead_letters {
-            lost += letters.take_lost();
-            if !letters.pending(Duration::from_millis(2)) {
-                lost += letters.take_lost();
-                break;
-            }
-            self.serve(Duration::ZERO)?;
-        }
-        let Some(lane) = self.lanes.get_mut(source) else {
-            return Ok(());
-        };
-        lane.last_flush = now;
-        if !lane.partition.has_news() && !lane.partition.is_due() && lost == 0 {
-            return Ok(());
-        }
-        let (delta, mut counters) = lane.partition.take_delta();
-        counters.dead_letters_lost = lost;
-        self.consumer.context().set_start(source, delta.to);
-        self.send(FromIngest::Delta(delta, Box::new(counters)))
-    }
-
-    fn say_loaded(&mut self) -> Result<(), End> {
-        let replaying = self.lanes.values().any(|lane| lane.replay_to.is_some());
-        if self.loaded || !self.assigned || replaying {
-            return Ok(());
-        }
-        self.loaded = true;
-        self.send(FromIngest::Loaded)
-    }
-
-    fn report_lag(&mut self) -> Result<(), End> {
-        let lag = |(source, lane): (&Source, &Lane)| {
-            lane.queue.as_ref()?;
-            let high = high_watermark(&self.consumer, source)?;
-            Some((source.clone(), (high - lane.partition.next()).max(0)))
-        };
-        let lags: Vec<_> = self.lanes.iter().filter_map(lag).collect();
-        if lags.is_empty() {
-            return Ok(());
-        }
-        self.send(FromIngest::Lag(lags))
-    }
-
-    fn commit_stored(&mut self) {
-        let mut stored = self.wishes.stored.lock().unwrap_or_else(PoisonError::into_inner);
-        let stored = std::mem::take(&mut *stored);
-        let mut list = TopicPartitionList::new();
-        for (source, offset) in stored {
-            let ours = self.lanes.get(&source).is_some_and(|lane| lane.queue.is_some());
-            if ours {
-                // Only a negative offset fails; lag tools can do without.
-                let _ = list.add_partition_offset(&source.topic, source.partition, Offset::Offset(offset));
-            }
-        }
-        if list.count() > 0
-            && let Err(error) = self.consumer.commit(&list, CommitMode::Async)
-        {
-            tracing::debug!(%error, "committing offsets for lag tools failed");
-        }
-    }
-
     fn set_down(&mut self, down: bool, reason: &str) -> Result<(), End> {
         if self.down == down {
             return Ok(());
@@ -528,61 +321,4 @@ impl Reader {
             self.serve(ROOM_WAIT)?;
         }
     }
-}
-
-/// Why recording a lane's batch paused.
-enum Progress {
-    /// The batch is used up, or the horizon is reached.
-    Out,
-    /// A delta is due.
-    Due,
-    /// The stored position is reached.
-    Replayed(i64),
-    /// The end of the log.
-    End(i64),
-    OutOfRange,
-    Failed(String),
-}
-
-/// The hot path: records messages until something else is to be done.
-fn record_some(
-    lane: &mut Lane,
-    mut dead_letters: Option<&mut DeadLetters>,
-    horizon: Option<Timestamp>,
-    wall: Timestamp,
-) -> Progress {
-    let Some(queue) = &mut lane.queue else {
-        return Progress::Out;
-    };
-    while let Some(offset) = queue.peek() {
-        if let Some(position) = lane.replay_to.filter(|position| offset >= *position) {
-            return Progress::Replayed(position);
-        }
-        let message = match queue.take_next() {
-            Some(Fetched::Message(message)) => message,
-            Some(Fetched::End(offset)) => return Progress::End(offset),
-            Some(Fetched::OutOfRange) => return Progress::OutOfRange,
-            Some(Fetched::Failed(code)) => return Progress::Failed(code.to_string()),
-            None => return Progress::Out,
-        };
-        lane.at_end = false;
-        if offset < lane.partition.next() {
-            continue;
-        }
-        let fate = lane.partition.record(message.payload(), offset, wall);
-        if matches!(fate, Fate::DeadLetter(_) | Fate::Refused(_))
-            && lane.replay_to.is_none()
-            && let Some(letters) = dead_letters.as_deref_mut()
-        {
-            letters.send(&message, lane.partition.source(), fate);
-        }
-        if lane.partition.is_due() {
-            return Progress::Due;
-        }
-        let ahead = |horizon| lane.partition.watermark().is_some_and(|watermark| watermark > horizon);
-        if horizon.is_some_and(ahead) {
-            return Progress::Out;
-        }
-    }
-    Progress::Out
 }

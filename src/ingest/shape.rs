@@ -89,11 +89,17 @@ impl Shape {
         !self.unfit
     }
 
-    /// Reads a message if it has this shape; otherwise `metrics` and what is found mean nothing.
+    /// Reads a message if it has this shape; otherwise says no, and `metrics` and `found` mean nothing.
     #[inline]
-    pub(super) fn read(&self, message: &str, metrics: &mut Vec<(Span, Sample)>) -> Option<Found> {
+    pub(super) fn read(&self, message: &str, metrics: &mut Vec<(Span, Sample)>, found: &mut Found) -> bool {
+        found.texts = [None; TEXTS];
+        found.seen = self.seen;
+        self.walk(message, metrics, found).is_some()
+    }
+
+    #[inline]
+    fn walk(&self, message: &str, metrics: &mut Vec<(Span, Sample)>, found: &mut Found) -> Option<()> {
         let bytes = message.as_bytes();
-        let mut found = Found { seen: self.seen, ..Found::default() };
         let mut scanner = Scanner::new(message);
         let mut before = 0;
         for &(until, value) in &self.steps {
@@ -108,12 +114,13 @@ impl Shape {
                 Value::Text(field) => found.texts[field] = Some(scanner.plain_string()?),
                 Value::Sample { name, name_end } => {
                     let sample = scanner.sample()?;
-                    metrics.push((Span::new(at - name as usize, at - name_end as usize), sample));
+                    let name = Span::new(at - name as usize, at - name_end as usize);
+                    metrics.push((name, sample));
                 }
                 Value::Skip => scanner.skip().ok()?,
             }
         }
-        same(&bytes[scanner.at()..], &self.literals[before..]).then_some(found)
+        same(&bytes[scanner.at()..], &self.literals[before..]).then_some(())
     }
 
     fn step(&mut self, message: &str, start: usize, end: usize, value: Value) {

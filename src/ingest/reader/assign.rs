@@ -1,0 +1,102 @@
+//! Assignments: lanes opened, given up and assigned anew; what a hole in the log means.
+
+use std::sync::Arc;
+
+use rdkafka::consumer::Consumer;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{End, Reader};
+use crate::engine::input::Source;
+use crate::ingest::batch::{PartitionQueue, detach};
+use crate::ingest::consumer::{FromIngest, Gap, GapReason};
+use crate::ingest::lane::Lane;
+use crate::ingest::partition::{Partition, random_key};
+use crate::ingest::{link, start};
+use crate::model::time::Timestamp;
+
+impl Reader {
+    pub(super) fn assigned(&mut self, sources: Vec<Source>) -> Result<(), End> {
+        let now = (self.wall)();
+        self.send(FromIngest::Assign(sources.clone()))?;
+        for source in sources {
+            let queue = PartitionQueue::take(&self.consumer, &source, self.config.batch);
+            let lane = match self.lanes.remove(&source) {
+                Some(lane) => lane,
+                None => self.new_lane(&source, now),
+            };
+            self.lanes.insert(source, Lane { queue, at_end: false, ..lane });
+        }
+        self.assigned = true;
+        self.say_loaded()
+    }
+
+    pub(super) fn new_lane(&mut self, source: &Source, now: Timestamp) -> Lane {
+        let (names, limits) = (Arc::clone(&self.names), self.config.limits);
+        let position = self.positions.get(source).copied();
+        let partition = match self.states.remove(source) {
+            Some(state) => Partition::import(state, names, limits),
+            None => Partition::new(source.clone(), position.unwrap_or(0), random_key(), names, limits),
+        };
+        Lane::new(partition, position, now)
+    }
+
+    pub(super) fn revoked(&mut self, sources: Vec<Source>) -> Result<(), End> {
+        for source in &sources {
+            self.hand_over(source)?;
+            if let Some(lane) = self.lanes.get_mut(source) {
+                lane.queue = None;
+            }
+        }
+        self.send(FromIngest::Revoked(sources))
+    }
+
+    /// Assigns all partitions anew at the offsets where each goes on, after a gap.
+    pub(super) fn reassign(&mut self) -> Result<(), End> {
+        let mut list = TopicPartitionList::new();
+        for (source, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.queue.is_some()) {
+            lane.queue = None;
+            detach(&self.consumer, source);
+            let next = Offset::Offset(lane.partition.next());
+            list.add_partition_offset(&source.topic, source.partition, next)
+                .map_err(|error| End::Failed(error.into()))?;
+        }
+        self.consumer.assign(&list).map_err(|error| End::Failed(error.into()))?;
+        for source in link::sources(&list) {
+            if let Some(lane) = self.lanes.get_mut(&source) {
+                lane.queue = PartitionQueue::take(&self.consumer, &source, self.config.batch);
+                lane.at_end = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// What should come next is not in the log: says so and goes on at its start.
+    pub(super) fn gap(&mut self, source: &Source) -> Result<(), End> {
+        self.hand_over(source)?;
+        let (low, high) = match start::log_bounds(&self.consumer, source) {
+            Ok(bounds) => bounds,
+            Err(error) => {
+                // The same error comes again from the queue once the broker answers.
+                self.trouble = error.to_string();
+                self.pause(10)?;
+                return self.reassign();
+            }
+        };
+        let Some(lane) = self.lanes.get_mut(source) else {
+            return Ok(());
+        };
+        let next = lane.partition.next();
+        let wanted = lane.replay_to.unwrap_or(next);
+        if (low..=high).contains(&next) && wanted <= high {
+            self.pause(5)?;
+            return self.reassign();
+        }
+        let reason = if wanted > high { GapReason::LogRestarted } else { GapReason::Retention };
+        lane.partition.jump_to(low);
+        lane.replay_to = lane.replay_to.filter(|_| reason == GapReason::Retention && wanted > low);
+        self.consumer.context().set_start(source, low);
+        self.send(FromIngest::Gap(Gap { source: source.clone(), from: next, to: low, reason }))?;
+        self.reassign()?;
+        self.say_loaded()
+    }
+}
