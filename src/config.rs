@@ -194,6 +194,7 @@ impl Config {
         let file = path.display().to_string();
         let mut doc = Document::new(&file, text);
         let config = read::config(&mut doc, path, environment);
+        doc.diagnostics.sort_by_key(|d| d.span.offset);
         let (errors, warnings): (Vec<_>, Vec<_>) =
             doc.diagnostics.into_iter().partition(Diagnostic::is_error);
         match config {

@@ -2,7 +2,7 @@
 
 mod report;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -52,12 +52,13 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
     match check(args) {
         Ok(report) => {
             match args.format {
-                Format::Json => println!("{}", serde_json::to_string_pretty(&report.as_json())?),
+                Format::Json => show(&format!("{:#}\n", report.as_json()))?,
                 Format::Human => {
-                    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-                    print!("{}", report.as_text(colour));
+                    let colour =
+                        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+                    show(&report.as_text(colour))?;
                     diagnostics::print(&report.diagnostics);
-                    print!("{}", report.summary());
+                    show(&report.summary())?;
                 }
             }
             Ok(if report.refused() > 0 { REFUSED } else { GOOD })
@@ -65,8 +66,9 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
         Err(errors) => {
             match args.format {
                 Format::Json => {
-                    let report = serde_json::json!({ "ok": false, "rules": [], "diagnostics": errors });
-                    println!("{}", serde_json::to_string_pretty(&report)?);
+                    let report =
+                        serde_json::json!({ "ok": false, "rules": [], "diagnostics": errors });
+                    show(&format!("{report:#}\n"))?;
                 }
                 Format::Human => {
                     diagnostics::print(&errors);
@@ -75,6 +77,15 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
             }
             Ok(BAD_INPUT)
         }
+    }
+}
+
+/// Writes to standard output; a reader that has gone away (`| head`) is no failure.
+fn show(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
     }
 }
 

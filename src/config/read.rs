@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Config, Environment, Http, Log, LogFormat, Secret, Store};
+use super::{Config, Environment, Http, Kafka, Log, LogFormat, Secret, Store};
 use crate::engine::budget::Timing;
 use crate::engine::input::Limits;
 use crate::engine::rule::diagnostic::Span;
@@ -42,55 +42,92 @@ pub(super) fn config(doc: &mut Document<'_>, path: &Path, environment: Environme
     let root = doc.parse()?;
     let fields = doc.fields(&root, "the configuration", &KEYS)?;
     let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-    let mut reader = Reader { doc, environment, folder };
-    let reader = &mut reader;
-    let defaults = Config::built_in();
-    let kafka = match fields.get("kafka") {
-        Some(node) => reader.kafka(node),
-        None => {
-            reader.doc.error_help(
-                fields.first_key_at(),
-                "there is no `kafka:` section",
-                "add `kafka: { brokers: localhost:9092, topics: [ai.generations] }`",
-            );
-            None
-        }
+    let mut reader = Reader {
+        doc,
+        environment,
+        folder,
     };
-    let data_dir = reader.path(&fields, "data_dir").unwrap_or_else(|| reader.folder.join("data"));
-    let outbound = fields.get("outbound").map(|n| reader.outbound(n)).unwrap_or_default();
-    let receivers = fields.get("receivers").map(|n| reader.receivers(n, &outbound)).unwrap_or_default();
-    let routes = reader.routes(fields.get("routes"), &receivers);
-    let config = Config {
-        path: path.to_owned(),
-        rules: reader.rules(&fields),
-        flags: fields.get("flags").map(|n| reader.flags(n)).unwrap_or_default(),
-        catalogue: fields.get("metrics").map_or(defaults.catalogue, |n| Arc::new(reader.metrics(n))),
-        store: fields
-            .get("store")
-            .and_then(|n| reader.store(n))
-            .unwrap_or_else(|| Store::Sqlite(data_dir.join("rearguard.db"))),
-        data_dir,
-        http: fields.get("http").and_then(|n| reader.http(n)).unwrap_or(defaults.http),
-        receivers,
-        routes,
-        outbound,
-        timing: fields.get("timing").map(|n| reader.timing(n)).unwrap_or_default(),
-        limits: fields.get("limits").map(|n| reader.limits(n)).unwrap_or_default(),
-        dry_run: fields.get("dry_run").and_then(|n| reader.doc.boolean(n, "`dry_run`")).unwrap_or(false),
-        clock: fields.get("clock").map(|n| reader.clock(n)).unwrap_or_default(),
-        log: fields.get("log").map_or(defaults.log, |n| reader.log(n)),
-        external_url: fields
-            .get("external_url")
-            .and_then(|n| reader.url(n, "`external_url`"))
-            .map(|u| u.text),
-        kafka: kafka?,
-        warnings: Vec::new(),
-    };
-    reader.check_clock(&config, fields.get("clock"));
-    Some(config)
+    let config = reader.config(path, &fields);
+    if let Some(config) = &config {
+        reader.check_clock(config, fields.get("clock"));
+    }
+    config
 }
 
 impl Reader<'_, '_> {
+    fn config(&mut self, path: &Path, fields: &Fields<'_>) -> Option<Config> {
+        let defaults = Config::built_in();
+        let kafka = self.kafka_section(fields);
+        let data_dir = self
+            .path(fields, "data_dir")
+            .unwrap_or_else(|| self.folder.join("data"));
+        let outbound = fields
+            .get("outbound")
+            .map(|n| self.outbound(n))
+            .unwrap_or_default();
+        let receivers = fields
+            .get("receivers")
+            .map(|n| self.receivers(n, &outbound))
+            .unwrap_or_default();
+        let routes = self.routes(fields.get("routes"), &receivers);
+        let metrics = fields.get("metrics").map(|n| Arc::new(self.metrics(n)));
+        let store = fields.get("store").and_then(|n| self.store(n));
+        let dry_run = fields
+            .get("dry_run")
+            .and_then(|n| self.doc.boolean(n, "`dry_run`"));
+        let url = fields
+            .get("external_url")
+            .and_then(|n| self.url(n, "`external_url`"));
+        let config = Config {
+            path: path.to_owned(),
+            rules: self.rules(fields),
+            flags: fields
+                .get("flags")
+                .map(|n| self.flags(n))
+                .unwrap_or_default(),
+            catalogue: metrics.unwrap_or(defaults.catalogue),
+            store: store.unwrap_or_else(|| Store::Sqlite(data_dir.join("rearguard.db"))),
+            data_dir,
+            http: fields
+                .get("http")
+                .and_then(|n| self.http(n))
+                .unwrap_or(defaults.http),
+            receivers,
+            routes,
+            outbound,
+            timing: fields
+                .get("timing")
+                .map(|n| self.timing(n))
+                .unwrap_or_default(),
+            limits: fields
+                .get("limits")
+                .map(|n| self.limits(n))
+                .unwrap_or_default(),
+            dry_run: dry_run.unwrap_or(false),
+            clock: fields
+                .get("clock")
+                .map(|n| self.clock(n))
+                .unwrap_or_default(),
+            log: fields.get("log").map_or(defaults.log, |n| self.log(n)),
+            external_url: url.map(|u| u.text),
+            kafka: kafka?,
+            warnings: Vec::new(),
+        };
+        Some(config)
+    }
+
+    fn kafka_section(&mut self, fields: &Fields<'_>) -> Option<Kafka> {
+        if let Some(node) = fields.get("kafka") {
+            return self.kafka(node);
+        }
+        self.doc.error_help(
+            fields.first_key_at(),
+            "there is no `kafka:` section",
+            "add `kafka: { brokers: localhost:9092, topics: [ai.generations] }`",
+        );
+        None
+    }
+
     fn rules(&mut self, fields: &Fields<'_>) -> Vec<PathBuf> {
         let Some(node) = fields.get("rules") else {
             return vec![self.folder.join("rules")];

@@ -10,6 +10,16 @@ const MOST_METRICS: usize = 1_000;
 /// The most steps of `resolution` up to `max`: keeps histograms below about 5,000 buckets.
 const MOST_STEPS: f64 = 1e12;
 
+const KINDS: [(&str, Kind); 3] = [
+    ("score", Kind::Score),
+    ("boolean", Kind::Boolean),
+    ("value", Kind::Value),
+];
+const DIRECTIONS: [(&str, Direction); 2] = [
+    ("higher_is_better", Direction::HigherIsBetter),
+    ("lower_is_better", Direction::LowerIsBetter),
+];
+
 impl Reader<'_, '_> {
     pub(super) fn flags(&mut self, node: &Node) -> Vec<FlagSpec> {
         let mut flags = Vec::new();
@@ -117,75 +127,77 @@ impl Reader<'_, '_> {
         let what = format!("metric `{name}`");
         let keys = ["kind", "unit", "resolution", "max", "direction", "failure_class"];
         let fields = self.doc.fields(node, &what, &keys)?;
-        let kinds = [("score", Kind::Score), ("boolean", Kind::Boolean), ("value", Kind::Value)];
-        let directions =
-            [("higher_is_better", Direction::HigherIsBetter), ("lower_is_better", Direction::LowerIsBetter)];
-        let kind =
-            fields.get("kind").and_then(|n| self.doc.choice(n, "`kind`", &kinds)).or(known.map(|m| m.kind));
+        let kind = fields
+            .get("kind")
+            .and_then(|n| self.doc.choice(n, "`kind`", &KINDS));
         let direction = fields
             .get("direction")
-            .and_then(|n| self.doc.choice(n, "`direction`", &directions))
-            .or(known.map(|m| m.direction));
+            .and_then(|n| self.doc.choice(n, "`direction`", &DIRECTIONS));
+        let kind = kind.or(known.map(|m| m.kind));
+        let direction = direction.or(known.map(|m| m.direction));
         for (key, missing) in [("kind", kind.is_none()), ("direction", direction.is_none())] {
             if missing && fields.get(key).is_none() {
                 self.doc.error(fields.first_key_at(), format!("{what} has no `{key}`"));
             }
         }
         let (kind, direction) = (kind?, direction?);
-        let same_kind = known.filter(|m| m.kind == kind);
-        let resolution = self.size(
-            &fields,
-            "resolution",
-            same_kind.map(|m| m.resolution),
-            match kind {
-                Kind::Score => Some(0.001),
-                Kind::Boolean => Some(1.0),
-                Kind::Value => None,
-            },
-            &what,
-        );
-        let max = self.size(
-            &fields,
-            "max",
-            same_kind.map(|m| m.max),
-            match kind {
-                Kind::Score | Kind::Boolean => Some(1.0),
-                Kind::Value => None,
-            },
-            &what,
-        );
+        let (resolution, max) =
+            self.range(&fields, kind, known.filter(|m| m.kind == kind), &what)?;
+        let mut text = |key: &str| {
+            let node = fields.get(key)?;
+            self.doc.text(node, &format!("`{key}`")).map(str::to_owned)
+        };
+        let unit = text("unit").or(known.map(|m| m.unit.clone()));
+        let failure_class = text("failure_class").or(known.map(|m| m.failure_class.clone()));
+        Some(Metric {
+            name: name.to_owned(),
+            kind,
+            unit: unit.unwrap_or_default(),
+            resolution,
+            max,
+            direction,
+            failure_class: failure_class
+                .unwrap_or_else(|| format!("{}_regression", name.replace('.', "_"))),
+        })
+    }
+
+    /// `resolution` and `max`, which belong together.
+    fn range(
+        &mut self,
+        fields: &Fields<'_>,
+        kind: Kind,
+        known: Option<&Metric>,
+        what: &str,
+    ) -> Option<(f64, f64)> {
+        let (resolution, max) = match (known, kind) {
+            (Some(known), _) => (Some(known.resolution), Some(known.max)),
+            (None, Kind::Score) => (Some(0.001), Some(1.0)),
+            (None, Kind::Boolean) => (Some(1.0), Some(1.0)),
+            (None, Kind::Value) => (None, None),
+        };
+        let resolution = self.size(fields, "resolution", resolution, what);
+        let max = self.size(fields, "max", max, what);
         let (resolution, max) = (resolution?, max?);
-        let at = fields.get("max").or(fields.get("resolution")).map_or(fields.first_key_at(), |n| n.at);
+        let given = fields.get("max").or(fields.get("resolution"));
+        let at = given.map_or(fields.first_key_at(), |n| n.at);
         if kind != Kind::Value && max.to_bits() != 1.0f64.to_bits() {
             self.doc.error(at, format!("{what} is no value: its `max` is 1"));
             return None;
         }
-        if kind != Kind::Boolean && (max / resolution < 2.0 || max / resolution > MOST_STEPS) {
-            self.doc.error(at, format!("{what}: `max` must be 2 to 10¹² times `resolution`"));
+        if kind != Kind::Boolean && !(2.0..=MOST_STEPS).contains(&(max / resolution)) {
+            self.doc.error(
+                at,
+                format!("{what}: `max` must be 2 to 10¹² times `resolution`"),
+            );
             return None;
         }
-        let text = |key: &str, reader: &mut Self| {
-            let node = fields.get(key)?;
-            reader.doc.text(node, &format!("`{key}`")).map(str::to_owned)
-        };
-        Some(Metric {
-            name: name.to_owned(),
-            kind,
-            unit: text("unit", self).or(known.map(|m| m.unit.clone())).unwrap_or_default(),
-            resolution,
-            max,
-            direction,
-            failure_class: text("failure_class", self)
-                .or(known.map(|m| m.failure_class.clone()))
-                .unwrap_or_else(|| format!("{}_regression", name.replace('.', "_"))),
-        })
+        Some((resolution, max))
     }
 
     fn size(
         &mut self,
         fields: &Fields<'_>,
         key: &str,
-        known: Option<f64>,
         default: Option<f64>,
         what: &str,
     ) -> Option<f64> {
@@ -198,7 +210,7 @@ impl Reader<'_, '_> {
                 }
                 Some(n)
             }
-            None => known.or(default).or_else(|| {
+            None => default.or_else(|| {
                 let at = fields.first_key_at();
                 self.doc.error_help(
                     at,

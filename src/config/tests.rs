@@ -140,15 +140,10 @@ external_url: rearguard
         "10:20 `sasl.password` stands here in plain text (take it from the environment, `${NAME}`, or from a file, `{ file: path }`)",
         "11:23 the environment variable `NOPE` is not set (set it before the start, or write `ssl.key.password` as `{ file: path }`)",
         "12:28 the file of `sasl.username`, `/does/not/exist`, cannot be read: No such file or directory (os error 2)",
-        "30:21 `https://x/` is no host (write `host` or `host:port`, without scheme, path or pattern)",
-        "26:30 receiver `am` is at `10.0.0.1:9093`, which is not on the list of hosts that Rearguard may talk to (add `- 10.0.0.1:9093` under `outbound: allow:`)",
-        "27:27 `url` must be an http or https address (write `http://host:port`)",
-        "28:3 receiver `two` must be exactly one thing (it may be `alertmanager`, `webhook` or `kafka`)",
-        "29:18 there is no receiver `an` (did you mean `am`?)",
         "14:43 `share` must lie between 0 and 1, or 0% and 100% (write `25%`)",
-        "15:20 unknown key `treatmnt` in flag `c` (did you mean `treatment`?)",
         "15:3 flag `c` has no `treatment`",
         "15:3 flag `c` has no `share`",
+        "15:20 unknown key `treatmnt` in flag `c` (did you mean `treatment`?)",
         "16:3 flag `d` serves the same variant as control and as treatment",
         "18:3 `9lives` cannot be the name of a metric (a name begins with a letter and holds letters, digits, `_` and `.`; `baseline` and `slo.…` are taken)",
         "19:3 `baseline` cannot be the name of a metric (a name begins with a letter and holds letters, digits, `_` and `.`; `baseline` and `slo.…` are taken)",
@@ -158,13 +153,18 @@ external_url: rearguard
         "22:29 metric `good` is no value: its `max` is 1",
         "23:15 `store.url` must be the path of an SQLite file or a PostgreSQL address (write `sqlite:data/rearguard.db` or `postgres://user@host:5432/database`)",
         "24:17 `http.listen` must be text, not a number (put it in quotes: \"8080\")",
+        "26:30 receiver `am` is at `10.0.0.1:9093`, which is not on the list of hosts that Rearguard may talk to (add `- 10.0.0.1:9093` under `outbound: allow:`)",
+        "27:27 `url` must be an http or https address (write `http://host:port`)",
+        "28:3 receiver `two` must be exactly one thing (it may be `alertmanager`, `webhook` or `kafka`)",
+        "29:18 there is no receiver `an` (did you mean `am`?)",
+        "30:21 `https://x/` is no host (write `host` or `host:port`, without scheme, path or pattern)",
         "31:21 `lateness` must lie between 0s and 10m",
         "31:32 `tick` needs a unit (write `10m` for minutes or `10s` for seconds)",
         "32:18 `flips` must be a whole number from 1 to 1000",
         "33:10 `dry_run` must be true or false (write `true`)",
+        "34:16 `log.format` cannot be `text` (it may be `human` or `json`)",
         "35:16 `clock.rate` must lie above 0, at most 10000",
         "35:27 `clock.start` is no time (write it as `2026-03-01T09:00:00Z`)",
-        "34:16 `log.format` cannot be `text` (it may be `human` or `json`)",
         "36:15 `external_url` must be an http or https address (write `http://host:port`)",
     ];
     let got = said(text);
@@ -221,4 +221,22 @@ fn rule_files_are_found() {
     );
     std::fs::write(at("big.yaml"), vec![b'#'; 2 << 20]).unwrap();
     assert!(rule_files(&[at("big.yaml")]).unwrap_err()[0].message.contains("1 MiB"));
+}
+
+#[test]
+fn every_example_of_the_documentation_loads() {
+    let text = include_str!("../../docs/configuration.md");
+    let blocks: Vec<&str> = text
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|b| b.split("```").next())
+        .collect();
+    assert_eq!(blocks.len(), 3);
+    for block in blocks {
+        assert!(
+            parse(block).is_ok(),
+            "{block}\n{:#?}",
+            parse(block).unwrap_err()
+        );
+    }
 }

@@ -11,6 +11,13 @@ use crate::engine::rule::compile::RuleNote;
 use crate::engine::rule::spec::Confirm;
 use crate::engine::rule::token::tidy;
 use crate::engine::rule::{Page, Rule, RuleAction, Shape, Side, Stat, Threshold, span};
+/// One term of the sum in the JSON report.
+#[derive(Debug, Serialize)]
+struct TermJson {
+    term: &'static str,
+    seconds: u64,
+}
+
 /// One rule in the JSON report.
 #[derive(Debug, Serialize)]
 struct RuleJson<'a> {
@@ -30,7 +37,7 @@ struct RuleJson<'a> {
     min_samples: u64,
     rounded: Vec<String>,
     dry_run: bool,
-    budget: Vec<(&'static str, u64)>,
+    budget: Vec<TermJson>,
     budget_seconds: u64,
     fits: bool,
     hash: &'a str,
@@ -69,7 +76,14 @@ impl Report {
                     min_samples: rule.min_samples,
                     rounded: roundings(note),
                     dry_run: rule.dry_run || self.dry_run,
-                    budget: budget.terms.iter().map(|(n, d)| (*n, d.as_secs())).collect(),
+                    budget: budget
+                        .terms
+                        .iter()
+                        .map(|(term, d)| TermJson {
+                            term,
+                            seconds: d.as_secs(),
+                        })
+                        .collect(),
                     budget_seconds: budget.total.as_secs(),
                     fits: budget.fits(),
                     hash: &rule.hash.0,

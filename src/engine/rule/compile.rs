@@ -211,11 +211,7 @@ impl Compiler<'_, '_> {
         let id = self.id(spec, action, &parsed);
         let (condition, roundings) = parsed.finish(self.catalogue);
         if condition.reads_baseline() && baseline.is_none() {
-            self.doc.warn(
-                spec.condition.at,
-                "the rule compares with a baseline and there is none: that comparison is always unknown",
-                "add `baseline: <variant>` to the entry, or configure the flag's `control`",
-            );
+            self.warn_no_baseline(spec);
         }
         let given = spec.clear.as_ref().and_then(|given| self.given_clear(given, &condition));
         let clear_derived = spec.clear.is_none();
@@ -257,6 +253,14 @@ impl Compiler<'_, '_> {
             line,
             column,
         });
+    }
+
+    fn warn_no_baseline(&mut self, spec: &RuleSpec) {
+        self.doc.warn(
+            spec.condition.at,
+            "the rule compares with a baseline and there is none: that comparison is always unknown",
+            "add `baseline: <variant>` to the entry, or configure the flag's `control`",
+        );
     }
 
     /// The rest of the rule is wrong: only what can be said of its conditions.

@@ -331,3 +331,25 @@ fn quantiles_of_one_unit_buckets_are_exact() {
     assert_eq!(eval::truth(&found.expr, &mut |_| Ok(100.0)), Ok(false));
     assert_eq!(eval::truth(&found.expr, &mut |_| Ok(101.0)), Ok(true));
 }
+
+/// The fenced YAML blocks of a document.
+fn examples(text: &str) -> Vec<&str> {
+    let blocks = text.split("```yaml\n").skip(1);
+    blocks
+        .filter_map(|block| block.split("```").next())
+        .collect()
+}
+
+#[test]
+fn every_example_of_the_documentation_compiles() {
+    let blocks = examples(include_str!("../../../../docs/rules.md"));
+    assert!(blocks.len() >= 5);
+    for block in blocks {
+        let found = compile_rules(&[("docs/rules.md", block)], &Catalogue::default(), &[]);
+        let compiled = found.unwrap_or_else(|errors| panic!("{block}\n{errors:#?}"));
+        assert!(
+            check_budgets(&compiled, &Timing::default()).is_empty(),
+            "{block}"
+        );
+    }
+}
