@@ -160,7 +160,9 @@ impl Running {
     pub async fn drain(self) -> anyhow::Result<()> {
         self.supervisor.stop();
         let ended = self.supervisor.drain().await;
-        self.store.close().await;
+        if let Err(error) = self.store.close().await {
+            tracing::warn!(%error, "the database was not closed in an orderly way");
+        }
         ended.map_err(|why| anyhow::anyhow!(why))
     }
 }
@@ -203,7 +205,9 @@ fn worker(
     siren: Siren,
     answers: mpsc::Sender<crate::engine::input::Answer>,
 ) -> Worker {
-    let settings = WorkerSettings { link: config.external_url.clone(), ..WorkerSettings::default() };
+    let link = config.external_url.as_ref();
+    let link = link.map(|url| format!("{}/v1/incidents/{{incident}}/markdown", url.trim_end_matches('/')));
+    let settings = WorkerSettings { link, ..WorkerSettings::default() };
     let platforms: Vec<Arc<dyn crate::dispatch::flag::FlagPlatform>> =
         vec![Arc::new(Builtin::new(store.clone()))];
     Worker::new(store.clone(), clock, settings, platforms, receivers, siren, answers)

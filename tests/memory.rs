@@ -1,5 +1,7 @@
 //! How much memory a series takes, measured at the allocator: its own binary, because it counts every allocation.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should panic")]
+
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -54,8 +54,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
             match args.format {
                 Format::Json => show(&format!("{:#}\n", report.as_json()))?,
                 Format::Human => {
-                    let colour =
-                        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+                    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
                     show(&report.as_text(colour))?;
                     diagnostics::print(&report.diagnostics);
                     show(&report.summary())?;
@@ -66,8 +65,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
         Err(errors) => {
             match args.format {
                 Format::Json => {
-                    let report =
-                        serde_json::json!({ "ok": false, "rules": [], "diagnostics": errors });
+                    let report = serde_json::json!({ "ok": false, "rules": [], "diagnostics": errors });
                     show(&format!("{report:#}\n"))?;
                 }
                 Format::Human => {

@@ -42,11 +42,7 @@ pub(super) fn config(doc: &mut Document<'_>, path: &Path, environment: Environme
     let root = doc.parse()?;
     let fields = doc.fields(&root, "the configuration", &KEYS)?;
     let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-    let mut reader = Reader {
-        doc,
-        environment,
-        folder,
-    };
+    let mut reader = Reader { doc, environment, folder };
     let config = reader.config(path, &fields);
     if let Some(config) = &config {
         reader.check_clock(config, fields.get("clock"));
@@ -58,56 +54,29 @@ impl Reader<'_, '_> {
     fn config(&mut self, path: &Path, fields: &Fields<'_>) -> Option<Config> {
         let defaults = Config::built_in();
         let kafka = self.kafka_section(fields);
-        let data_dir = self
-            .path(fields, "data_dir")
-            .unwrap_or_else(|| self.folder.join("data"));
-        let outbound = fields
-            .get("outbound")
-            .map(|n| self.outbound(n))
-            .unwrap_or_default();
-        let receivers = fields
-            .get("receivers")
-            .map(|n| self.receivers(n, &outbound))
-            .unwrap_or_default();
+        let data_dir = self.path(fields, "data_dir").unwrap_or_else(|| self.folder.join("data"));
+        let outbound = fields.get("outbound").map(|n| self.outbound(n)).unwrap_or_default();
+        let receivers = fields.get("receivers").map(|n| self.receivers(n, &outbound)).unwrap_or_default();
         let routes = self.routes(fields.get("routes"), &receivers);
         let metrics = fields.get("metrics").map(|n| Arc::new(self.metrics(n)));
         let store = fields.get("store").and_then(|n| self.store(n));
-        let dry_run = fields
-            .get("dry_run")
-            .and_then(|n| self.doc.boolean(n, "`dry_run`"));
-        let url = fields
-            .get("external_url")
-            .and_then(|n| self.url(n, "`external_url`"));
+        let dry_run = fields.get("dry_run").and_then(|n| self.doc.boolean(n, "`dry_run`"));
+        let url = fields.get("external_url").and_then(|n| self.url(n, "`external_url`"));
         let config = Config {
             path: path.to_owned(),
             rules: self.rules(fields),
-            flags: fields
-                .get("flags")
-                .map(|n| self.flags(n))
-                .unwrap_or_default(),
+            flags: fields.get("flags").map(|n| self.flags(n)).unwrap_or_default(),
             catalogue: metrics.unwrap_or(defaults.catalogue),
             store: store.unwrap_or_else(|| Store::Sqlite(data_dir.join("rearguard.db"))),
             data_dir,
-            http: fields
-                .get("http")
-                .and_then(|n| self.http(n))
-                .unwrap_or(defaults.http),
+            http: fields.get("http").and_then(|n| self.http(n)).unwrap_or(defaults.http),
             receivers,
             routes,
             outbound,
-            timing: fields
-                .get("timing")
-                .map(|n| self.timing(n))
-                .unwrap_or_default(),
-            limits: fields
-                .get("limits")
-                .map(|n| self.limits(n))
-                .unwrap_or_default(),
+            timing: fields.get("timing").map(|n| self.timing(n)).unwrap_or_default(),
+            limits: fields.get("limits").map(|n| self.limits(n)).unwrap_or_default(),
             dry_run: dry_run.unwrap_or(false),
-            clock: fields
-                .get("clock")
-                .map(|n| self.clock(n))
-                .unwrap_or_default(),
+            clock: fields.get("clock").map(|n| self.clock(n)).unwrap_or_default(),
             log: fields.get("log").map_or(defaults.log, |n| self.log(n)),
             external_url: url.map(|u| u.text),
             kafka: kafka?,

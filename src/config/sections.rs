@@ -10,15 +10,9 @@ const MOST_METRICS: usize = 1_000;
 /// The most steps of `resolution` up to `max`: keeps histograms below about 5,000 buckets.
 const MOST_STEPS: f64 = 1e12;
 
-const KINDS: [(&str, Kind); 3] = [
-    ("score", Kind::Score),
-    ("boolean", Kind::Boolean),
-    ("value", Kind::Value),
-];
-const DIRECTIONS: [(&str, Direction); 2] = [
-    ("higher_is_better", Direction::HigherIsBetter),
-    ("lower_is_better", Direction::LowerIsBetter),
-];
+const KINDS: [(&str, Kind); 3] = [("score", Kind::Score), ("boolean", Kind::Boolean), ("value", Kind::Value)];
+const DIRECTIONS: [(&str, Direction); 2] =
+    [("higher_is_better", Direction::HigherIsBetter), ("lower_is_better", Direction::LowerIsBetter)];
 
 impl Reader<'_, '_> {
     pub(super) fn flags(&mut self, node: &Node) -> Vec<FlagSpec> {
@@ -127,12 +121,8 @@ impl Reader<'_, '_> {
         let what = format!("metric `{name}`");
         let keys = ["kind", "unit", "resolution", "max", "direction", "failure_class"];
         let fields = self.doc.fields(node, &what, &keys)?;
-        let kind = fields
-            .get("kind")
-            .and_then(|n| self.doc.choice(n, "`kind`", &KINDS));
-        let direction = fields
-            .get("direction")
-            .and_then(|n| self.doc.choice(n, "`direction`", &DIRECTIONS));
+        let kind = fields.get("kind").and_then(|n| self.doc.choice(n, "`kind`", &KINDS));
+        let direction = fields.get("direction").and_then(|n| self.doc.choice(n, "`direction`", &DIRECTIONS));
         let kind = kind.or(known.map(|m| m.kind));
         let direction = direction.or(known.map(|m| m.direction));
         for (key, missing) in [("kind", kind.is_none()), ("direction", direction.is_none())] {
@@ -141,8 +131,7 @@ impl Reader<'_, '_> {
             }
         }
         let (kind, direction) = (kind?, direction?);
-        let (resolution, max) =
-            self.range(&fields, kind, known.filter(|m| m.kind == kind), &what)?;
+        let (resolution, max) = self.range(&fields, kind, known.filter(|m| m.kind == kind), &what)?;
         let mut text = |key: &str| {
             let node = fields.get(key)?;
             self.doc.text(node, &format!("`{key}`")).map(str::to_owned)
@@ -156,8 +145,7 @@ impl Reader<'_, '_> {
             resolution,
             max,
             direction,
-            failure_class: failure_class
-                .unwrap_or_else(|| format!("{}_regression", name.replace('.', "_"))),
+            failure_class: failure_class.unwrap_or_else(|| format!("{}_regression", name.replace('.', "_"))),
         })
     }
 
@@ -185,22 +173,13 @@ impl Reader<'_, '_> {
             return None;
         }
         if kind != Kind::Boolean && !(2.0..=MOST_STEPS).contains(&(max / resolution)) {
-            self.doc.error(
-                at,
-                format!("{what}: `max` must be 2 to 10¹² times `resolution`"),
-            );
+            self.doc.error(at, format!("{what}: `max` must be 2 to 10¹² times `resolution`"));
             return None;
         }
         Some((resolution, max))
     }
 
-    fn size(
-        &mut self,
-        fields: &Fields<'_>,
-        key: &str,
-        default: Option<f64>,
-        what: &str,
-    ) -> Option<f64> {
+    fn size(&mut self, fields: &Fields<'_>, key: &str, default: Option<f64>, what: &str) -> Option<f64> {
         match fields.get(key) {
             Some(node) => {
                 let n = self.doc.number(node, &format!("`{key}`"))?;

@@ -59,9 +59,7 @@ fn look_at(decision: &Decision) -> String {
         "over_refusal" => {
             "it declines too often: look at system prompt, safety settings and the questions it refuses"
         }
-        "cost_runaway" => {
-            "it costs too much: look at prompt length, output length, retries and tool loops"
-        }
+        "cost_runaway" => "it costs too much: look at prompt length, output length, retries and tool loops",
         "latency_regression" => {
             "it is slow: look at the provider's status, output length, and tool and retrieval times"
         }
@@ -75,11 +73,7 @@ fn look_at(decision: &Decision) -> String {
     };
     format!(
         "Find the cause, beginning with what changed before {} UTC. Hint: {hint}.",
-        minute_time(
-            onset(&decision.evidence)
-                .unwrap_or(decision.crossing)
-                .min(decision.crossing)
-        )
+        minute_time(onset(&decision.evidence).unwrap_or(decision.crossing).min(decision.crossing))
     )
 }
 
@@ -95,47 +89,18 @@ pub fn commands(story: &Story) -> Vec<Command> {
     let mut add = |line: String, why| commands.push((line, why));
     let safe = Standing::of(&story.opener, story.flip.as_ref()) == Standing::Safe;
     if !safe {
-        add(
-            format!("rearguard flag kill {flag} --reason '…'"),
-            "turn the feature off for everybody, now",
-        );
+        add(format!("rearguard flag kill {flag} --reason '…'"), "turn the feature off for everybody, now");
     }
-    add(
-        format!("rearguard incident ack {id}"),
-        "say that you are on it",
-    );
-    add(
-        format!("rearguard incident show {id}"),
-        "this text, up to date",
-    );
-    add(
-        format!("rearguard flag show {flag}"),
-        "what is served now, and who changed it",
-    );
-    add(
-        format!("rearguard flag rearm {flag}{scope} --reason '…'"),
-        "undo: serve the variant again",
-    );
-    add(
-        format!("rearguard incident resolve {id} --reason '…'"),
-        "close the incident",
-    );
-    add(
-        "rearguard automation off --reason '…'".into(),
-        "stop Rearguard from acting at all; pages go on",
-    );
-    let widest = commands
-        .iter()
-        .map(|(line, _)| line.chars().count())
-        .max()
-        .unwrap_or(0);
+    add(format!("rearguard incident ack {id}"), "say that you are on it");
+    add(format!("rearguard incident show {id}"), "this text, up to date");
+    add(format!("rearguard flag show {flag}"), "what is served now, and who changed it");
+    add(format!("rearguard flag rearm {flag}{scope} --reason '…'"), "undo: serve the variant again");
+    add(format!("rearguard incident resolve {id} --reason '…'"), "close the incident");
+    add("rearguard automation off --reason '…'".into(), "stop Rearguard from acting at all; pages go on");
+    let widest = commands.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0);
     commands
         .into_iter()
-        .map(|(line, why)| Command {
-            pad: " ".repeat(widest - line.chars().count()),
-            line,
-            why,
-        })
+        .map(|(line, why)| Command { pad: " ".repeat(widest - line.chars().count()), line, why })
         .collect()
 }
 

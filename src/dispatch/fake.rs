@@ -74,11 +74,7 @@ impl Fake {
     }
 
     pub fn outbound(&self) -> Outbound {
-        let list = AllowList::new([AllowedHost {
-            host: "127.0.0.1".into(),
-            port: None,
-            private: true,
-        }]);
+        let list = AllowList::new([AllowedHost { host: "127.0.0.1".into(), port: None, private: true }]);
         Outbound::new(list, Clock::system()).unwrap()
     }
 
@@ -98,10 +94,7 @@ impl Fake {
 
 /// A message of a kind, as a notice.
 pub fn notice(kind: MessageKind) -> Notice {
-    let message = Message {
-        kind,
-        ..example::message()
-    };
+    let message = Message { kind, ..example::message() };
     Notice {
         id: "rearguard-7-0".into(),
         since: message.at,
@@ -126,34 +119,21 @@ async fn misbehaviour(shared: &Shared) -> Option<Response> {
     Some(match fault {
         Fault::Pass => return None,
         Fault::Status(code) => (status(code), "no, because of |this|").into_response(),
-        Fault::After(code, wait) => {
-            (status(code), [("retry-after", wait)], "later").into_response()
-        }
+        Fault::After(code, wait) => (status(code), [("retry-after", wait)], "later").into_response(),
         Fault::Hang => {
             tokio::time::sleep(Duration::from_secs(60)).await;
             return None;
         }
         // The connection's task ends with the panic, and with it the connection.
         Fault::Drop => panic!("asked to drop the connection"),
-        Fault::Redirect => {
-            (status(307), [("location", "http://127.0.0.1:1/stolen")]).into_response()
-        }
+        Fault::Redirect => (status(307), [("location", "http://127.0.0.1:1/stolen")]).into_response(),
         Fault::Huge => vec![b' '; 3 << 20].into_response(),
         Fault::Ignore => "[]".into_response(),
     })
 }
 
-async fn hook(
-    State(shared): State<Shared>,
-    method: Method,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    shared.asked.lock().unwrap().push(Asked {
-        method,
-        headers,
-        body,
-    });
+async fn hook(State(shared): State<Shared>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
+    shared.asked.lock().unwrap().push(Asked { method, headers, body });
     match misbehaviour(&shared).await {
         Some(response) => response,
         None => StatusCode::ACCEPTED.into_response(),
@@ -167,11 +147,7 @@ async fn alerts(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    shared.asked.lock().unwrap().push(Asked {
-        method: method.clone(),
-        headers,
-        body: body.clone(),
-    });
+    shared.asked.lock().unwrap().push(Asked { method: method.clone(), headers, body: body.clone() });
     if let Some(response) = misbehaviour(&shared).await {
         return response;
     }
@@ -180,11 +156,7 @@ async fn alerts(
         let found: Vec<Value> = standing(&shared)
             .into_iter()
             .filter(|alert| {
-                filter
-                    == format!(
-                        "dedup_key={:?}",
-                        alert["labels"]["dedup_key"].as_str().unwrap()
-                    )
+                filter == format!("dedup_key={:?}", alert["labels"]["dedup_key"].as_str().unwrap())
             })
             .collect();
         return Json(found).into_response();
@@ -193,11 +165,7 @@ async fn alerts(
     let mut kept = shared.alerts.lock().unwrap();
     for mut alert in posted {
         let labels = alert["labels"].as_object().unwrap().clone();
-        if labels.is_empty()
-            || labels
-                .values()
-                .any(|v| v.as_str().is_none_or(str::is_empty))
-        {
+        if labels.is_empty() || labels.values().any(|v| v.as_str().is_none_or(str::is_empty)) {
             return (StatusCode::BAD_REQUEST, "empty label").into_response();
         }
         let key = serde_json::to_string(&labels).unwrap();
@@ -205,10 +173,7 @@ async fn alerts(
         if let Some(old) = kept.get(&key) {
             alert["startsAt"] = old["startsAt"].clone();
         }
-        for (field, value) in [
-            ("fingerprint", Value::from("f")),
-            ("receivers", Value::Array(Vec::new())),
-        ] {
+        for (field, value) in [("fingerprint", Value::from("f")), ("receivers", Value::Array(Vec::new()))] {
             alert[field] = value;
         }
         kept.insert(key, alert);

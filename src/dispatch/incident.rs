@@ -228,11 +228,7 @@ fn worst_pair(evidence: &Evidence) -> Option<WorstPair> {
                 Side::Below => value < limit,
                 Side::Above => value > limit,
             };
-            let word = if breach {
-                "still in breach"
-            } else {
-                "no breach"
-            };
+            let word = if breach { "still in breach" } else { "no breach" };
             format!("{}, {word}", maybe(Some(value), &evidence.unit))
         }
         (Some(value), ..) => maybe(Some(value), &evidence.unit),

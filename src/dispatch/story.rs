@@ -89,10 +89,7 @@ pub fn whom(scope: &Scope) -> String {
 /// What was done and how it stands, in one or two sentences.
 pub fn verdict(decision: &Decision, flip: Option<&Flip>) -> String {
     let whom = whom(&decision.scope);
-    let control = decision
-        .control
-        .as_ref()
-        .map_or_else(|| "control".into(), |c| format!("control (`{c}`)"));
+    let control = decision.control.as_ref().map_or_else(|| "control".into(), |c| format!("control (`{c}`)"));
     let pause = decision.action == RuleAction::PauseRollout;
     let none = Flip::default();
     let flip_or = flip.unwrap_or(&none);
@@ -104,9 +101,7 @@ pub fn verdict(decision: &Decision, flip: Option<&Flip>) -> String {
                 _ => "Verified by reading back",
             };
             if pause {
-                format!(
-                    "The share of the variant is held where it stands{at}. Nobody was moved back."
-                )
+                format!("The share of the variant is held where it stands{at}. Nobody was moved back.")
             } else {
                 format!(
                     "Control is served to {whom}{at}. {how} where gateways ask: {}.",
@@ -114,19 +109,17 @@ pub fn verdict(decision: &Decision, flip: Option<&Flip>) -> String {
                 )
             }
         }
-        Standing::Trying if pause => format!(
-            "Rearguard is holding the share where it stands; not confirmed yet{}.",
-            tries(flip_or)
-        ),
+        Standing::Trying if pause => {
+            format!("Rearguard is holding the share where it stands; not confirmed yet{}.", tries(flip_or))
+        }
         Standing::Failed if pause => format!(
             "PAUSE FAILED: the share of the variant may still rise. {}{}.",
             or(&flip_or.detail, "no try succeeded"),
             tries(flip_or)
         ),
-        Standing::Trying => format!(
-            "Rearguard is putting {control} back for {whom}; not confirmed yet{}.",
-            tries(flip_or)
-        ),
+        Standing::Trying => {
+            format!("Rearguard is putting {control} back for {whom}; not confirmed yet{}.", tries(flip_or))
+        }
         Standing::Failed => format!(
             "ROLLBACK FAILED, ACT BY HAND: the variant may still be served to {whom}. {}{}.",
             or(&flip_or.detail, "no try succeeded"),
@@ -137,9 +130,7 @@ pub fn verdict(decision: &Decision, flip: Option<&Flip>) -> String {
             or(&flip_or.detail, "see the flag's history")
         ),
         Standing::Withheld => withheld(decision, &whom),
-        Standing::Joined => {
-            "The variant had been rolled back before; this rule joins that incident.".into()
-        }
+        Standing::Joined => "The variant had been rolled back before; this rule joins that incident.".into(),
     }
 }
 

@@ -14,17 +14,11 @@ const USER: &str = r#"{"context": {"targetingKey": "user-123", "tenant": "acme"}
 /// The shapes of the contract (openapi.yaml, `serverEvaluationSuccess`) and what clients need beyond it.
 fn is_success(answer: &Value) {
     let reasons = ["STATIC", "TARGETING_MATCH", "SPLIT", "DISABLED", "UNKNOWN"];
-    assert!(
-        reasons.contains(&answer["reason"].as_str().unwrap()),
-        "{answer}"
-    );
+    assert!(reasons.contains(&answer["reason"].as_str().unwrap()), "{answer}");
     assert!(answer["key"].is_string() && answer["value"].is_string());
     assert_eq!(answer["value"], answer["variant"]);
     for (name, value) in answer["metadata"].as_object().unwrap() {
-        assert!(
-            !value.is_object() && !value.is_array() && !value.is_null(),
-            "{name}"
-        );
+        assert!(!value.is_object() && !value.is_array() && !value.is_null(), "{name}");
     }
 }
 
@@ -52,22 +46,12 @@ async fn ofrep_answers_one_flag_as_the_contract_says() {
         (r#"{"context": {"targetingKey": 7}}"#, "INVALID_CONTEXT"),
     ] {
         let (status, answer) = bench.evaluate("ai.bad.v18", body).await;
-        assert_eq!(
-            (status, answer["errorCode"].as_str()),
-            (400, Some(code)),
-            "{body}"
-        );
+        assert_eq!((status, answer["errorCode"].as_str()), (400, Some(code)), "{body}");
         assert_eq!(answer["key"], "ai.bad.v18");
     }
-    let huge = format!(
-        r#"{{"context": {{"targetingKey": "{}"}}}}"#,
-        "x".repeat(9000)
-    );
+    let huge = format!(r#"{{"context": {{"targetingKey": "{}"}}}}"#, "x".repeat(9000));
     let (status, answer) = bench.evaluate("ai.bad.v18", &huge).await;
-    assert_eq!(
-        (status, answer["errorCode"].as_str()),
-        (400, Some("PARSE_ERROR"))
-    );
+    assert_eq!((status, answer["errorCode"].as_str()), (400, Some("PARSE_ERROR")));
 
     // No key: control, and the metadata says why.
     let (status, answer) = bench.evaluate("ai.split.v1", r#"{"context": {}}"#).await;
@@ -101,12 +85,7 @@ async fn ofrep_bulk_has_an_etag_that_follows_changes_and_contexts() {
     assert_eq!(flags.len(), 3);
     flags.iter().for_each(is_success);
 
-    for same in [
-        tag.clone(),
-        format!("W/{tag}"),
-        tag.replace('"', ""),
-        "*".into(),
-    ] {
+    for same in [tag.clone(), format!("W/{tag}"), tag.replace('"', ""), "*".into()] {
         let again = ask(USER, Some(same)).await.unwrap();
         assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
         assert_eq!(tag_of(&again), tag);
@@ -116,19 +95,12 @@ async fn ofrep_bulk_has_an_etag_that_follows_changes_and_contexts() {
     assert_eq!(ask(other, Some(tag.clone())).await.unwrap().status(), 200);
 
     let now = Clock::system().now();
-    bench
-        .store
-        .kill(&"ai.bad.v18".into(), "ann", "x", now)
-        .await
-        .unwrap();
+    bench.store.kill(&"ai.bad.v18".into(), "ann", "x", now).await.unwrap();
     let changed = ask(USER, Some(tag)).await.unwrap();
     assert_eq!(changed.status(), 200);
     let body: Value = changed.json().await.unwrap();
     let killed = &body["flags"][0];
-    assert_eq!(
-        (killed["variant"].as_str(), killed["reason"].as_str()),
-        (Some("off"), Some("DISABLED"))
-    );
+    assert_eq!((killed["variant"].as_str(), killed["reason"].as_str()), (Some("off"), Some("DISABLED")));
     let bad = ask("[]", None).await.unwrap();
     assert_eq!(bad.status(), 400);
     let body: Value = bad.json().await.unwrap();
@@ -168,11 +140,7 @@ async fn every_route_but_health_needs_its_scope() {
         let row = format!("| `{method} {shown}` | {needed} |");
         assert!(documentation.contains(&row), "docs/api.md lacks {row}");
         let (status, body) = bench.json(method.clone(), path, "none", "").await;
-        assert_eq!(
-            (status, body["type"].as_str()),
-            (401, Some("urn:rearguard:problem:no-token")),
-            "{path}"
-        );
+        assert_eq!((status, body["type"].as_str()), (401, Some("urn:rearguard:problem:no-token")), "{path}");
         for scope in bench.tokens.keys() {
             let answer = bench.ask(method.clone(), path, scope, "").await;
             let refused = answer.status() == StatusCode::FORBIDDEN;
@@ -182,13 +150,8 @@ async fn every_route_but_health_needs_its_scope() {
             assert!(answer.headers().get("retry-after").is_none());
         }
     }
-    let stranger = bench
-        .client
-        .get(format!("{}/v1/status", bench.url))
-        .bearer_auth("rg_0000")
-        .send()
-        .await
-        .unwrap();
+    let stranger =
+        bench.client.get(format!("{}/v1/status", bench.url)).bearer_auth("rg_0000").send().await.unwrap();
     assert_eq!(stranger.status(), 401);
     assert!(stranger.headers().contains_key("www-authenticate"));
 }
@@ -198,27 +161,16 @@ async fn health_tells_alive_from_ready() {
     let bench = Bench::new().await;
     let (status, _) = bench.json(Method::GET, "/healthz", "none", "").await;
     assert_eq!(status, 200);
-    bench.report.store(Arc::new(Report {
-        why_not_armed: Some("replaying partition 3".into()),
-        ..Report::default()
-    }));
+    bench
+        .report
+        .store(Arc::new(Report { why_not_armed: Some("replaying partition 3".into()), ..Report::default() }));
     let (status, body) = bench.json(Method::GET, "/readyz", "none", "").await;
-    assert_eq!(
-        (status, body["reasons"][0].as_str()),
-        (503, Some("replaying partition 3"))
-    );
-    bench.report.store(Arc::new(Report {
-        armed: true,
-        automation: true,
-        ..Report::default()
-    }));
+    assert_eq!((status, body["reasons"][0].as_str()), (503, Some("replaying partition 3")));
+    bench.report.store(Arc::new(Report { armed: true, automation: true, ..Report::default() }));
     let (status, body) = bench.json(Method::GET, "/readyz", "none", "").await;
     assert_eq!((status, body["ready"].as_bool()), (200, Some(true)));
     let (status, body) = bench.json(Method::GET, "/v1/status", "read", "").await;
-    assert_eq!(
-        (status, body["report"]["armed"].as_bool()),
-        (200, Some(true))
-    );
+    assert_eq!((status, body["report"]["armed"].as_bool()), (200, Some(true)));
 }
 
 #[tokio::test]
@@ -226,113 +178,36 @@ async fn commands_carry_who_and_why_and_explain_refusals() {
     let bench = Bench::new().await;
     let post = || Method::POST;
     let good = r#"{"scope": "tenant:acme", "reason": "fixed in v19"}"#;
-    let (status, _) = bench
-        .json(post(), "/v1/flags/ai.bad.v18/rearm", "rearm", good)
-        .await;
+    let (status, _) = bench.json(post(), "/v1/flags/ai.bad.v18/rearm", "rearm", good).await;
     assert_eq!(status, 200);
     let seen = bench.engine.0.lock().unwrap().remove(0);
-    assert_eq!(
-        (seen.actor.as_str(), seen.reason.as_str()),
-        ("rearm", "fixed in v19")
-    );
-    let (status, _) = bench
-        .json(
-            Method::PUT,
-            "/v1/automation",
-            "operate",
-            r#"{"on": false, "reason": "3 am"}"#,
-        )
-        .await;
+    assert_eq!((seen.actor.as_str(), seen.reason.as_str()), ("rearm", "fixed in v19"));
+    let (status, _) =
+        bench.json(Method::PUT, "/v1/automation", "operate", r#"{"on": false, "reason": "3 am"}"#).await;
     assert_eq!(status, 200);
 
     for (path, scope, body, status, said) in [
-        (
-            "/v1/flags/ai.calm.v2/rearm",
-            "rearm",
-            r#"{"reason": "x"}"#,
-            409,
-            "not latched",
-        ),
-        (
-            "/v1/flags/no.such/rearm",
-            "rearm",
-            r#"{"reason": "x"}"#,
-            404,
-            "no flag",
-        ),
+        ("/v1/flags/ai.calm.v2/rearm", "rearm", r#"{"reason": "x"}"#, 409, "not latched"),
+        ("/v1/flags/no.such/rearm", "rearm", r#"{"reason": "x"}"#, 404, "no flag"),
         ("/v1/flags/ai.bad.v18/rearm", "rearm", "{}", 400, "`reason`"),
-        (
-            "/v1/flags/ai.bad.v18/rearm",
-            "rearm",
-            r#"{"reason": "x", "scop": "all"}"#,
-            400,
-            "scop",
-        ),
-        (
-            "/v1/flags/ai.bad.v18/rearm",
-            "rearm",
-            r#"{"reason": "x", "scope": "planet:x"}"#,
-            400,
-            "no scope",
-        ),
-        (
-            "/v1/flags/ai.bad.v18/kill",
-            "operate",
-            "nonsense",
-            400,
-            "does not fit",
-        ),
-        (
-            "/v1/flags/no.such/kill",
-            "operate",
-            r#"{"reason": "x"}"#,
-            404,
-            "no flag",
-        ),
+        ("/v1/flags/ai.bad.v18/rearm", "rearm", r#"{"reason": "x", "scop": "all"}"#, 400, "scop"),
+        ("/v1/flags/ai.bad.v18/rearm", "rearm", r#"{"reason": "x", "scope": "planet:x"}"#, 400, "no scope"),
+        ("/v1/flags/ai.bad.v18/kill", "operate", "nonsense", 400, "does not fit"),
+        ("/v1/flags/no.such/kill", "operate", r#"{"reason": "x"}"#, 404, "no flag"),
         ("/v1/incidents/no-such/ack", "ack", "", 404, "no incident"),
-        (
-            "/v1/incidents/x/resolve",
-            "ack",
-            r#"{"reason": "x"}"#,
-            503,
-            "loading",
-        ),
-        (
-            "/v1/tokens",
-            "admin",
-            r#"{"name": "x", "scopes": ["fly"]}"#,
-            400,
-            "`fly` is no scope",
-        ),
-        (
-            "/v1/tokens",
-            "admin",
-            r#"{"name": "a b", "scopes": ["read"]}"#,
-            400,
-            "name",
-        ),
-        (
-            "/v1/tokens",
-            "admin",
-            r#"{"name": "read", "scopes": ["read"]}"#,
-            409,
-            "exists",
-        ),
+        ("/v1/incidents/x/resolve", "ack", r#"{"reason": "x"}"#, 503, "loading"),
+        ("/v1/tokens", "admin", r#"{"name": "x", "scopes": ["fly"]}"#, 400, "`fly` is no scope"),
+        ("/v1/tokens", "admin", r#"{"name": "a b", "scopes": ["read"]}"#, 400, "name"),
+        ("/v1/tokens", "admin", r#"{"name": "read", "scopes": ["read"]}"#, 409, "exists"),
         ("/nowhere", "admin", "", 404, "/nowhere"),
         ("/healthz", "admin", "", 405, "POST"),
     ] {
         let answer = bench.ask(post(), path, scope, body).await;
-        let kind = answer.headers()["content-type"]
-            .to_str()
-            .unwrap()
-            .to_owned();
+        let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
         assert_eq!(answer.status().as_u16(), status, "{path} {body}");
         assert_eq!(kind, "application/problem+json", "{path}");
         let problem: Value = answer.json().await.unwrap();
-        assert!(
-            problem["detail"].as_str().unwrap().contains(said),
-            "{path}: {problem}"
-        );
+        assert!(problem["detail"].as_str().unwrap().contains(said), "{path}: {problem}");
         assert_eq!(problem["status"], json!(status));
     }
 }
@@ -345,17 +220,12 @@ async fn a_kill_is_served_at_once_and_a_revoked_token_is_out_at_once() {
     let (status, body) = bench.json(Method::POST, path, "operate", why).await;
     assert_eq!((status, body["changed"].as_bool()), (200, Some(true)));
     assert_eq!(bench.evaluate("ai.bad.v18", USER).await.1["variant"], "off");
-    let (_, shown) = bench
-        .json(Method::GET, "/v1/flags/ai.bad.v18", "read", "")
-        .await;
+    let (_, shown) = bench.json(Method::GET, "/v1/flags/ai.bad.v18", "read", "").await;
     assert_eq!(shown["serving"], "off for everybody (killed)");
     assert_eq!(shown["changes"][0]["actor"], "operate");
     let (status, _) = bench.json(Method::DELETE, path, "rearm", why).await;
     assert_eq!(status, 200);
-    assert_eq!(
-        bench.evaluate("ai.bad.v18", USER).await.1["variant"],
-        "copilot.v18"
-    );
+    assert_eq!(bench.evaluate("ai.bad.v18", USER).await.1["variant"], "copilot.v18");
 
     let new = r#"{"name": "gw", "scopes": ["evaluate"]}"#;
     let (status, made) = bench.json(Method::POST, "/v1/tokens", "admin", new).await;
@@ -369,9 +239,7 @@ async fn a_kill_is_served_at_once_and_a_revoked_token_is_out_at_once() {
             .send()
     };
     assert_eq!(ask().await.unwrap().status(), 200);
-    let (status, _) = bench
-        .json(Method::DELETE, "/v1/tokens/gw", "admin", "")
-        .await;
+    let (status, _) = bench.json(Method::DELETE, "/v1/tokens/gw", "admin", "").await;
     assert_eq!(status, 200);
     assert_eq!(ask().await.unwrap().status(), 401);
     let (_, list) = bench.json(Method::GET, "/v1/tokens", "admin", "").await;
@@ -384,37 +252,19 @@ async fn incidents_are_listed_and_rendered_and_the_server_drains() {
     for status in ["open", "acknowledged", "resolved", "unresolved", "all"] {
         let path = format!("/v1/incidents?status={status}");
         let (code, body) = bench.json(Method::GET, &path, "read", "").await;
-        assert_eq!(
-            (code, body["incidents"].as_array().unwrap().len()),
-            (200, 0)
-        );
+        assert_eq!((code, body["incidents"].as_array().unwrap().len()), (200, 0));
     }
-    let (code, body) = bench
-        .json(Method::GET, "/v1/incidents?status=odd", "read", "")
-        .await;
+    let (code, body) = bench.json(Method::GET, "/v1/incidents?status=odd", "read", "").await;
     assert_eq!(code, 400);
     assert!(body["hint"].as_str().unwrap().contains("unresolved"));
-    let text = bench
-        .ask(Method::GET, "/v1/incidents/inc-1/markdown", "read", "")
-        .await;
-    assert_eq!(
-        text.headers()["content-type"],
-        "text/markdown; charset=utf-8"
-    );
+    let text = bench.ask(Method::GET, "/v1/incidents/inc-1/markdown", "read", "").await;
+    assert_eq!(text.headers()["content-type"], "text/markdown; charset=utf-8");
     assert_eq!(text.text().await.unwrap(), "# it broke\n");
-    let (code, _) = bench
-        .json(Method::GET, "/v1/incidents/inc-2/markdown", "read", "")
-        .await;
+    let (code, _) = bench.json(Method::GET, "/v1/incidents/inc-2/markdown", "read", "").await;
     assert_eq!(code, 404);
     let (code, shown) = bench.json(Method::GET, "/v1/flags", "read", "").await;
     assert_eq!((code, shown["flags"].as_array().unwrap().len()), (200, 3));
-    assert!(
-        bench
-            .store
-            .flags()
-            .get(&FlagKey::from("ai.bad.v18"))
-            .is_some()
-    );
+    assert!(bench.store.flags().get(&FlagKey::from("ai.bad.v18")).is_some());
     bench.stop.cancel();
     let ended = tokio::time::timeout(std::time::Duration::from_secs(20), bench.serving).await;
     assert!(ended.unwrap().unwrap().is_ok());

@@ -121,25 +121,16 @@ const BUILT_IN: [(&str, Kind, &str, f64, f64, Direction, &str); 9] = {
 };
 
 fn built_in() -> Vec<Metric> {
-    let metric = |name: &str, kind, unit: &str, resolution, max, direction, failure_class: &str| Metric {
-        name: name.into(),
-        kind,
-        unit: unit.into(),
-        resolution,
-        max,
-        direction,
-        failure_class: failure_class.into(),
-    };
-    use Direction::{HigherIsBetter, LowerIsBetter};
-    vec![
-        metric("faithfulness", Kind::Score, "", 0.001, 1.0, HigherIsBetter, "quality_regression"),
-        metric("abstain", Kind::Boolean, "", 1.0, 1.0, LowerIsBetter, "over_refusal"),
-        metric("cost", Kind::Value, "USD", 0.000_01, 100.0, LowerIsBetter, "cost_runaway"),
-        metric("cost_per_generation", Kind::Value, "USD", 0.000_01, 100.0, LowerIsBetter, "cost_runaway"),
-        metric("latency", Kind::Value, "ms", 1.0, 600_000.0, LowerIsBetter, "latency_regression"),
-        metric("ttft", Kind::Value, "ms", 1.0, 600_000.0, LowerIsBetter, "latency_regression"),
-        metric("ai.injection.suspected", Kind::Boolean, "", 1.0, 1.0, LowerIsBetter, "prompt_injection"),
-        metric("error", Kind::Boolean, "", 1.0, 1.0, LowerIsBetter, "error_rate"),
-        metric("tokens", Kind::Value, "tokens", 1.0, 10_000_000.0, LowerIsBetter, "cost_runaway"),
-    ]
+    BUILT_IN
+        .into_iter()
+        .map(|(name, kind, unit, resolution, max, direction, failure_class)| Metric {
+            name: name.into(),
+            kind,
+            unit: unit.into(),
+            resolution,
+            max,
+            direction,
+            failure_class: failure_class.into(),
+        })
+        .collect()
 }

@@ -1,5 +1,7 @@
 //! The integration tests of `cargo test`: no server, no network. One binary, so that it links once.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should panic")]
+
 mod layers;
 
 #[path = "../store_suite/mod.rs"]

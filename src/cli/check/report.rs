@@ -79,10 +79,7 @@ impl Report {
                     budget: budget
                         .terms
                         .iter()
-                        .map(|(term, d)| TermJson {
-                            term,
-                            seconds: d.as_secs(),
-                        })
+                        .map(|(term, d)| TermJson { term, seconds: d.as_secs() })
                         .collect(),
                     budget_seconds: budget.total.as_secs(),
                     fits: budget.fits(),

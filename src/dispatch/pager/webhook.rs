@@ -160,16 +160,9 @@ mod tests {
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
         drop(listener);
         let fake = Fake::start().await;
-        let webhook = Webhook::new(
-            "hook".into(),
-            fake.outbound(),
-            Url::parse(&url).unwrap(),
-            Secret::new("x"),
-        );
-        let failure = webhook
-            .tell(&notice(MessageKind::Rollback), Duration::from_secs(5))
-            .await
-            .unwrap_err();
+        let webhook =
+            Webhook::new("hook".into(), fake.outbound(), Url::parse(&url).unwrap(), Secret::new("x"));
+        let failure = webhook.tell(&notice(MessageKind::Rollback), Duration::from_secs(5)).await.unwrap_err();
         assert_eq!(failure.result(), "retryable", "{failure}");
     }
 }

@@ -66,13 +66,7 @@ impl KafkaTopic {
             };
             Failure::permanent(format!("receiver `{name}`: {why}"))
         })?;
-        Ok(Self {
-            name,
-            topic,
-            mode,
-            source,
-            producer,
-        })
+        Ok(Self { name, topic, mode, source, producer })
     }
 
     async fn publish(&self, notice: &Notice, within: Duration) -> Result<(), Failure> {

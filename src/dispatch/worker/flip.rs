@@ -250,12 +250,7 @@ fn stopped(check: &Recheck, flip: &Flip, row: &OutboxRow) -> Option<Tried> {
 
 /// A human's change in a few words.
 fn who(change: &FlagChange) -> String {
-    format!(
-        "{} by {} ({})",
-        change.kind.as_str(),
-        change.actor,
-        change.reason
-    )
+    format!("{} by {} ({})", change.kind.as_str(), change.actor, change.reason)
 }
 
 const fn word(outcome: FlipOutcome) -> &'static str {

@@ -114,10 +114,7 @@ impl Worker {
 
     /// A message about a decision says how its flip stands; others say what the engine wrote. With it the rule's runbook.
     async fn current(&self, message: &Message) -> Result<(Message, Option<String>), StoreError> {
-        let plain = Message {
-            summary: one_line(&message.summary),
-            ..message.clone()
-        };
+        let plain = Message { summary: one_line(&message.summary), ..message.clone() };
         let about = matches!(message.kind, MessageKind::Rollback | MessageKind::Pause);
         let (true, Some(id)) = (about, &message.decision) else {
             return Ok((plain, None));

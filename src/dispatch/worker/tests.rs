@@ -6,11 +6,12 @@ mod bench;
 use super::*;
 use crate::dispatch::example;
 use crate::engine::input::FlipOutcome;
+use crate::engine::output::LatchChange;
 use crate::engine::output::{Decision, Message, MessageKind, Order, Output};
 use crate::engine::rule::RuleAction;
 use crate::model::flag::Scope;
 use crate::model::id::FlagKey;
-use crate::store::{LatchChange, PlanContext, Position, Routes, StepRecord, Timing};
+use crate::store::{PlanContext, Position, Routes, StepRecord, Timing};
 use bench::{Bench, Keeper, Step};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -22,29 +23,15 @@ async fn a_rollback_is_flipped_read_back_paged_and_answered() {
     let answer = bench.answer().await;
     assert_eq!(answer.outcome, FlipOutcome::Verified);
     assert!(bench.pinned());
-    bench
-        .until("paged and kept standing", |b| b.oncall.messages().len() > 2)
-        .await;
+    bench.until("paged and kept standing", |b| b.oncall.messages().len() > 2).await;
     let page = bench.oncall.messages().remove(0);
     assert_eq!(page.kind, MessageKind::Rollback);
     assert!(page.summary.contains("rolled back:"), "{}", page.summary);
-    assert!(
-        page.detail.contains("none of 256 sampled keys"),
-        "{}",
-        page.detail
-    );
+    assert!(page.detail.contains("none of 256 sampled keys"), "{}", page.detail);
     let told = bench.oncall.told.lock().unwrap().clone();
-    assert!(
-        told[0]
-            .link
-            .as_deref()
-            .unwrap()
-            .starts_with("https://rg.example.com/i/inc-")
-    );
+    assert!(told[0].link.as_deref().unwrap().starts_with("https://rg.example.com/i/inc-"));
     assert!(told.iter().all(|notice| notice.since == told[0].since));
-    bench
-        .until("published", |b| b.topic.told.lock().unwrap().len() == 1)
-        .await;
+    bench.until("published", |b| b.topic.told.lock().unwrap().len() == 1).await;
     let incident = bench.incident().await.incident;
     assert!(incident.flip_verified.is_some() && incident.page_accepted.is_some());
     assert!(incident.took().unwrap() < Duration::from_secs(600));
@@ -58,9 +45,7 @@ async fn a_permanent_failure_is_paged_as_failed() {
     let mut bench = Bench::new(script, Keeper::new("oncall")).await;
     bench.roll_back(&bench.decision()).await;
     assert_eq!(bench.answer().await.outcome, FlipOutcome::Failed);
-    bench
-        .until("paged", |b| !b.oncall.messages().is_empty())
-        .await;
+    bench.until("paged", |b| !b.oncall.messages().is_empty()).await;
     let page = bench.oncall.messages().remove(0);
     assert_eq!(page.kind, MessageKind::RollbackFailed);
     assert!(page.detail.contains("403 Forbidden"));
@@ -78,27 +63,17 @@ async fn nothing_gates_the_page_and_it_tells_the_truth_as_it_changes() {
     };
     bench.roll_back(&bench.decision()).await;
     // Its own timer, two minutes after the commit.
-    bench
-        .until("first page", |b| !b.oncall.messages().is_empty())
-        .await;
+    bench.until("first page", |b| !b.oncall.messages().is_empty()).await;
     let first = bench.oncall.messages().remove(0);
-    assert!(
-        first.summary.contains("not confirmed yet"),
-        "{}",
-        first.summary
-    );
-    bench
-        .until("rollback failed", |b| b.oncall.messages().len() > 1)
-        .await;
+    assert!(first.summary.contains("not confirmed yet"), "{}", first.summary);
+    bench.until("rollback failed", |b| b.oncall.messages().len() > 1).await;
     let second = bench.oncall.messages().remove(1);
     assert_eq!(second.kind, MessageKind::RollbackFailed);
     assert_eq!(second.dedup_key, first.dedup_key);
     // Tries went on; the platform recovers.
     bench.platform.script.lock().unwrap().clear();
     assert_eq!(bench.answer().await.outcome, FlipOutcome::Verified);
-    bench
-        .until("good news", |b| b.oncall.messages().len() > 2)
-        .await;
+    bench.until("good news", |b| b.oncall.messages().len() > 2).await;
     let last = bench.oncall.messages().pop().unwrap();
     assert_eq!(last.kind, MessageKind::Rollback);
     assert!(last.summary.contains("rolled back:"), "{}", last.summary);
@@ -107,9 +82,7 @@ async fn nothing_gates_the_page_and_it_tells_the_truth_as_it_changes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answers_lies_and_conflicts_are_seen_through() {
-    let conflict = Failure::Conflict {
-        why: "version 3, not 2".into(),
-    };
+    let conflict = Failure::Conflict { why: "version 3, not 2".into() };
     for (script, writes) in [
         (vec![Step::LoseAnswer], 1),
         (vec![Step::SayYes, Step::SayYes], 3),
@@ -118,18 +91,10 @@ async fn lost_answers_lies_and_conflicts_are_seen_through() {
         let name = format!("{script:?}");
         let mut bench = Bench::new(script, Keeper::new("oncall")).await;
         bench.roll_back(&bench.decision()).await;
-        assert_eq!(
-            bench.answer().await.outcome,
-            FlipOutcome::Verified,
-            "{name}"
-        );
+        assert_eq!(bench.answer().await.outcome, FlipOutcome::Verified, "{name}");
         assert!(bench.pinned(), "{name}");
         assert_eq!(*bench.platform.writes.lock().unwrap(), writes, "{name}");
-        let changes = bench
-            .store
-            .flag_changes(&"ai.support-copilot.prompt-v18".into(), 10)
-            .await
-            .unwrap();
+        let changes = bench.store.flag_changes(&"ai.support-copilot.prompt-v18".into(), 10).await.unwrap();
         let pins = changes.iter().filter(|c| c.kind.as_str() == "pin").count();
         assert_eq!(pins, 1, "{name}: exactly one state-changing flip");
     }
@@ -148,36 +113,28 @@ async fn what_humans_did_meanwhile_is_respected() {
         let script = vec![Step::Fail(Failure::retryable("answered 503"))];
         let mut bench = Bench::new(script, Keeper::new("oncall")).await;
         bench.roll_back(&bench.decision()).await;
-        bench
-            .until("tried once", |b| *b.platform.writes.lock().unwrap() > 0)
-            .await;
+        bench.until("tried once", |b| *b.platform.writes.lock().unwrap() > 0).await;
         let now = bench.clock.now();
         match name {
             "re-armed" => {
                 let close = LatchChange::Close {
                     flag: flag.clone(),
                     scope: Scope::All,
-                    actor: "ann".into(),
+                    by: "ann".into(),
+                    why: "mended".into(),
                 };
                 bench.commit(2, &[], vec![close]).await;
             }
             "automation off" => {
                 let routes = Routes::default();
-                let context = PlanContext {
-                    routes: &routes,
-                    timing: bench.timing,
-                };
+                let context = PlanContext { routes: &routes, timing: bench.timing };
                 let position = Position::default();
                 let mut record = StepRecord::new(2, now, &[], &[], position, &context);
                 record.automation = Some(false);
                 bench.store.commit(&record).await.unwrap();
             }
             _ => {
-                bench
-                    .store
-                    .kill(&flag, "ann", "looks bad", now)
-                    .await
-                    .unwrap();
+                bench.store.kill(&flag, "ann", "looks bad", now).await.unwrap();
                 if name == "killed and unkilled" {
                     bench.store.unkill(&flag, "ann", "no", now).await.unwrap();
                 }
@@ -186,16 +143,10 @@ async fn what_humans_did_meanwhile_is_respected() {
         bench.platform.script.lock().unwrap().clear();
         assert_eq!(bench.answer().await.outcome, expected, "{name}");
         assert_eq!(bench.pinned(), name == "killed", "{name}");
-        bench
-            .until("paged", |b| !b.oncall.messages().is_empty())
-            .await;
+        bench.until("paged", |b| !b.oncall.messages().is_empty()).await;
         let kind = bench.oncall.messages().pop().unwrap().kind;
         let superseded = expected == FlipOutcome::Superseded;
-        assert_eq!(
-            kind == MessageKind::Superseded,
-            superseded,
-            "{name}: {kind:?}"
-        );
+        assert_eq!(kind == MessageKind::Superseded, superseded, "{name}: {kind:?}");
     }
 }
 
@@ -232,9 +183,7 @@ async fn a_slow_receiver_delays_neither_a_flip_nor_others() {
     };
     bench.commit(2, &[output], Vec::new()).await;
     assert_eq!(bench.answer().await.outcome, FlipOutcome::Verified);
-    bench
-        .until("published", |b| b.topic.told.lock().unwrap().len() == 1)
-        .await;
+    bench.until("published", |b| b.topic.told.lock().unwrap().len() == 1).await;
     assert!(bench.oncall.messages().is_empty());
     let stop = CancellationToken::new();
     let (opened, opener) = (gate, stop.clone());
@@ -244,26 +193,19 @@ async fn a_slow_receiver_delays_neither_a_flip_nor_others() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
-    bench
-        .until("all told in the end", |b| b.oncall.messages().len() == 20)
-        .await;
+    bench.until("all told in the end", |b| b.oncall.messages().len() == 20).await;
     stop.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_that_nobody_takes_goes_to_the_second_channel() {
-    for failure in [
-        Failure::permanent("answered 401"),
-        Failure::retryable("answered 500"),
-    ] {
+    for failure in [Failure::permanent("answered 401"), Failure::retryable("answered 500")] {
         let oncall = Keeper::new("oncall");
         let rounds = if failure.is_permanent() { 1 } else { 10_000 };
         *oncall.failures.lock().unwrap() = vec![failure; rounds].into();
         let bench = Bench::new(Vec::new(), oncall).await;
         bench.roll_back(&bench.decision()).await;
-        bench
-            .until("second channel", |b| !b.second.messages().is_empty())
-            .await;
+        bench.until("second channel", |b| !b.second.messages().is_empty()).await;
         let page = bench.second.messages().remove(0);
         assert!(page.summary.contains("rolled back"), "{}", page.summary);
     }
@@ -282,23 +224,14 @@ async fn a_flip_that_never_succeeds_expires_and_says_so() {
     bench.roll_back(&bench.decision()).await;
     assert_eq!(bench.answer().await.outcome, FlipOutcome::Expired);
     bench
-        .until("paged", |b| {
-            b.oncall
-                .messages()
-                .last()
-                .is_some_and(|m| m.kind == MessageKind::RollbackFailed)
-        })
+        .until("paged", |b| b.oncall.messages().last().is_some_and(|m| m.kind == MessageKind::RollbackFailed))
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_notice_of_a_pause_says_that_it_is_in_force() {
     let mut bench = Bench::new(Vec::new(), Keeper::new("oncall")).await;
-    let decision = Decision {
-        action: RuleAction::PauseRollout,
-        incident: None,
-        ..bench.decision()
-    };
+    let decision = Decision { action: RuleAction::PauseRollout, incident: None, ..bench.decision() };
     let output = Output {
         decisions: vec![decision.clone()],
         orders: vec![
@@ -308,18 +241,13 @@ async fn a_notice_of_a_pause_says_that_it_is_in_force() {
                 receiver: Some("oncall".into()),
                 ..example::message()
             }),
-            Order::Freeze {
-                decision: decision.id.clone(),
-                flag: decision.key.flag.clone(),
-            },
+            Order::Freeze { decision: decision.id.clone(), flag: decision.key.flag.clone() },
         ],
         ..Output::default()
     };
     bench.commit(1, &[output], Vec::new()).await;
     assert_eq!(bench.answer().await.outcome, FlipOutcome::Verified);
-    bench
-        .until("told", |b| !b.oncall.messages().is_empty())
-        .await;
+    bench.until("told", |b| !b.oncall.messages().is_empty()).await;
     let told = bench.oncall.messages();
     assert_eq!(told.len(), 1);
     assert!(told[0].summary.contains(" paused: "), "{}", told[0].summary);

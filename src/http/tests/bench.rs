@@ -20,11 +20,7 @@ impl Commander for Engine {
         Box::pin(async move {
             match command.kind {
                 CommandKind::Rearm { flag, scope } if flag.as_str() == "ai.calm.v2" => {
-                    Err(CommandError::NotLatched {
-                        flag,
-                        scope: scope.unwrap_or_default(),
-                    }
-                    .into())
+                    Err(CommandError::NotLatched { flag, scope: scope.unwrap_or_default() }.into())
                 }
                 CommandKind::ResolveIncident { .. } => {
                     Err(SubmitError::Unavailable("the engine is loading".into()))
@@ -66,19 +62,12 @@ impl Bench {
             share,
             frozen: false,
         };
-        let flags = [
-            spec("ai.bad.v18", 1_000_000),
-            spec("ai.calm.v2", 0),
-            spec("ai.split.v1", 500_000),
-        ];
+        let flags = [spec("ai.bad.v18", 1_000_000), spec("ai.calm.v2", 0), spec("ai.split.v1", 500_000)];
         store.declare(&flags, clock.now()).await.unwrap();
         let mut tokens = std::collections::BTreeMap::new();
         for scope in TokenScope::ALL {
             let name = scope.as_str();
-            let text = store
-                .create_token(name, &[scope], clock.now())
-                .await
-                .unwrap();
+            let text = store.create_token(name, &[scope], clock.now()).await.unwrap();
             tokens.insert(name, text);
         }
         let engine = Arc::new(Engine::default());
@@ -94,10 +83,7 @@ impl Bench {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let settings = HttpSettings {
-            body: 4096,
-            ..HttpSettings::default()
-        };
+        let settings = HttpSettings { body: 4096, ..HttpSettings::default() };
         let serving = tokio::spawn(serve(listener, parts, settings, stop.clone()));
         Self {
             url,
@@ -113,10 +99,7 @@ impl Bench {
     }
 
     pub async fn ask(&self, method: Method, path: &str, scope: &str, body: &str) -> Answer {
-        let mut request = self
-            .client
-            .request(method, format!("{}{path}", self.url))
-            .body(body.to_owned());
+        let mut request = self.client.request(method, format!("{}{path}", self.url)).body(body.to_owned());
         if let Some(token) = self.tokens.get(scope) {
             request = request.bearer_auth(token);
         }

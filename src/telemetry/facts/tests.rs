@@ -6,25 +6,10 @@ use crate::telemetry::{Metrics, record};
 const SECOND: Duration = Duration::from_secs(1);
 
 fn record_everything() {
-    record(&EventsCounted {
-        topic: "events",
-        partition: 0,
-        fates: &[("consumed", 3), ("windowed", 3)],
-    });
-    record(&EventsRefused {
-        reason: "not_json",
-        events: 1,
-    });
-    record(&SourceMeasured {
-        topic: "events",
-        partition: 0,
-        lag: Some(1),
-        watermark_delay: Some(SECOND),
-    });
-    record(&VerdictsTaken {
-        outcome: "pass",
-        verdicts: 1,
-    });
+    record(&EventsCounted { topic: "events", partition: 0, fates: &[("consumed", 3), ("windowed", 3)] });
+    record(&EventsRefused { reason: "not_json", events: 1 });
+    record(&SourceMeasured { topic: "events", partition: 0, lag: Some(1), watermark_delay: Some(SECOND) });
+    record(&VerdictsTaken { outcome: "pass", verdicts: 1 });
     record(&AlertMoved {
         flag: "f",
         rule: "r",
@@ -53,53 +38,16 @@ fn record_everything() {
         since_decision: SECOND,
         why: "",
     });
-    record(&Paged {
-        dedup_key: "k",
-        receiver: "oncall",
-        since_t0: SECOND * 277,
-        since_decision: SECOND,
-    });
-    record(&Attempted {
-        adapter: "webhook",
-        target: "t",
-        result: "ok",
-        took: SECOND,
-        why: "",
-    });
-    record(&OutboxMeasured {
-        oldest: SECOND,
-        rows: &[("pending", 1)],
-    });
-    record(&EngineMeasured {
-        armed: true,
-        automation: true,
-        latches: 1,
-        series: 2,
-    });
-    record(&InvariantBroken {
-        invariant: "fates_balance",
-        detail: "",
-    });
-    record(&SnapshotMeasured {
-        age: SECOND,
-        bytes: 10,
-    });
+    record(&Paged { dedup_key: "k", receiver: "oncall", since_t0: SECOND * 277, since_decision: SECOND });
+    record(&Attempted { adapter: "webhook", target: "t", result: "ok", took: SECOND, why: "" });
+    record(&OutboxMeasured { oldest: SECOND, rows: &[("pending", 1)] });
+    record(&EngineMeasured { armed: true, automation: true, latches: 1, series: 2 });
+    record(&InvariantBroken { invariant: "fates_balance", detail: "" });
+    record(&SnapshotMeasured { age: SECOND, bytes: 10 });
     record(&Evaluated { reason: "SPLIT" });
-    record(&Answered {
-        route: "/v1/status",
-        method: "GET",
-        status: 200,
-        took: SECOND,
-    });
-    record(&Reloaded {
-        ok: true,
-        detail: "",
-    });
-    record(&TaskFailed {
-        task: "t",
-        error: "e",
-        restarts: true,
-    });
+    record(&Answered { route: "/v1/status", method: "GET", status: 200, took: SECOND });
+    record(&Reloaded { ok: true, detail: "" });
+    record(&TaskFailed { task: "t", error: "e", restarts: true });
 }
 
 /// What facts record and what the documentation lists are the same metrics, and histograms have the listed bounds.
@@ -108,10 +56,8 @@ fn facts_record_exactly_the_documented_metrics() {
     let (rendering, recorder) = Metrics::detached().unwrap();
     metrics::with_local_recorder(&recorder, record_everything);
     let text = rendering.render();
-    let recorded: BTreeSet<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
-        .collect();
+    let recorded: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let documented: BTreeSet<&str> = name::METRICS.iter().map(|m| m.name).collect();
     assert_eq!(recorded, documented);
     let bound = r#"rearguard_time_to_flip_seconds_bucket{since="t0",le="300"} 1"#;

@@ -32,12 +32,7 @@ async fn a_page_stands_is_kept_standing_and_is_resolved_with_the_same_labels() {
     assert_eq!(label(&first, "team"), "copilot");
     assert_eq!(label(&first, "flag"), "ai.support-copilot.prompt-v18");
     assert_eq!(first["startsAt"], "2023-07-12T10:47:30Z");
-    assert!(
-        first["generatorURL"]
-            .as_str()
-            .unwrap()
-            .starts_with("https://")
-    );
+    assert!(first["generatorURL"].as_str().unwrap().starts_with("https://"));
 
     receiver.tell(&page, WITHIN).await.unwrap();
     assert_eq!(fake.standing().len(), 1);
@@ -53,11 +48,7 @@ async fn a_page_stands_is_kept_standing_and_is_resolved_with_the_same_labels() {
     // Nothing stands: resolving again has nothing to say.
     receiver.tell(&resolved, WITHIN).await.unwrap();
     let asked = fake.asked();
-    assert!(
-        asked
-            .iter()
-            .all(|a| a.headers["authorization"] == "Bearer am-token")
-    );
+    assert!(asked.iter().all(|a| a.headers["authorization"] == "Bearer am-token"));
     assert_eq!(asked.iter().filter(|a| a.method == Method::POST).count(), 3);
 }
 
@@ -99,10 +90,7 @@ async fn every_fault_has_its_meaning() {
     ] {
         // The look before passes, the post gets the fault.
         fake.misbehave(&[Fault::Pass, fault]);
-        let failure = receiver
-            .tell(&notice(MessageKind::Rollback), quick)
-            .await
-            .unwrap_err();
+        let failure = receiver.tell(&notice(MessageKind::Rollback), quick).await.unwrap_err();
         assert_eq!(failure.result(), result, "{fault:?}: {failure}");
         assert!(!failure.to_string().contains("am-token"));
         assert_eq!(fake.standing().len(), 0, "{fault:?}");
@@ -112,10 +100,7 @@ async fn every_fault_has_its_meaning() {
     }
     // Not knowing what stands does not keep a page back.
     fake.misbehave(&[Fault::Status(500)]);
-    receiver
-        .tell(&notice(MessageKind::Rollback), quick)
-        .await
-        .unwrap();
+    receiver.tell(&notice(MessageKind::Rollback), quick).await.unwrap();
     assert_eq!(fake.standing().len(), 1);
     // But a resolution that cannot see what stands waits, and one that was ignored is not believed.
     fake.misbehave(&[Fault::Status(500)]);
@@ -140,28 +125,16 @@ async fn hosts_off_the_list_are_never_asked() {
         Labels::new(),
     )
     .unwrap();
-    let failure = stranger
-        .tell(&notice(MessageKind::Rollback), WITHIN)
-        .await
-        .unwrap_err();
+    let failure = stranger.tell(&notice(MessageKind::Rollback), WITHIN).await.unwrap_err();
     assert!(failure.is_permanent());
     assert!(failure.to_string().contains("allow-list"), "{failure}");
 }
 
 #[test]
 fn bad_labels_are_refused_at_start() {
-    let outbound = Outbound::new(
-        crate::dispatch::client::AllowList::default(),
-        crate::clock::Clock::system(),
-    )
-    .unwrap();
-    for (name, value) in [
-        ("", "x"),
-        ("a b", "x"),
-        ("team", ""),
-        ("dedup_key", "x"),
-        ("9a", "x"),
-    ] {
+    let outbound =
+        Outbound::new(crate::dispatch::client::AllowList::default(), crate::clock::Clock::system()).unwrap();
+    for (name, value) in [("", "x"), ("a b", "x"), ("team", ""), ("dedup_key", "x"), ("9a", "x")] {
         let made = Alertmanager::new(
             "x".into(),
             outbound.clone(),
@@ -180,16 +153,8 @@ fn bad_labels_are_refused_at_start() {
 async fn a_real_alertmanager_shows_keeps_and_drops_the_page() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("am.yml");
-    std::fs::write(
-        &config,
-        "route:\n  receiver: none\nreceivers:\n  - name: none\n",
-    )
-    .unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    std::fs::write(&config, "route:\n  receiver: none\nreceivers:\n  - name: none\n").unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut server = std::process::Command::new("/usr/bin/prometheus-alertmanager")
         .arg(format!("--config.file={}", config.display()))
         .arg(format!("--storage.path={}", folder.path().display()))
@@ -221,9 +186,7 @@ async fn a_real_alertmanager_shows_keeps_and_drops_the_page() {
         let told = receiver.tell(&notice(kind), WITHIN).await;
         let standing = receiver.standing(&key, WITHIN).await;
         let names = standing.map(|alerts| {
-            let name = |alert: &GettableAlert| {
-                (alert.labels["alertname"].clone(), alert.starts_at.clone())
-            };
+            let name = |alert: &GettableAlert| (alert.labels["alertname"].clone(), alert.starts_at.clone());
             alerts.iter().map(name).collect::<Vec<_>>()
         });
         story.push((kind, told, names));

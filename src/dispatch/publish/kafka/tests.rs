@@ -32,10 +32,7 @@ async fn decisions_arrive_as_cloud_events_keyed_by_flag() {
             &settings,
         )
         .unwrap();
-        topic
-            .tell(&notice(), Duration::from_secs(20))
-            .await
-            .unwrap();
+        topic.tell(&notice(), Duration::from_secs(20)).await.unwrap();
     }
     let consumer: StreamConsumer = ClientConfig::new()
         .set("bootstrap.servers", &servers)
@@ -46,10 +43,7 @@ async fn decisions_arrive_as_cloud_events_keyed_by_flag() {
     consumer.subscribe(&["decisions"]).unwrap();
     let mut read = Vec::new();
     while read.len() < 2 {
-        let record = tokio::time::timeout(Duration::from_secs(30), consumer.recv())
-            .await
-            .unwrap()
-            .unwrap();
+        let record = tokio::time::timeout(Duration::from_secs(30), consumer.recv()).await.unwrap().unwrap();
         assert_eq!(record.key().unwrap(), b"ai.support-copilot.prompt-v18");
         let headers: BTreeMap<String, String> = record
             .headers()
@@ -64,10 +58,7 @@ async fn decisions_arrive_as_cloud_events_keyed_by_flag() {
         read.push((headers, value));
     }
     let (structured, binary) = (&read[0], &read[1]);
-    assert_eq!(
-        structured.0["content-type"],
-        "application/cloudevents+json; charset=UTF-8"
-    );
+    assert_eq!(structured.0["content-type"], "application/cloudevents+json; charset=UTF-8");
     assert_eq!(structured.1["type"], "dev.rearguard.decision.v1");
     assert_eq!(structured.1["specversion"], "1.0");
     assert_eq!(structured.1["time"], "2023-07-12T10:47:30Z");
@@ -84,22 +75,10 @@ async fn nobody_at_home_is_known_to_be_unknown() {
         ("message.timeout.ms".to_owned(), Secret::new("500")),
         ("log_level".to_owned(), Secret::new("0")),
     ]);
-    let topic = KafkaTopic::new(
-        "x".into(),
-        "x".into(),
-        Mode::default(),
-        "/x".into(),
-        &settings,
-    )
-    .unwrap();
-    let failure = topic
-        .tell(&notice(), Duration::from_secs(20))
-        .await
-        .unwrap_err();
+    let topic = KafkaTopic::new("x".into(), "x".into(), Mode::default(), "/x".into(), &settings).unwrap();
+    let failure = topic.tell(&notice(), Duration::from_secs(20)).await.unwrap_err();
     assert!(!failure.is_permanent(), "{failure}");
     let bad = BTreeMap::from([("no.such.setting".to_owned(), Secret::new("hunter2"))]);
-    let error = KafkaTopic::new("x".into(), "x".into(), Mode::default(), "/x".into(), &bad)
-        .err()
-        .unwrap();
+    let error = KafkaTopic::new("x".into(), "x".into(), Mode::default(), "/x".into(), &bad).err().unwrap();
     assert!(!error.to_string().contains("hunter2"));
 }

@@ -9,12 +9,11 @@ use crate::dispatch::example;
 use crate::dispatch::flag::Seen;
 use crate::dispatch::flag::builtin::Builtin;
 use crate::dispatch::receiver::{Attempt, Content, Notice};
+use crate::engine::output::LatchChange;
 use crate::engine::output::{Decision, IncidentOrder, Message, Order, Output};
 use crate::model::flag::{FlagSpec, Scope};
 use crate::model::id::FlagKey;
-use crate::store::{
-    Flip, IncidentDetail, LatchChange, PlanContext, Position, Routes, StepRecord, Timing,
-};
+use crate::store::{Flip, IncidentDetail, PlanContext, Position, Routes, StepRecord, Timing};
 
 pub const RATE: f64 = 100.0;
 
@@ -69,9 +68,7 @@ impl FlagPlatform for Scripted {
                 Some(Step::SayYes) => Ok(()),
                 Some(Step::LoseAnswer) => {
                     self.inner.write(flip, version, now, within).await?;
-                    Err(Failure::Unknown {
-                        why: "timed out".into(),
-                    })
+                    Err(Failure::Unknown { why: "timed out".into() })
                 }
             }
         })
@@ -93,13 +90,7 @@ pub struct Keeper {
 
 impl Keeper {
     pub fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            told: Mutex::default(),
-            failures: Mutex::default(),
-            gate: None,
-            refresh: None,
-        }
+        Self { name, told: Mutex::default(), failures: Mutex::default(), gate: None, refresh: None }
     }
 
     pub fn messages(&self) -> Vec<Message> {
@@ -164,10 +155,7 @@ impl Bench {
             frozen: false,
         };
         store
-            .declare(
-                &[spec("ai.support-copilot.prompt-v18"), spec("ai.other.v2")],
-                clock.now(),
-            )
+            .declare(&[spec("ai.support-copilot.prompt-v18"), spec("ai.other.v2")], clock.now())
             .await
             .unwrap();
         let platform = Arc::new(Scripted {
@@ -198,24 +186,13 @@ impl Bench {
             ..WorkerSettings::default()
         };
         let receivers: Vec<Arc<dyn Receiver>> = vec![oncall, second, topic];
-        let worker = Worker::new(
-            store,
-            clock,
-            settings,
-            vec![platform],
-            receivers,
-            Siren::default(),
-            sender,
-        );
+        let worker = Worker::new(store, clock, settings, vec![platform], receivers, Siren::default(), sender);
         tokio::spawn(Arc::new(worker).run(bench.stop.clone()));
         bench
     }
 
     pub fn decision(&self) -> Decision {
-        Decision {
-            t0: self.clock.now() - Duration::from_secs(270),
-            ..example::story().opener
-        }
+        Decision { t0: self.clock.now() - Duration::from_secs(270), ..example::story().opener }
     }
 
     /// Commits a rollback decision: pin, incident, page.
@@ -231,7 +208,7 @@ impl Bench {
                     control: "support-copilot.prompt-v17".into(),
                 },
                 Order::OpenIncident(Box::new(IncidentOrder {
-                    incident,
+                    incident: incident.clone(),
                     flag: decision.key.flag.clone(),
                     variant: decision.variant.clone(),
                     decision: decision.id.clone(),
@@ -250,19 +227,20 @@ impl Bench {
             ],
             ..Output::default()
         };
-        self.commit(1, &[output], Vec::new()).await;
+        let latch = LatchChange::Open {
+            flag: decision.key.flag.clone(),
+            scope: decision.scope.clone(),
+            decision: decision.id.clone(),
+            incident,
+            at: decision.at,
+        };
+        self.commit(1, &[output], vec![latch]).await;
     }
 
     pub async fn commit(&self, seq: u64, outputs: &[Output], latches: Vec<LatchChange>) {
-        let routes = Routes {
-            page: vec!["oncall".into()],
-            publish: vec!["topic".into()],
-            ..Routes::default()
-        };
-        let context = PlanContext {
-            routes: &routes,
-            timing: self.timing,
-        };
+        let routes =
+            Routes { page: vec!["oncall".into()], publish: vec!["topic".into()], ..Routes::default() };
+        let context = PlanContext { routes: &routes, timing: self.timing };
         let now = self.clock.now();
         let position = Position::default();
         let mut record = StepRecord::new(seq, now, outputs, &[], position, &context);

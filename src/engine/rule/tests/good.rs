@@ -335,9 +335,7 @@ fn quantiles_of_one_unit_buckets_are_exact() {
 /// The fenced YAML blocks of a document.
 fn examples(text: &str) -> Vec<&str> {
     let blocks = text.split("```yaml\n").skip(1);
-    blocks
-        .filter_map(|block| block.split("```").next())
-        .collect()
+    blocks.filter_map(|block| block.split("```").next()).collect()
 }
 
 #[test]
@@ -347,9 +345,6 @@ fn every_example_of_the_documentation_compiles() {
     for block in blocks {
         let found = compile_rules(&[("docs/rules.md", block)], &Catalogue::default(), &[]);
         let compiled = found.unwrap_or_else(|errors| panic!("{block}\n{errors:#?}"));
-        assert!(
-            check_budgets(&compiled, &Timing::default()).is_empty(),
-            "{block}"
-        );
+        assert!(check_budgets(&compiled, &Timing::default()).is_empty(), "{block}");
     }
 }
