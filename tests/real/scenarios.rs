@@ -1,0 +1,4 @@
+//! The daemon end to end, one file per story. Each prints what it measured.
+
+mod llmdrift;
+mod stage;
