@@ -201,7 +201,7 @@ impl Daemon {
         }
     }
 
-    fn log_path(&self) -> PathBuf {
+    pub fn log_path(&self) -> PathBuf {
         self.folder.path().join("daemon.log")
     }
 

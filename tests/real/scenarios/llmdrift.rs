@@ -31,7 +31,7 @@ const RULES: &str = "
 ";
 const FLAGS: &str = "
 flags:
-  ai.math-assistant.gpt-4-0613: { control: math-assistant.gpt-4-0314, treatment: math-assistant.gpt-4-0613, share: 50% }
+  ai.math-assistant.gpt-4-0613: { control: math-assistant.gpt-4-0314, treatment: math-assistant.gpt-4-0613, share: 100% }
   ai.math-assistant.gpt-4-0314: { control: math-assistant.gpt-4-0301, treatment: math-assistant.gpt-4-0314, share: 50% }
 limits: { blind_after: 10m }
 ";
@@ -103,7 +103,7 @@ fn run(mut stage: Stage, minutes: i64) {
 
     let status = stage.daemon.status();
     let latches = status["report"]["latches"].as_array().expect("latches").clone();
-    assert_eq!(latches.len(), 1, "{latches:?}");
+    assert_eq!(latches.len(), 1, "{status:#}");
     assert_eq!(latches[0]["flag"], BAD_FLAG);
     for key in 0..200 {
         assert_eq!(stage.daemon.served(BAD_FLAG, &format!("user-{key}")), GOOD);

@@ -48,6 +48,11 @@ impl Stage {
         Self { daemon, producer, oracle: Oracle::default(), hook, alertmanager, kafka, timeline }
     }
 
+    /// Another producer to the same topic, for a thread of its own.
+    pub fn new_producer(&self) -> Producer {
+        Producer::new(self.kafka.bootstrap(), TOPIC)
+    }
+
     /// Waits until all that was sent has been consumed and every minute of it is closed.
     pub fn settle(&mut self) {
         let last = self.timeline.now();
