@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use reqwest::Method;
 use rearguard::model::time::Timestamp;
 use rearguard::store::{Store, TokenScope};
+use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -46,16 +46,14 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Writes its files, starts it, waits until it answers, and gets a token.
-    pub fn start(setup: Setup, timeline: Timeline) -> Self {
-        let mut daemon = Self::prepare(setup, timeline);
-        daemon.spawn();
-        daemon.await_answer();
-        daemon.token = daemon.make_token();
-        daemon
+    /// Starts it for the first time: waits until it answers, and gets a token.
+    pub fn start(&mut self) {
+        self.spawn();
+        self.await_answer();
+        self.token = self.make_token();
     }
 
-    /// The same without starting it.
+    /// Writes its files.
     pub fn prepare(setup: Setup, timeline: Timeline) -> Self {
         let folder = tempfile::Builder::new().prefix("rearguard-real-").tempdir().expect("a folder");
         fs::create_dir(folder.path().join("rules")).expect("a folder");
@@ -132,7 +130,8 @@ impl Daemon {
     /// A second process on the same files: its exit code and what it said.
     pub fn second(&self) -> (Option<i32>, String) {
         let mut config = self.config();
-        config = config.replace(&format!(":{} }}", self.port), &format!(":{} }}", free_port().expect("a port")));
+        config =
+            config.replace(&format!(":{} }}", self.port), &format!(":{} }}", free_port().expect("a port")));
         let path = self.folder.path().join("second.yaml");
         fs::write(&path, config).expect("a configuration");
         let output = self.bare_command(&path).output().expect("the binary starts");
@@ -226,7 +225,8 @@ impl Daemon {
 
     fn make_token(&self) -> String {
         let store = self.store();
-        let made = store.create_token("test", &[TokenScope::Admin], Timestamp::from_millis(self.timeline.now()));
+        let made =
+            store.create_token("test", &[TokenScope::Admin], Timestamp::from_millis(self.timeline.now()));
         self.http.block_on(made).expect("a token")
     }
 

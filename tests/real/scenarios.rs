@@ -1,6 +1,11 @@
 //! The daemon end to end, one file per story. Each prints what it measured.
 
+mod broker;
 mod fleet;
 mod kills;
 mod llmdrift;
+mod poison;
+mod promise;
+mod reload;
 mod stage;
+mod starts;

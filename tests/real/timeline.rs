@@ -23,11 +23,6 @@ impl Timeline {
         Self { origin: Instant::now(), start: start - start % MINUTE_MS, rate }
     }
 
-    /// Virtual time at which it started.
-    pub fn start(&self) -> i64 {
-        self.start
-    }
-
     /// Virtual time, in milliseconds.
     pub fn now(&self) -> i64 {
         self.start + (self.origin.elapsed().as_secs_f64() * self.rate * 1000.0) as i64

@@ -63,6 +63,11 @@ impl Plan {
 
     /// All events in the order of their times.
     pub fn events(&self, start: i64) -> Vec<Event> {
+        self.events_until(start, self.end(start))
+    }
+
+    /// Those before `end`.
+    pub fn events_until(&self, start: i64, end: i64) -> Vec<Event> {
         let step = MINUTE_MS / self.per_minute;
         let mut events = Vec::new();
         for flag in 0..self.flags {
@@ -71,7 +76,7 @@ impl Plan {
             // Spread over the minute, so that flags do not speak in chorus.
             let mut at = start + step * flag as i64 / self.flags as i64;
             let mut n = 0;
-            while at < self.end(start) {
+            while at < end {
                 events.push(event(flag, "old", n, at, 0.9));
                 if at < gone {
                     events.push(event(flag, "new", n, at, if at < breach { 0.9 } else { 0.2 }));
@@ -86,7 +91,12 @@ impl Plan {
 }
 
 /// Sends everything at its time on a thread of its own; the oracle knows it at once.
-pub fn play(producer: Producer, events: Vec<Event>, timeline: Timeline, oracle: &mut Oracle) -> JoinHandle<Producer> {
+pub fn play(
+    producer: Producer,
+    events: Vec<Event>,
+    timeline: Timeline,
+    oracle: &mut Oracle,
+) -> JoinHandle<Producer> {
     for event in &events {
         oracle.add(event);
     }

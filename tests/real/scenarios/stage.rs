@@ -28,8 +28,29 @@ pub struct Stage {
 
 impl Stage {
     /// Starts servers and daemon. `(before, rate)`: virtual time starts so long before now and runs so fast.
-    pub fn open(rules: &str, config: &str, (before, rate): (Duration, f64), postgres: Option<String>) -> Self {
-        let kafka = Kafka::start_with(&[("message.max.bytes", "120000000")]).expect("Kafka starts");
+    pub fn open(rules: &str, config: &str, time: (Duration, f64), postgres: Option<String>) -> Self {
+        let mut stage = Self::prepare(rules, config, time, postgres);
+        stage.start();
+        stage
+    }
+
+    /// Starts the daemon.
+    pub fn start(&mut self) {
+        self.daemon.start();
+    }
+
+    /// Starts the servers only.
+    pub fn prepare(
+        rules: &str,
+        config: &str,
+        (before, rate): (Duration, f64),
+        postgres: Option<String>,
+    ) -> Self {
+        let kafka = Kafka::start_with(&[
+            ("message.max.bytes", "120000000"),
+            ("socket.request.max.bytes", "200000000"),
+        ])
+        .expect("Kafka starts");
         kafka.create_topic(TOPIC, PARTITIONS, &[("max.message.bytes", "120000000")]).expect("a topic");
         kafka.create_topic(DEAD, 1, &[]).expect("a topic");
         let hook = Hook::listen();
@@ -43,7 +64,7 @@ impl Stage {
             config: config.into(),
             postgres,
         };
-        let daemon = Daemon::start(setup, timeline);
+        let daemon = Daemon::prepare(setup, timeline);
         let producer = Producer::new(kafka.bootstrap(), TOPIC);
         Self { daemon, producer, oracle: Oracle::default(), hook, alertmanager, kafka, timeline }
     }
@@ -98,7 +119,9 @@ impl Stage {
             let (samples, mean) = self.oracle.window(variant, metric, closed, width);
             assert_eq!(alert["samples"], samples, "samples of {variant}, closed {closed}: {alert:#}");
             match (alert["value"].as_f64(), mean) {
-                (Some(value), Some(mean)) => assert!((value - mean).abs() < 1e-5, "{variant}: {value} {mean}"),
+                (Some(value), Some(mean)) => {
+                    assert!((value - mean).abs() < 1e-5, "{variant}: {value} {mean}")
+                }
                 (value, mean) => assert_eq!(value.is_some(), mean.is_some(), "{variant}: {value:?} {mean:?}"),
             }
             compared += 1;
