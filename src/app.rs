@@ -8,7 +8,7 @@ mod facts;
 mod reload;
 mod restore;
 pub mod rules;
-mod wiring;
+pub(crate) mod wiring;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
