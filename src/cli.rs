@@ -2,6 +2,7 @@
 //! use or bad input.
 
 pub mod check;
+mod demo;
 pub mod diagnostics;
 mod run;
 
@@ -26,6 +27,7 @@ pub struct Cli {
 enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
+    Demo(demo::DemoArgs),
 }
 
 /// Runs a parsed command line; the result is the exit code.
@@ -33,5 +35,6 @@ pub fn main(cli: &Cli) -> anyhow::Result<u8> {
     match &cli.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
+        Command::Demo(args) => demo::run(args),
     }
 }
