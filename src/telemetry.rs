@@ -7,7 +7,10 @@
 pub mod catalogue;
 pub mod facts;
 
+use std::fs::File;
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -39,6 +42,8 @@ pub enum LogFormat {
 pub enum TelemetryError {
     #[error("`{filter}` is no log filter (for example `info` or `info,rearguard::dispatch=debug`): {why}")]
     Filter { filter: String, why: String },
+    #[error("the log file {}: {why}", path.display())]
+    File { path: PathBuf, why: std::io::Error },
     #[error("logging is set up already")]
     LogsTwice,
     #[error("metrics are set up already")]
@@ -54,6 +59,20 @@ pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), TelemetryError> 
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let done = match format {
         LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
+    };
+    done.map_err(|_| TelemetryError::LogsTwice)
+}
+
+/// Sends log lines to a file instead, for commands that have something else to say on the terminal.
+pub fn init_logs_to_file(path: &Path, format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|why| TelemetryError::Filter { filter: filter.to_owned(), why: why.to_string() })?;
+    let file = File::create(path).map_err(|why| TelemetryError::File { path: path.to_owned(), why })?;
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(Mutex::new(file)).with_ansi(false);
+    let done = match format {
+        LogFormat::Human => lines.with_target(false).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
     };
     done.map_err(|_| TelemetryError::LogsTwice)
