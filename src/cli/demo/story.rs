@@ -190,7 +190,7 @@ impl Story<'_> {
         let pinned = state.is_some_and(|state| state.overlay.pins.contains(&Scope::All));
         ensure!(pinned, "the flag is not pinned to control");
         let text = format!("second proof: not one answer of the variant in the {} since", span(AFTERMATH));
-        self.screen.at(until, Mark::Good, &text);
+        self.screen.at(self.clock.now(), Mark::Good, &text);
         Ok(())
     }
 

@@ -51,14 +51,13 @@ pub fn rollback(screen: &Screen, stored: &StoredDecision, incident: &IncidentSum
         row(at, "page accepted by the on-call receiver");
     }
     if let (Some(t1), Some(took)) = (incident.t1(), incident.took()) {
-        let real = clock.real_span(t1.since(stored.committed));
-        let text = format!(
-            "{} of the ten minutes used ({}); from commit to page: {} ms of real time",
-            span(took),
-            share(took),
-            real.as_millis()
-        );
-        screen.line(&format!("   {}", screen.bold(&text)));
+        let text = format!("{} of the ten minutes used ({})", span(took), share(took));
+        let real = clock.real_span(t1.since(stored.committed)).as_millis();
+        let note = format!("from commit to page: {real} ms of real time");
+        screen.line(&format!("   {}; {note}", screen.bold(&text)));
+        if took > PROMISE {
+            screen.line("   More than ten minutes, because this machine is busy: its clock runs on while a disk is waited for.");
+        }
     }
 }
 
