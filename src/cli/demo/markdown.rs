@@ -1,4 +1,4 @@
-//! Markdown for a terminal: columns aligned, long lines broken, headings bold. It stays Markdown.
+//! Markdown for a terminal: columns aligned (all but the last), long lines broken, headings bold. It stays Markdown.
 
 use super::screen::{Screen, WIDTH, wrap};
 
@@ -39,7 +39,7 @@ fn show_table(screen: &Screen, rows: &[&str]) {
     }
 }
 
-/// A table's rows with cells of equal width.
+/// A table's rows with cells of equal width, except in the last column.
 fn align(rows: &[&str]) -> Vec<String> {
     let cells = |row: &&str| -> Vec<String> {
         row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
@@ -49,7 +49,11 @@ fn align(rows: &[&str]) -> Vec<String> {
         let cells = rows.iter().filter_map(|row| row.get(column));
         cells.filter(|cell| !is_rule(cell)).map(|cell| cell.chars().count()).max().unwrap_or(0).max(3)
     };
-    let widths: Vec<usize> = (0..rows.iter().map(Vec::len).max().unwrap_or(0)).map(width).collect();
+    let mut widths: Vec<usize> = (0..rows.iter().map(Vec::len).max().unwrap_or(0)).map(width).collect();
+    // The last column may be ragged: one long cell would make every row too long for the terminal.
+    if let Some(last) = widths.last_mut() {
+        *last = 3;
+    }
     let row = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).map(|(cell, &width)| match is_rule(cell) {
             true => "-".repeat(width),
@@ -71,6 +75,6 @@ mod tests {
     #[test]
     fn columns_stand_beneath_each_other() {
         let rows = align(&["| a | 12345 |", "|---|---|", "| bcdef | 1 |"]);
-        assert_eq!(rows, ["| a     | 12345 |", "| ----- | ----- |", "| bcdef | 1     |"]);
+        assert_eq!(rows, ["| a     | 12345 |", "| ----- | --- |", "| bcdef | 1   |"]);
     }
 }
