@@ -42,6 +42,8 @@ use crate::telemetry::Metrics;
 const FROM_INGEST: usize = 64;
 const REQUESTS: usize = 256;
 const ANSWERS: usize = 256;
+/// Metrics are tidied up this often (real time).
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// How long the engine may take to store what ingest still had when told to stop.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -130,7 +132,7 @@ impl App {
             },
         };
         spawn_core(core, &supervisor);
-        metrics.spawn_upkeep(&supervisor);
+        spawn_upkeep(metrics.clone(), &supervisor);
         reload::spawn(&config, requests.clone(), store.clone(), clock, &supervisor);
         let address = listener.local_addr()?;
         let parts = Parts {
@@ -192,6 +194,24 @@ fn spawn_http(listener: TcpListener, parts: Parts, supervisor: &Supervisor) {
                     Ok(http::serve(listener, parts, HttpSettings::default(), stop).await?)
                 }
                 None => Err("the listener cannot be started twice".into()),
+            }
+        }
+    });
+}
+
+fn spawn_upkeep(metrics: Metrics, supervisor: &Supervisor) {
+    let second = Duration::from_secs(1);
+    let on_error = OnError::Restart { first: second, most: 60 * second };
+    let task = Task { name: "metrics-upkeep", on_error, drain: second };
+    supervisor.spawn(task, move |stop| {
+        let metrics = metrics.clone();
+        async move {
+            let mut every = tokio::time::interval(UPKEEP_EVERY);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    _ = every.tick() => metrics.upkeep(),
+                }
             }
         }
     });

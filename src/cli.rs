@@ -4,6 +4,7 @@
 mod automation;
 pub mod check;
 mod client;
+mod demo;
 pub mod diagnostics;
 mod flag;
 mod incident;
@@ -45,6 +46,7 @@ enum Command {
     Flag(flag::FlagArgs),
     Automation(automation::AutomationArgs),
     Token(token::TokenArgs),
+    Demo(demo::DemoArgs),
 }
 
 /// Runs a parsed command line; the result is the exit code.
@@ -57,6 +59,7 @@ pub fn main(cli: &Cli) -> anyhow::Result<u8> {
         Command::Flag(args) => flag::run(args),
         Command::Automation(args) => automation::run(args),
         Command::Token(args) => token::run(args),
+        Command::Demo(args) => demo::run(args),
     }
 }
 

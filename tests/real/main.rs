@@ -1,5 +1,28 @@
-//! Suites against real servers, started by `.ci/real`.
+//! Suites against real servers, started by `.ci/real`: the store on PostgreSQL, and the daemon's binary end to end.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should panic")]
 
+use std::sync::LazyLock;
+
+use servers::Postgres;
+
+mod daemon;
+mod hook;
+mod http;
+mod oracle;
+mod producer;
+mod scenarios;
 mod servers;
+mod timeline;
+
+#[path = "../store_suite/mod.rs"]
+#[macro_use]
+mod store_suite;
+
+store_suite!(postgres, crate::shared_postgres());
+
+/// One cluster for all cases of the store suite; it ends with this process.
+fn shared_postgres() -> String {
+    static SHARED: LazyLock<Postgres> = LazyLock::new(|| Postgres::start().expect("PostgreSQL starts"));
+    SHARED.url()
+}

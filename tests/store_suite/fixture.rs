@@ -32,7 +32,8 @@ pub struct Base {
 }
 
 impl Base {
-    pub async fn new(backend: &str, case: &str) -> Self {
+    /// `server` is the address of a PostgreSQL database; SQLite needs none.
+    pub async fn new(backend: &str, case: &str, server: String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         if backend == "sqlite" {
             return Self {
@@ -41,8 +42,6 @@ impl Base {
                 schema: None,
             };
         }
-        let server = std::env::var("REARGUARD_TEST_POSTGRES_URL")
-            .expect("REARGUARD_TEST_POSTGRES_URL names the PostgreSQL to test with");
         let schema = format!("t_{}_{case}", std::process::id());
         execute(&server, &format!("CREATE SCHEMA {schema}")).await;
         let sign = if server.contains('?') { '&' } else { '?' };

@@ -1,8 +1,8 @@
 //! What every backend of the store must do: the same cases on SQLite and PostgreSQL.
 //!
 //! A test binary includes this file with `#[path = "../store_suite/mod.rs"] #[macro_use] mod store_suite;` and says
-//! `store_suite!(sqlite);` or `store_suite!(postgres);`. The latter needs `REARGUARD_TEST_POSTGRES_URL`, the address of a
-//! database in which it may create schemas; each case gets its own.
+//! `store_suite!(sqlite);` or `store_suite!(postgres, url);`, where `url` is an expression: the address of a database in which it may
+//! create schemas; each case gets its own.
 
 pub mod audits;
 pub mod commits;
@@ -19,7 +19,10 @@ pub mod tokens;
 /// Makes a module of tests, one per case, on the named backend.
 macro_rules! store_suite {
     ($backend:ident) => {
-        store_suite!(@cases $backend,
+        store_suite!($backend, String::new());
+    };
+    ($backend:ident, $server:expr) => {
+        store_suite!(@cases $backend, $server,
             audits: [every_change_is_chained, an_edited_row_is_found, a_removed_row_is_found, a_cut_tail_is_found],
             commits: [
                 a_record_is_loaded_as_committed, a_replayed_record_changes_nothing, a_replayed_decision_brings_nothing_twice,
@@ -55,12 +58,13 @@ macro_rules! store_suite {
             tokens: [a_token_is_known_by_its_secret, a_revoked_token_is_unknown, names_are_unique]
         );
     };
-    (@cases $backend:ident, $($file:ident: [$($case:ident),* $(,)?]),* $(,)?) => {
+    (@cases $backend:ident, $server:expr, $($file:ident: [$($case:ident),* $(,)?]),* $(,)?) => {
         mod $backend {
             $($(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    let base = $crate::store_suite::fixture::Base::new(stringify!($backend), stringify!($case)).await;
+                    let (backend, case, server) = (stringify!($backend), stringify!($case), $server);
+                    let base = $crate::store_suite::fixture::Base::new(backend, case, server).await;
                     $crate::store_suite::$file::$case(&base).await;
                     base.remove().await;
                 }
