@@ -150,19 +150,31 @@ fn the_page_reads_in_five_seconds() {
 
 #[test]
 fn the_headline_says_whether_it_acts() {
-    let headline = |report: Report| {
+    let good = || Report { armed: true, automation: true, event_time: Some(at(0)), ..Report::default() };
+    let why = || Some("event time is 300 s behind".to_owned());
+    let off = "AUTOMATION OFF: it judges and pages, and rolls nothing back";
+    let blind = "NOT ARMED, nothing is rolled back: event time is 300 s behind";
+    for (report, wanted, attention) in [
+        (good(), vec!["ARMED, nothing needs you"], 0),
+        (
+            Report { event_time: None, ..good() },
+            vec!["ARMED; no event has been read yet, so nothing can be judged"],
+            1,
+        ),
+        (
+            Report { dry_run: true, ..good() },
+            vec!["ARMED, DRY RUN: it says what it would do and does nothing"],
+            0,
+        ),
+        (Report { automation: false, ..good() }, vec![off], 1),
+        (Report { armed: false, why_not_armed: why(), ..good() }, vec![blind], 1),
+        (Report { armed: false, automation: false, why_not_armed: why(), ..good() }, vec![blind, off], 2),
+    ] {
         let page = page(report, json!([]), json!([]));
-        (page.render(Paint::new(false)).lines().next().unwrap().to_owned(), page.attention().len())
-    };
-    let good = Report { armed: true, automation: true, ..Report::default() };
-    assert_eq!(headline(good.clone()), ("ARMED, nothing needs you".into(), 0));
-    let dry = Report { dry_run: true, ..good.clone() };
-    assert!(headline(dry).0.starts_with("ARMED, DRY RUN"));
-    let off = Report { automation: false, ..good.clone() };
-    assert_eq!(headline(off), ("ARMED, but automation is off: it pages and rolls nothing back".into(), 1));
-    let why = Some("event time is 300 s behind".to_owned());
-    let blind = Report { armed: false, why_not_armed: why, ..good };
-    assert_eq!(headline(blind).0, "NOT ARMED, nothing is rolled back: event time is 300 s behind");
+        let text = page.render(Paint::new(false));
+        let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
+        assert_eq!((lines, page.attention().len()), (wanted, attention));
+    }
 }
 
 #[test]
