@@ -243,10 +243,7 @@ impl Stage<'_> {
             ("the incident, up to date", format!("rearguard incident show {}", legacy.incident)),
             ("the flag, and who changed it", format!("rearguard flag show {FLAG}")),
             ("metrics", metrics.to_owned()),
-            (
-                "serve the bad variant again, and see it taken back here",
-                format!("rearguard flag rearm {FLAG} --reason 'show me'"),
-            ),
+            ("serve it again", format!("rearguard flag rearm {FLAG} --reason 'show me'")),
         ] {
             screen.line(&format!("     {command}  {}", screen.dim(&format!("# {what}"))));
         }

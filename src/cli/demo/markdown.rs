@@ -8,14 +8,12 @@ const MARGIN: &str = "   ";
 pub fn show(screen: &Screen, text: &str) {
     let mut table: Vec<&str> = Vec::new();
     let mut fenced = false;
-    for line in text.lines().chain([""]) {
+    for line in text.lines() {
         if line.starts_with('|') && !fenced {
             table.push(line);
             continue;
         }
-        for row in align(&std::mem::take(&mut table)) {
-            screen.line(&format!("{MARGIN}{row}"));
-        }
+        show_table(screen, &std::mem::take(&mut table));
         let fence = line.starts_with("```");
         fenced ^= fence;
         if line.starts_with('#') && !fenced {
@@ -31,6 +29,13 @@ pub fn show(screen: &Screen, text: &str) {
                 screen.line(format!("{MARGIN}{hang}{part}").trim_end());
             }
         }
+    }
+    show_table(screen, &table);
+}
+
+fn show_table(screen: &Screen, rows: &[&str]) {
+    for row in align(rows) {
+        screen.line(&format!("{MARGIN}{row}"));
     }
 }
 

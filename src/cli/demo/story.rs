@@ -127,9 +127,8 @@ impl Story<'_> {
         self.nothing_decided().await?;
         let text = format!("{} minutes later: no decision, no page, the flag serves what it served", CALM);
         self.screen.at(last.end(), Mark::Good, &text);
-        self.screen.more(
-            "A breach must stand without any two neighbouring minutes, and at least three minutes must be bad.",
-        );
+        self.screen
+            .more("A breach must stand without any two neighbouring minutes; at least three must be bad.");
         Ok(())
     }
 
@@ -137,7 +136,7 @@ impl Story<'_> {
         let began = self.plan.regression().start();
         self.screen.act(3, "A real regression");
         let text = format!(
-            "the alias moves to a new model: accuracy {:.3} → {:.3}, 4 times faster, 10 times cheaper",
+            "the alias gets a new model: accuracy {:.3} → {:.3}, 4 times faster, 10 times cheaper",
             MARCH.accuracy, JUNE.accuracy
         );
         self.screen.at(began, Mark::Bad, &text);
