@@ -4,6 +4,7 @@
 
 mod cli;
 mod layers;
+mod readme;
 
 #[path = "../store_suite/mod.rs"]
 #[macro_use]

@@ -53,7 +53,7 @@ impl IncidentWriter for Writer {
 impl Daemon {
     /// Listens, armed, with one flag and one quiet alert.
     pub async fn start() -> Self {
-        let base = Base::new("sqlite", "cli").await;
+        let base = Base::new("sqlite", "cli", String::new()).await;
         let store = base.ready().await;
         let clock = Clock::system();
         let mut tokens = BTreeMap::new();
