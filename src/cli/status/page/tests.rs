@@ -58,7 +58,7 @@ fn page(report: Report, incidents: Value, counts: Value) -> Page {
     }
 }
 
-fn busy() -> Page {
+fn alerts() -> Vec<AlertReport> {
     let mut sliced = alert(
         "abstain_rate_5m > 0.30",
         RuleAction::PauseRollout,
@@ -75,6 +75,34 @@ fn busy() -> Page {
         [Some(0.01), Some(0.3)],
     );
     calm.key.slice = Scope::try_from("tenant:calm".to_owned()).unwrap();
+    vec![
+        alert(
+            "cost_p95_1h > 0.05",
+            RuleAction::PauseRollout,
+            Phase::Quiet,
+            "pass",
+            [Some(0.0182), Some(0.05)],
+        ),
+        alert(
+            "ai.injection.suspected_rate_1h > baseline*3",
+            RuleAction::Rollback,
+            Phase::Quiet,
+            "inconclusive: 12 samples of the 100 needed",
+            [None, None],
+        ),
+        alert(
+            "faithfulness_6h < 0.90",
+            RuleAction::Rollback,
+            Phase::Latched,
+            "breach",
+            [Some(0.8712), Some(0.9)],
+        ),
+        calm,
+        sliced,
+    ]
+}
+
+fn busy() -> Page {
     let report = Report {
         event_time: Some(Timestamp::from_millis(NOW - 29_000)),
         closed: Some(Minute(NOW / MINUTE_MS - 2)),
@@ -95,31 +123,7 @@ fn busy() -> Page {
                 ..Fates::default()
             },
         }],
-        alerts: vec![
-            alert(
-                "cost_p95_1h > 0.05",
-                RuleAction::PauseRollout,
-                Phase::Quiet,
-                "pass",
-                [Some(0.0182), Some(0.05)],
-            ),
-            alert(
-                "ai.injection.suspected_rate_1h > baseline*3",
-                RuleAction::Rollback,
-                Phase::Quiet,
-                "inconclusive: 12 samples of the 100 needed",
-                [None, None],
-            ),
-            alert(
-                "faithfulness_6h < 0.90",
-                RuleAction::Rollback,
-                Phase::Latched,
-                "breach",
-                [Some(0.8712), Some(0.9)],
-            ),
-            calm,
-            sliced,
-        ],
+        alerts: alerts(),
         latches: vec![LatchReport {
             flag: "ai.support-copilot.prompt-v18".into(),
             scope: Scope::All,
