@@ -250,6 +250,8 @@ async fn flags_are_shown_killed_and_rearmed() {
     let command = daemon.commands().remove(0);
     let CommandKind::Rearm { scope, .. } = command.kind else { panic!("{command:?}") };
     assert_eq!((scope.unwrap().to_string(), command.reason), ("tenant:acme".into(), "v19".into()));
+    let near = daemon.ask("read", &["flag", "show", "ai.suport.v18"]);
+    assert!(near.err.contains("did you mean `ai.support.v18`?"), "{}", near.err);
     let unknown = daemon.ask("rearm", &["flag", "rearm", "no.such", "--reason", "x"]);
     assert_eq!(unknown.code, 1);
     assert!(unknown.err.contains("no flag `no.such` is known"), "{}", unknown.err);

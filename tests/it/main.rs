@@ -5,6 +5,7 @@
 mod cli;
 mod demo;
 mod layers;
+mod readme;
 
 #[path = "../store_suite/mod.rs"]
 #[macro_use]

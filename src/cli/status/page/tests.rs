@@ -58,8 +58,12 @@ fn page(report: Report, incidents: Value, counts: Value) -> Page {
     }
 }
 
+<<<<<<< HEAD
 #[expect(clippy::too_many_lines, reason = "one page with everything on it")]
 fn busy() -> Page {
+=======
+fn alerts() -> Vec<AlertReport> {
+>>>>>>> cli
     let mut sliced = alert(
         "abstain_rate_5m > 0.30",
         RuleAction::PauseRollout,
@@ -76,6 +80,34 @@ fn busy() -> Page {
         [Some(0.01), Some(0.3)],
     );
     calm.key.slice = Scope::try_from("tenant:calm".to_owned()).unwrap();
+    vec![
+        alert(
+            "cost_p95_1h > 0.05",
+            RuleAction::PauseRollout,
+            Phase::Quiet,
+            "pass",
+            [Some(0.0182), Some(0.05)],
+        ),
+        alert(
+            "ai.injection.suspected_rate_1h > baseline*3",
+            RuleAction::Rollback,
+            Phase::Quiet,
+            "inconclusive: 12 samples of the 100 needed",
+            [None, None],
+        ),
+        alert(
+            "faithfulness_6h < 0.90",
+            RuleAction::Rollback,
+            Phase::Latched,
+            "breach",
+            [Some(0.8712), Some(0.9)],
+        ),
+        calm,
+        sliced,
+    ]
+}
+
+fn busy() -> Page {
     let report = Report {
         event_time: Some(Timestamp::from_millis(NOW - 29_000)),
         closed: Some(Minute(NOW / MINUTE_MS - 2)),
@@ -96,31 +128,7 @@ fn busy() -> Page {
                 ..Fates::default()
             },
         }],
-        alerts: vec![
-            alert(
-                "cost_p95_1h > 0.05",
-                RuleAction::PauseRollout,
-                Phase::Quiet,
-                "pass",
-                [Some(0.0182), Some(0.05)],
-            ),
-            alert(
-                "ai.injection.suspected_rate_1h > baseline*3",
-                RuleAction::Rollback,
-                Phase::Quiet,
-                "inconclusive: 12 samples of the 100 needed",
-                [None, None],
-            ),
-            alert(
-                "faithfulness_6h < 0.90",
-                RuleAction::Rollback,
-                Phase::Latched,
-                "breach",
-                [Some(0.8712), Some(0.9)],
-            ),
-            calm,
-            sliced,
-        ],
+        alerts: alerts(),
         latches: vec![LatchReport {
             flag: "ai.support-copilot.prompt-v18".into(),
             scope: Scope::All,
