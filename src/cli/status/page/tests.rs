@@ -58,12 +58,7 @@ fn page(report: Report, incidents: Value, counts: Value) -> Page {
     }
 }
 
-<<<<<<< HEAD
-#[expect(clippy::too_many_lines, reason = "one page with everything on it")]
-fn busy() -> Page {
-=======
 fn alerts() -> Vec<AlertReport> {
->>>>>>> cli
     let mut sliced = alert(
         "abstain_rate_5m > 0.30",
         RuleAction::PauseRollout,
