@@ -4,6 +4,7 @@
 //! receiver on loopback. Between them runs the daemon that `rearguard run` runs, on a clock that is 150 times faster.
 
 mod gateway;
+mod markdown;
 mod news;
 mod oncall;
 mod screen;
@@ -61,33 +62,47 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<u8> {
     let screen = Screen::new(args.plain);
     let told = runtime.block_on(async {
         let supervisor = Supervisor::new();
-        let told = tokio::select! {
-            told = play(args, &screen, &folder, &supervisor) => told,
-            () = supervisor.stopped() => Err(anyhow::anyhow!("the demo's own world broke down")),
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-        };
-        match supervisor.drain().await {
-            Err(why) => told.and(Err(anyhow::anyhow!(why))),
-            Ok(()) => told,
-        }
+        let told = play(args, &screen, &folder, &supervisor).await;
+        let drained = supervisor.drain().await.map_err(|why| anyhow::anyhow!(why));
+        // A gateway or receiver that broke down is the cause of whatever the story ran into.
+        drained.and(told)
     });
     screen.rest();
     match told {
-        Ok(()) => Ok(GOOD),
+        Ok(Ended::Told) => Ok(GOOD),
+        Ok(Ended::Interrupted) => {
+            eprintln!("interrupted");
+            Ok(FAILED)
+        }
         Err(error) => {
             folder.keep = true;
-            eprintln!("\nrearguard demo: {error:#}\nThe daemon's log is {}", folder.log().display());
+            eprintln!("\nrearguard demo: {error:#}\nThe daemon's log: {}", folder.log().display());
             Ok(FAILED)
         }
     }
 }
 
-/// What is needed after the story has been told.
+/// How the demo ended, if nothing went wrong.
+enum Ended {
+    Told,
+    Interrupted,
+}
+
+/// What is there once the daemon runs.
 struct Stage<'a> {
     screen: &'a Screen,
     clock: Clock,
     running: &'a Running,
-    gateway: &'a Gateway,
+    real: Stopwatch,
+}
+
+/// What the story leaves behind.
+struct Legacy {
+    gateway: Gateway,
+    calls: mpsc::Receiver<Call>,
+    incident: IncidentId,
+    url: String,
+    token: String,
 }
 
 async fn play(
@@ -95,59 +110,58 @@ async fn play(
     screen: &Screen,
     folder: &Folder,
     supervisor: &Supervisor,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Ended> {
     let real = Clock::system().stopwatch();
     let secret = blake3::hash(folder.path.as_os_str().as_encoded_bytes()).to_hex();
     let (oncall, calls) = oncall::listen(secret.as_str(), supervisor).await?;
     let cluster = world::broker()?;
-    let config = world::config(&folder.path, &cluster.bootstrap_servers(), oncall, secret.as_str())?;
+    let brokers = cluster.bootstrap_servers();
+    let config = world::config(&folder.path, &brokers, oncall, secret.as_str())?;
     let (settings, _) =
         rules::settings(&config, None).map_err(|found| anyhow::anyhow!(world::all(&found)))?;
-    introduce(screen, folder);
+    introduce(screen);
     let start = config.clock.start.context("the demo's clock has no start")?;
     let clock = Clock::scaled(start, config.clock.rate);
     let running = App::build(config, settings, clock, Metrics::install()?).await?.spawn().await?;
-    let joined = story::armed(screen, clock, &running, PARTITIONS).await?;
-    screen.at(clock.now(), Mark::Good, &welcome(&joined));
-    // From the next whole minute on; the daemon is ready, so nothing is trimmed before it is read.
-    let plan = Plan { first: clock.now().minute().plus(1) };
-    let brokers = cluster.bootstrap_servers();
-    let gateway = Gateway::open(&brokers, args.seed, plan, running.store.clone(), clock, supervisor)?;
-    let stage = Stage { screen, clock, running: &running, gateway: &gateway };
-    let told = tokio::select! {
-        told = stage.perform(args, plan, calls, &real, folder) => told,
-        () = running.stopped() => Ok(()),
+    let stage = Stage { screen, clock, running: &running, real };
+    let ended = tokio::select! {
+        told = stage.perform(args, &brokers, calls, supervisor) => match told {
+            Ok(legacy) if args.keep => stage.keep(legacy, folder).await,
+            Ok(legacy) => stage.finish(&legacy).await,
+            Err(why) => Err(why),
+        },
+        () = running.stopped() => Err(anyhow::anyhow!("the daemon stopped")),
+        () = supervisor.stopped() => Err(anyhow::anyhow!("the demo's own world broke down")),
+        _ = tokio::signal::ctrl_c() => Ok(Ended::Interrupted),
     };
     let drained = running.drain().await;
     drop(cluster);
-    told.and(drained)
+    drained.and(ended)
 }
 
 impl Stage<'_> {
+    /// From the daemon's start to the incident.
     async fn perform(
         &self,
         args: &DemoArgs,
-        plan: Plan,
+        brokers: &str,
         calls: mpsc::Receiver<Call>,
-        real: &Stopwatch,
-        folder: &Folder,
-    ) -> anyhow::Result<()> {
-        let Self { screen, clock, running, gateway } = *self;
+        supervisor: &Supervisor,
+    ) -> anyhow::Result<Legacy> {
+        let Self { screen, clock, running, .. } = *self;
+        let joined = story::armed(screen, clock, running, PARTITIONS).await?;
+        screen.at(clock.now(), Mark::Good, &welcome(&joined));
+        // From the next whole minute on; the daemon reads already, so the broker trims nothing unread.
+        let plan = Plan { first: clock.now().minute().plus(1) };
+        let gateway = Gateway::open(brokers, args.seed, plan, running.store.clone(), clock, supervisor)?;
         let news = News::new(&running.store, clock, FLAG, calls);
-        let mut story = Story { screen, clock, running, gateway, plan, news };
-        let incident = story.tell().await?;
+        let mut story = Story { screen, clock, running, gateway: &gateway, plan, news };
+        let incident = story.tell().await?.id;
         let calls = story.news.calls;
-        let scopes = [TokenScope::Admin];
-        let token = running.store.create_token("demo", &scopes, clock.now()).await?;
+        let token = running.store.create_token("demo", &[TokenScope::Admin], clock.now()).await?;
         let url = format!("http://{}", running.address);
-        self.epilogue(&url, &token, &incident.id).await?;
-        if args.keep {
-            self.farewell(real, None);
-            return self.keep(&url, &token, &incident.id, calls, folder).await;
-        }
-        let fates = self.balance().await?;
-        self.farewell(real, Some(fates));
-        Ok(())
+        self.epilogue(&url, &token, &incident).await?;
+        Ok(Legacy { gateway, calls, incident, url, token })
     }
 
     /// The incident as the daemon's own HTTP port serves it, and what a gateway is told now.
@@ -167,18 +181,37 @@ impl Stage<'_> {
         let markdown = page.await?.error_for_status()?.text().await?;
         self.screen.act(4, "The incident, as everybody reads it");
         self.screen.line("");
-        for line in markdown.lines() {
-            self.screen.line(&format!("   {}", self.screen.paint(line, "36")));
-        }
+        markdown::show(self.screen, &markdown);
         Ok(())
     }
 
+    /// The last accounts.
+    async fn finish(&self, legacy: &Legacy) -> anyhow::Result<Ended> {
+        let fates = self.balance(&legacy.gateway).await?;
+        let screen = self.screen;
+        screen.rest();
+        screen.act(5, "Done");
+        screen.line(&format!(
+            "   {0} events produced = {0} consumed = {1} in windows ({2} late, {3} refused); {4:.0} s of real time",
+            count(fates.consumed),
+            count(fates.windowed),
+            fates.late,
+            fates.refused,
+            self.real.elapsed().as_secs_f64()
+        ));
+        screen.line("   Next: `rearguard demo --keep` leaves it running to look around; docs/demo.md explains what you saw.");
+        Ok(Ended::Told)
+    }
+
     /// Produced must equal consumed: the mock broker forgets silently what it cannot keep.
-    async fn balance(&self) -> anyhow::Result<Fates> {
-        let produced = self.gateway.close(self.clock).await?;
+    async fn balance(&self, gateway: &Gateway) -> anyhow::Result<Fates> {
+        let produced = gateway.close(self.clock).await?;
         let watch = self.clock.stopwatch();
         loop {
-            let fates = self.consumed();
+            let mut fates = Fates::default();
+            for source in &self.running.report.load().sources {
+                fates.add(&source.fates);
+            }
             if fates.consumed == produced {
                 ensure!(fates.balance(), "events without a fate: {fates:?}");
                 ensure!(fates.windowed == produced, "not every event was counted: {fates:?}");
@@ -193,83 +226,51 @@ impl Stage<'_> {
         }
     }
 
-    fn consumed(&self) -> Fates {
-        let mut all = Fates::default();
-        for source in &self.running.report.load().sources {
-            all.add(&source.fates);
-        }
-        all
-    }
-
-    fn farewell(&self, real: &Stopwatch, fates: Option<Fates>) {
-        let screen = self.screen;
-        screen.act(5, "Done");
-        if let Some(fates) = fates {
-            let text = format!(
-                "{} events produced = {} consumed = {} in windows; late {}, refused {}",
-                count(fates.consumed),
-                count(fates.consumed),
-                count(fates.windowed),
-                fates.late,
-                fates.refused
-            );
-            screen.line(&format!("   {text}"));
-        }
-        screen.line(&format!("   real time: {:.1} s", real.elapsed().as_secs_f64()));
-    }
-
     /// Goes on until Ctrl-C; whoever is paged meanwhile is shown.
-    async fn keep(
-        &self,
-        url: &str,
-        token: &str,
-        incident: &IncidentId,
-        mut calls: mpsc::Receiver<Call>,
-        folder: &Folder,
-    ) -> anyhow::Result<()> {
+    async fn keep(&self, mut legacy: Legacy, folder: &Folder) -> anyhow::Result<Ended> {
         let screen = self.screen;
         screen.rest();
-        screen.line(&format!(
-            "   Everything goes on at {RATE} times real time, until Ctrl-C. In another terminal:\n"
-        ));
-        screen.line(&format!("     URL={url}\n     TOKEN={token}"));
-        for (what, path) in [
-            ("how things stand", "/v1/status".to_owned()),
-            ("the incident", format!("/v1/incidents/{incident}/markdown")),
-            ("who changed the flag", format!("/v1/flags/{FLAG}")),
-            ("metrics", "/metrics".to_owned()),
+        screen.act(5, &format!("Everything goes on, {RATE} times faster than real time, until Ctrl-C"));
+        screen.line("   In another terminal:\n");
+        let exe =
+            std::env::current_exe().map_or_else(|_| "rearguard".into(), |exe| exe.display().to_string());
+        screen.line(&format!("     alias rearguard='{exe}'"));
+        screen.line(&format!("     export REARGUARD_URL={}", legacy.url));
+        screen.line(&format!("     export REARGUARD_TOKEN={}\n", legacy.token));
+        let metrics = "curl -sH \"Authorization: Bearer $REARGUARD_TOKEN\" $REARGUARD_URL/metrics";
+        for (what, command) in [
+            ("how things stand", "rearguard status".to_owned()),
+            ("the incident, up to date", format!("rearguard incident show {}", legacy.incident)),
+            ("the flag, and who changed it", format!("rearguard flag show {FLAG}")),
+            ("metrics", metrics.to_owned()),
+            ("serve it again", format!("rearguard flag rearm {FLAG} --reason 'show me'")),
         ] {
-            let line = format!("curl -sH \"Authorization: Bearer $TOKEN\" $URL{path}");
-            screen.line(&format!("     {line}  {}", screen.dim(&format!("# {what}"))));
+            screen.line(&format!("     {command}  {}", screen.dim(&format!("# {what}"))));
         }
-        let rearm = format!(
-            "curl -sH \"Authorization: Bearer $TOKEN\" -d '{{\"reason\":\"again\"}}' $URL/v1/flags/{FLAG}/rearm"
-        );
-        screen.line(&format!("     {rearm}  {}", screen.dim("# serve the bad variant again, and watch")));
-        screen.line(&format!("\n   Files and the daemon's log: {}", folder.path.display()));
+        screen.line(&format!("\n   Configuration, rules, database and log: {}\n", folder.path.display()));
         loop {
             tokio::select! {
-                _ = tokio::signal::ctrl_c() => return Ok(()),
-                call = calls.recv() => match call {
+                _ = tokio::signal::ctrl_c() => return Ok(Ended::Told),
+                () = self.running.stopped() => anyhow::bail!("the daemon stopped"),
+                call = legacy.calls.recv() => match call {
                     Some(call) => news::show(screen, self.clock, &call),
-                    None => return Ok(()),
+                    None => anyhow::bail!("the on-call receiver is gone"),
                 },
             }
         }
     }
 }
 
-fn introduce(screen: &Screen, folder: &Folder) {
+fn introduce(screen: &Screen) {
     let line =
         |name: &str, text: &str| screen.line(&format!("   {}  {text}", screen.dim(&format!("{name:<8}"))));
     screen.line(&screen.bold("Rearguard, from the first bad answer to the page"));
     screen.line("");
-    line("flag", &format!("{FLAG}: half of the users get gpt-4-latest, the others stay on gpt-4-0314"));
+    line("flag", &format!("{FLAG}: half of the users get gpt-4-latest, the others gpt-4-0314"));
     line("rules", &format!("{TREATMENT}: accuracy_1h < 0.80 pauses the rollout, < 0.75 rolls back"));
     line("levels", "GPT-4 on prime numbers, March and June 2023: .840, then .502 (Chen et al., LLMDrift)");
     line("world", "the real daemon, SQLite, librdkafka's mock broker, a signed webhook; all on loopback");
     line("time", &format!("runs {RATE} times faster than real time; UTC"));
-    line("files", &folder.path.display().to_string());
     screen.line("");
 }
 

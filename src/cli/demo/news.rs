@@ -89,7 +89,7 @@ impl<'a> News<'a> {
             };
             let evidence = &decision.evidence;
             let text = format!(
-                "{what}: {} is {}, {} bad minutes, held for {}",
+                "{what}: {} is {}; {} bad minutes, held {}",
                 decision.condition.split(' ').next().unwrap_or_default(),
                 breach(evidence),
                 evidence.bad_minutes,

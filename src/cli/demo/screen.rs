@@ -10,9 +10,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::dispatch::words::clock_time;
 use crate::model::time::Timestamp;
 
-const WIDTH: usize = 100;
+pub const WIDTH: usize = 100;
 /// Where texts begin that belong to a point of time.
 const INDENT: usize = 14;
+/// Steps of the progress bar.
+const STEPS: u64 = 1_000;
 
 /// How a line of the story is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +37,13 @@ impl Screen {
     pub fn new(plain: bool) -> Self {
         let terminal = std::io::stdout().is_terminal() && !plain;
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let style = ProgressStyle::with_template("  {spinner} {msg}")
+        let style = ProgressStyle::with_template("   {spinner:.cyan} {bar:20.cyan} {msg}")
             .unwrap_or_else(|_| ProgressStyle::default_spinner())
+            .progress_chars("━━╌")
             .tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ");
         let bar = terminal.then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout()).with_style(style);
+            let bar =
+                ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stdout()).with_style(style);
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
@@ -51,9 +55,10 @@ impl Screen {
         self.bar.is_some()
     }
 
-    /// What is going on right now. Only a terminal shows it.
-    pub fn busy(&self, text: &str) {
+    /// What is going on right now, and how much of the story has been told. Only a terminal shows it.
+    pub fn busy(&self, told: f64, text: &str) {
         if let Some(bar) = &self.bar {
+            bar.set_position((told.clamp(0.0, 1.0) * STEPS as f64) as u64);
             bar.set_message(self.dim(text));
         }
     }
@@ -121,7 +126,7 @@ impl Screen {
 }
 
 /// Breaks a text at blanks.
-fn wrap(text: &str, width: usize) -> Vec<String> {
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let new = lines

@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(30 * 60);
 const ROLLBACK_BOUND: Duration = Duration::from_secs(45 * 60);
 /// How long the gateway's traffic is watched after the flip (virtual time).
 const AFTERMATH: Duration = Duration::from_secs(180);
+/// About how long the story is, for the progress bar (virtual time).
+const LENGTH: Duration = Duration::from_secs((HEALTHY + 1 + CALM + 25) as u64 * 60);
 /// Without a spinner, healthy minutes are told this often.
 const EVERY: i64 = 20;
 
@@ -55,20 +57,25 @@ impl Story<'_> {
     async fn healthy(&mut self) -> anyhow::Result<()> {
         self.screen.act(1, "Healthy traffic");
         let started = self.plan.first.start();
-        let levels = format!("both variants answer {} of 1,000 questions right", MARCH.accuracy * 1000.0);
+        let levels = format!("both variants answer {:.0} of 1,000 questions right", MARCH.accuracy * 1000.0);
         self.screen.at(started, Mark::Note, &format!("traffic begins: {levels}"));
         let last = self.plan.first.plus(HEALTHY - 1);
         let mut told = self.plan.first;
+        let mut healthy = self.running.report.load_full();
         loop {
             let report = self.running.report.load_full();
             let closed = report.closed.unwrap_or(Minute(0));
+            // Several minutes may close at once: what is shown is the last report without the terrible one.
+            if closed <= last {
+                healthy = std::sync::Arc::clone(&report);
+            }
             if closed >= last {
                 break;
             }
             let minutes = (closed.0 - self.plan.first.0 + 1).max(0);
             let rule = rule(&report, RuleAction::Rollback);
             let value = rule.and_then(|r| r.value).map_or_else(|| "—".into(), number);
-            let now = format!("{minutes} of {HEALTHY} minutes judged, accuracy_1h {value}");
+            let now = format!("{minutes} of {HEALTHY} minutes judged; accuracy_1h {value}");
             self.busy(&now);
             if !self.screen.is_live() && closed.0 >= told.0 + EVERY {
                 self.screen.at(closed.end(), Mark::Note, &now);
@@ -76,19 +83,20 @@ impl Story<'_> {
             }
             self.wait("a healthy hour to be judged", last.end()).await?;
         }
-        let report = self.running.report.load_full();
         self.nothing_decided().await?;
-        for rule in &report.alerts {
+        let judged = healthy.closed.unwrap_or(self.plan.first).end();
+        ensure!(!healthy.alerts.is_empty(), "no rule has been judged");
+        for rule in &healthy.alerts {
             ensure!(rule.verdict == "pass", "healthy traffic was judged `{}`", rule.verdict);
             let text = format!(
-                "{} rule, {}: measured {} from {} answers: {}",
+                "{} rule: {}? It is {}, from {} answers: {}",
                 word(rule.action),
                 rule.condition,
                 maybe(rule.value),
                 count(rule.samples),
                 rule.verdict
             );
-            self.screen.at(last.end(), Mark::Good, &text);
+            self.screen.at(judged, Mark::Good, &text);
         }
         Ok(())
     }
@@ -106,19 +114,21 @@ impl Story<'_> {
             maybe(rule.value),
             maybe(rule.threshold)
         );
-        let breached = format!("accuracy_1h is {} now, below both limits. Rearguard:", maybe(rule.value));
+        let breached = format!(
+            "accuracy_1h is {} now, below both limits. What Rearguard says of it:",
+            maybe(rule.value)
+        );
         self.screen.at(minute.end(), Mark::Note, &breached);
-        for rule in &report.alerts {
-            self.screen.more(&format!("{} rule → {}", word(rule.action), rule.verdict));
-        }
+        let single = |alert: &AlertReport| alert.verdict.contains("a single bad minute never fires");
+        ensure!(report.alerts.iter().all(single), "the terrible minute was judged `{}`", rule.verdict);
+        self.screen.more(&format!("“{}”", rule.verdict));
         let last = self.plan.regression().plus(-1);
         self.judged(last, "the minutes after to be judged").await?;
         self.nothing_decided().await?;
         let text = format!("{} minutes later: no decision, no page, the flag serves what it served", CALM);
         self.screen.at(last.end(), Mark::Good, &text);
-        self.screen.more(
-            "A breach must stand without any two neighbouring minutes, and at least three minutes must be bad.",
-        );
+        self.screen
+            .more("A breach must stand without any two neighbouring minutes; at least three must be bad.");
         Ok(())
     }
 
@@ -126,9 +136,8 @@ impl Story<'_> {
         let began = self.plan.regression().start();
         self.screen.act(3, "A real regression");
         let text = format!(
-            "the provider moves the alias: accuracy {} → {} (and it is 4 times faster and 10 times cheaper)",
-            number(MARCH.accuracy),
-            number(JUNE.accuracy)
+            "the alias gets a new model: accuracy {:.3} → {:.3}, 4 times faster, 10 times cheaper",
+            MARCH.accuracy, JUNE.accuracy
         );
         self.screen.at(began, Mark::Bad, &text);
         let (mut paused, mut rolled_back) = (false, None);
@@ -225,7 +234,8 @@ impl Story<'_> {
     fn busy(&self, text: &str) {
         let sent = self.gateway.counts.sent.load(std::sync::atomic::Ordering::Relaxed);
         let now = crate::dispatch::words::clock_time(self.clock.now());
-        self.screen.busy(&format!("{now}  {} events  {text}", count(sent)));
+        let told = self.clock.now().since(self.plan.first.start()).as_secs_f64() / LENGTH.as_secs_f64();
+        self.screen.busy(told, &format!("{now}  {} events  {text}", count(sent)));
     }
 
     async fn wait(&self, what: &str, due: Timestamp) -> anyhow::Result<()> {
@@ -258,7 +268,7 @@ pub async fn armed(
         }
         let why = report.why_not_armed.as_deref().unwrap_or("waiting for partitions");
         ensure!(watch.elapsed() < BOUND, "not armed after {}: {why}", span(BOUND));
-        screen.busy(&format!("joining the consumer group ({why})"));
+        screen.busy(0.0, &format!("joining the consumer group ({why})"));
         clock.sleep_real(LOOK).await;
     }
 }

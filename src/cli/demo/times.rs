@@ -20,7 +20,12 @@ pub fn pause(screen: &Screen, pause: &Frozen) {
     let took = pause.finished.since(decision.t0);
     let text = format!("paused, read back: {}", pause.detail);
     screen.at(pause.finished, Mark::Good, &text);
-    screen.more(&format!("{} after t0 ({}): {}", span(took), clock_time(decision.t0), share(took)));
+    screen.more(&format!(
+        "{} after t0 ({}), {} of the ten minutes",
+        span(took),
+        clock_time(decision.t0),
+        share(took)
+    ));
 }
 
 /// The rollback, step by step.
@@ -36,14 +41,14 @@ pub fn rollback(screen: &Screen, stored: &StoredDecision, incident: &IncidentSum
         let (took, share) = (span(took), share(took));
         screen.line(&format!("   {}  {bar}  {took:>12} {share:>5}  {what}", screen.dim(&clock_time(at))));
     };
-    row(decision.t0, "t0: the breach that lasted began");
+    row(decision.t0, "t0: the breach that lasted begins");
     row(decision.at, &format!("decided: it had held for {}", span(decision.evidence.held)));
-    row(stored.committed, "decision, evidence and orders stored in one transaction; incident opened");
+    row(stored.committed, "stored in one transaction; incident opened");
     if let Some(at) = incident.flip_verified {
-        row(at, "flag flipped, and read back where gateways ask");
+        row(at, "flag flipped, read back where gateways ask");
     }
     if let Some(at) = incident.page_accepted {
-        row(at, "page accepted by the on-call's receiver");
+        row(at, "page accepted by the on-call receiver");
     }
     if let (Some(t1), Some(took)) = (incident.t1(), incident.took()) {
         let real = clock.real_span(t1.since(stored.committed));
