@@ -198,7 +198,13 @@ async fn incidents_are_listed_shown_taken_on_and_closed() {
     daemon.break_it().await;
     let list = daemon.ask("read", &["incident", "list"]);
     assert_eq!(list.code, 0);
-    assert!(list.out.contains("inc-1     open    critical"), "{}", list.out);
+    assert!(
+        list.out.contains(
+            "inc-1     open    2023-11-14 22:13:21  no rollback confirmed\n  support.v18 rolled back\n"
+        ),
+        "{}",
+        list.out
+    );
     let json = daemon.ask("read", &["incident", "list", "--flag", "no.such", "--format", "json"]);
     assert_eq!(json.json()["incidents"].as_array().unwrap().len(), 0);
 

@@ -118,16 +118,15 @@ impl Page {
             return;
         }
         let _ = writeln!(out, "\n{}", paint.bold("INCIDENTS"));
-        let columns = [("", Side::Left), ("", Side::Left), ("", Side::Left), ("", Side::Left)];
-        let mut table = Table::new(2, &columns);
+        let mut table = Table::new(2, &[("", Side::Left), ("", Side::Left), ("", Side::Left)]);
         for incident in &self.incidents {
             let status = match &incident.acked_by {
                 Some(by) => cell(Ink::Doubt, format!("acknowledged by {by}")),
                 None => cell(Ink::Bad, incident.status.clone()),
             };
-            let title = incident.title.clone();
             let since = ago(incident.opened, self.now);
-            table.row(vec![incident.id.clone().into(), status, since.into(), title.into()]);
+            table.row(vec![incident.id.clone().into(), status, since.into()]);
+            table.under(cell(Ink::Bold, incident.what()));
         }
         out.push_str(&table.render(paint));
         let _ = writeln!(out, "  {}", paint.dim("rearguard incident show ID   what broke and what to do"));
