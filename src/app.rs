@@ -28,7 +28,7 @@ use crate::dispatch::incident::Renderer;
 use crate::dispatch::receiver::Receiver;
 use crate::dispatch::siren::Siren;
 use crate::dispatch::worker::{Worker, WorkerSettings};
-use crate::engine::input::{Command, Settings};
+use crate::engine::input::{Command, Input, Settings};
 use crate::engine::output::Report;
 use crate::http::{self, Boxed, Commander, HttpSettings, IncidentWriter, Parts, SubmitError};
 use crate::ingest::consumer::{Ingest, Wall};
@@ -94,7 +94,9 @@ impl App {
         let supervisor = Supervisor::new();
         let Self { config, clock, store, metrics, listener, receivers, settings, snapshots } = self;
         let loaded = store.load().await?;
-        let restored = restore::restore(settings, &loaded, &snapshots)?;
+        let mut restored = restore::restore(settings, &loaded, &snapshots)?;
+        // Without a time the engine does not know that it is behind: nobody may be told that it is armed before it has read.
+        restored.engine.step(Input::Advance(clock.now()));
         let now = loaded.position.event_time.unwrap_or_else(|| clock.now());
         let from = wiring::window_start(now, &config);
 
