@@ -82,7 +82,7 @@ impl Store {
         let lock = lock::Lock::take(&address).await?;
         let db = db::Db::connect(&address).await?;
         migrate::migrate(&db).await?;
-        let epoch = lock::next_epoch(&db, holder).await?;
+        let epoch = lock::next_epoch(&db, holder, &lock).await?;
         Self::finish(db, address, Some(epoch), Some(lock)).await
     }
 

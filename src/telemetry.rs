@@ -11,12 +11,9 @@ use std::fs::File;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tracing_subscriber::EnvFilter;
-
-use crate::supervise::{OnError, Supervisor, Task};
 
 /// Something that happened, worth a log line, a number or both.
 pub trait Fact {
@@ -103,26 +100,9 @@ impl Metrics {
         self.0.render()
     }
 
-    /// Starts the task that empties the histograms' buffers, which would grow without bound if nobody scraped.
-    pub fn spawn_upkeep(&self, supervisor: &Supervisor) {
-        let handle = self.0.clone();
-        let task = Task {
-            name: "metrics-upkeep",
-            on_error: OnError::Restart { first: Duration::from_secs(1), most: Duration::from_secs(60) },
-            drain: Duration::from_secs(1),
-        };
-        supervisor.spawn(task, move |stop| {
-            let handle = handle.clone();
-            async move {
-                let mut every = tokio::time::interval(Duration::from_secs(5));
-                loop {
-                    tokio::select! {
-                        () = stop.cancelled() => return Ok(()),
-                        _ = every.tick() => handle.run_upkeep(),
-                    }
-                }
-            }
-        });
+    /// Empties the histograms' buffers, which would grow without bound if nobody scraped. To be called every few seconds.
+    pub fn upkeep(&self) {
+        self.0.run_upkeep();
     }
 }
 

@@ -12,7 +12,7 @@ use rearguard::ingest::partition::{Limits, Partition};
 use rearguard::model::metric::Catalogue;
 use rearguard::model::time::Timestamp;
 
-/// The input is split into messages at zero bytes, so that shapes learnt from one meet the next.
+// The input is split into messages at zero bytes, so that shapes learnt from one meet the next.
 fuzz_target!(|input: &[u8]| {
     let wall = Timestamp::from_millis(1_763_895_110_000);
     let mut schema = Schema::new(Arc::new(Catalogue::default()));

@@ -9,11 +9,11 @@ use clap::Args;
 
 use super::output::{Format, show};
 use super::{FAILED, GOOD, WRONG, diagnostics};
+use crate::app::rules::check_receivers;
 use crate::config::{Config, rule_files};
 use crate::engine::budget::Timing;
-use crate::engine::rule::Page;
 use crate::engine::rule::compile::{Compiled, compile_rules};
-use crate::engine::rule::diagnostic::{Diagnostic, nearest};
+use crate::engine::rule::diagnostic::Diagnostic;
 use crate::engine::rule::review::{check_budgets, without_fast_companion};
 use crate::model::metric::Catalogue;
 use report::count;
@@ -111,33 +111,6 @@ pub fn check(args: &CheckArgs) -> Result<Report, Vec<Diagnostic>> {
         dry_run: config.dry_run,
         diagnostics: found,
     })
-}
-
-/// `page: <receiver>` has to name one that is configured.
-pub fn check_receivers(compiled: &Compiled, config: &Config) -> Vec<Diagnostic> {
-    let mut wrong = Vec::new();
-    for (rule, note) in compiled.rules.rules.iter().zip(&compiled.notes) {
-        let Page::Receiver(name) = &rule.page else {
-            continue;
-        };
-        if config.receivers.contains_key(name) {
-            continue;
-        }
-        let help = match nearest(name, config.receivers.keys().map(String::as_str)) {
-            Some(near) => format!("did you mean `page: {near}`?"),
-            None => "add it under `receivers:` in the configuration".to_owned(),
-        };
-        wrong.push(Diagnostic {
-            file: rule.origin.file.clone(),
-            line: note.line,
-            column: note.column,
-            span: note.at,
-            message: format!("`{}` pages `{name}`, and there is no such receiver", rule.id),
-            help: Some(help),
-            severity: crate::engine::rule::diagnostic::Level::Error,
-        });
-    }
-    wrong
 }
 
 #[cfg(test)]

@@ -167,6 +167,10 @@ impl Client {
             (409, Some("flags")) => {
                 Some("`rearguard flag show KEY` shows which scopes are rolled back".to_owned())
             }
+            (503, _) if said("type").is_some_and(|kind| kind.ends_with(":time-out")) => Some(
+                "`rearguard status` shows how things stand; commands wait while windows are being restored"
+                    .to_owned(),
+            ),
             _ => said("hint"),
         };
         let trouble = if status.as_u16() == 400 { Trouble::wrong(detail) } else { Trouble::new(detail) };

@@ -11,6 +11,7 @@ use super::GOOD;
 use super::client::{Client, ServerArgs};
 use super::output::{Format, Ink, Paint, Trouble, end, show, show_json, utc};
 use super::table::{Side, Table, cell};
+use crate::engine::rule::diagnostic::nearest;
 use crate::model::flag::Scope;
 use crate::model::time::Timestamp;
 use crate::store::TokenScope;
@@ -108,8 +109,9 @@ pub fn run(args: &FlagArgs) -> anyhow::Result<u8> {
 fn flag(args: &FlagArgs) -> Result<u8, Trouble> {
     let server = &args.server;
     let send = |needs, method, key: &str, what, body| {
-        let answer = Client::new(server, needs)?.send(method, &["v1", "flags", key, what], &body)?;
-        super::say_done(server.format, &answer)
+        let client = Client::new(server, needs)?;
+        let answer = client.send(method, &["v1", "flags", key, what], &body);
+        super::say_done(server.format, &answer.map_err(|trouble| nearest_flag(&client, key, trouble))?)
     };
     match &args.command {
         FlagCommand::List => list(server),
@@ -124,6 +126,19 @@ fn flag(args: &FlagArgs) -> Result<u8, Trouble> {
             let body = json!({"reason": reason, "scope": scope});
             send(TokenScope::Rearm, Method::POST, key, "rearm", body)
         }
+    }
+}
+
+/// A mistyped key gets the one that was meant, if this token may read.
+fn nearest_flag(client: &Client, key: &str, trouble: Trouble) -> Trouble {
+    if !trouble.is_not_found() {
+        return trouble;
+    }
+    let known = client.get(&["v1", "flags"], &[]).unwrap_or_default();
+    let keys = known["flags"].as_array().into_iter().flatten().filter_map(|flag| flag["key"].as_str());
+    match nearest(key, keys) {
+        Some(near) => trouble.hint(format!("did you mean `{near}`?")),
+        None => trouble,
     }
 }
 
@@ -143,7 +158,8 @@ fn list(server: &ServerArgs) -> Result<u8, Trouble> {
 
 fn one(server: &ServerArgs, key: &str) -> Result<u8, Trouble> {
     let client = Client::new(server, TokenScope::Read)?;
-    let document = client.get(&["v1", "flags", key], &[])?;
+    let document =
+        client.get(&["v1", "flags", key], &[]).map_err(|trouble| nearest_flag(&client, key, trouble))?;
     match server.format {
         Format::Json => show_json(&document)?,
         Format::Human => {

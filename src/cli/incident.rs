@@ -95,7 +95,6 @@ pub struct IncidentView {
     pub id: String,
     pub status: String,
     pub severity: String,
-    pub failure_class: String,
     pub title: String,
     pub opened: Timestamp,
     pub t0: Option<Timestamp>,
@@ -107,6 +106,14 @@ pub struct IncidentView {
 }
 
 impl IncidentView {
+    /// What it is about; critical ones need no word for it.
+    pub fn what(&self) -> String {
+        match self.severity.as_str() {
+            "critical" => self.title.clone(),
+            severity => format!("{} ({severity})", self.title),
+        }
+    }
+
     /// How much of the ten minutes it took: flip read back, incident opened and page accepted.
     fn took(&self) -> Option<std::time::Duration> {
         Some(self.opened.max(self.flip_verified?).max(self.page_accepted?).since(self.t0?))
@@ -172,8 +179,7 @@ fn render(incidents: &[IncidentView], status: Wanted, limit: u32, paint: Paint) 
         };
     }
     use Side::Left;
-    let columns =
-        [("INCIDENT", Left), ("STATUS", Left), ("SEVERITY", Left), ("OPENED (UTC)", Left), ("WHAT", Left)];
+    let columns = [("INCIDENT", Left), ("STATUS", Left), ("OPENED (UTC)", Left), ("HOW IT WENT", Left)];
     let mut table = Table::new(0, &columns);
     for incident in incidents {
         let ink = match incident.status.as_str() {
@@ -184,11 +190,10 @@ fn render(incidents: &[IncidentView], status: Wanted, limit: u32, paint: Paint) 
         table.row(vec![
             incident.id.clone().into(),
             cell(ink, incident.status.clone()),
-            incident.severity.clone().into(),
             utc(incident.opened).into(),
-            cell(Ink::Bold, incident.title.clone()),
+            remark(incident).into(),
         ]);
-        table.note(cell(Ink::Dim, remark(incident)));
+        table.under(cell(Ink::Bold, incident.what()));
     }
     let mut out = table.render(paint);
     if incidents.len() >= limit as usize {
@@ -199,14 +204,13 @@ fn render(incidents: &[IncidentView], status: Wanted, limit: u32, paint: Paint) 
 
 /// How it went, and who has it.
 fn remark(incident: &IncidentView) -> String {
-    let mut parts = vec![incident.failure_class.clone()];
-    parts.push(match (incident.took(), incident.flip_outcome.as_deref()) {
+    let mut parts = vec![match (incident.took(), incident.flip_outcome.as_deref()) {
         (Some(took), _) => format!("safe and paged in {}", words::span(took)),
         (None, Some("failed" | "expired")) => "ROLLBACK FAILED".to_owned(),
         (None, Some("superseded")) => "a human changed the flag meanwhile".to_owned(),
         (None, _) if incident.flip_verified.is_some() => "safe, not paged yet".to_owned(),
-        (None, _) => "not confirmed yet".to_owned(),
-    });
+        (None, _) => "no rollback confirmed".to_owned(),
+    }];
     match (&incident.resolved_by, &incident.acked_by) {
         (Some(by), _) => parts.push(format!("resolved by {by}")),
         (None, Some(by)) => parts.push(format!("{by} is on it")),
@@ -224,7 +228,6 @@ mod tests {
         let one = |status: &str, more: Value| {
             let mut value = json!({
                 "id": "inc-7f3a01c2d4e5", "status": status, "severity": "critical",
-                "failure_class": "quality_regression", "flag": "ai.support-copilot.prompt-v18",
                 "title": "support-copilot.prompt-v18 rolled back: faithfulness_1h < 0.92",
                 "opened": 1_689_158_851_000_i64, "t0": 1_689_158_580_000_i64
             });
@@ -232,18 +235,15 @@ mod tests {
             IncidentView::deserialize(&value).unwrap()
         };
         let verified = json!({"flip_verified": 1_689_158_853_000_i64, "flip_outcome": "verified",
-            "page_accepted": 1_689_158_855_000_i64, "acked_by": "ann"});
+            "page_accepted": 1_689_158_855_000_i64, "acked_by": "ann", "severity": "warning"});
         let incidents = [one("open", json!({"flip_outcome": "failed"})), one("acknowledged", verified)];
         let text = render(&incidents, Wanted::Unresolved, 20, Paint::new(false));
         let wanted = "\
-INCIDENT          STATUS        SEVERITY  OPENED (UTC)         WHAT
-inc-7f3a01c2d4e5  open          critical  2023-07-12 10:47:31  support-copilot.prompt-v18 rolled
-                                                               back: faithfulness_1h < 0.92
-                                                               quality_regression, ROLLBACK FAILED
-inc-7f3a01c2d4e5  acknowledged  critical  2023-07-12 10:47:31  support-copilot.prompt-v18 rolled
-                                                               back: faithfulness_1h < 0.92
-                                                               quality_regression, safe and paged in
-                                                               4 min 35 s, ann is on it
+INCIDENT          STATUS        OPENED (UTC)         HOW IT WENT
+inc-7f3a01c2d4e5  open          2023-07-12 10:47:31  ROLLBACK FAILED
+  support-copilot.prompt-v18 rolled back: faithfulness_1h < 0.92
+inc-7f3a01c2d4e5  acknowledged  2023-07-12 10:47:31  safe and paged in 4 min 35 s, ann is on it
+  support-copilot.prompt-v18 rolled back: faithfulness_1h < 0.92 (warning)
 ";
         assert_eq!(text, wanted);
         let none = render(&[], Wanted::Unresolved, 20, Paint::new(false));

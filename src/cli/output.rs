@@ -55,6 +55,11 @@ impl Trouble {
         self
     }
 
+    /// Whether the API said that there is no such thing.
+    pub fn is_not_found(&self) -> bool {
+        self.problem.as_ref().is_some_and(|problem| problem["status"] == json!(404))
+    }
+
     fn as_text(&self) -> String {
         let hint = self.hint.as_ref().map_or_else(String::new, |hint| format!("  help: {hint}\n"));
         format!("rearguard: {}\n{hint}", self.what)

@@ -110,9 +110,11 @@ impl Page {
         if !report.armed {
             let why = report.why_not_armed.as_deref().unwrap_or("just started");
             attention.push(format!("not armed: {why}"));
+        } else if report.event_time.is_none() {
+            attention.push("no event has been read yet, so nothing can be judged".to_owned());
         }
         if !report.automation {
-            attention.push("automation is off: it pages and rolls nothing back".to_owned());
+            attention.push("automation is off: it judges and pages, and rolls nothing back".to_owned());
         }
         match self.incidents.len() {
             0 => {}

@@ -36,6 +36,8 @@ enum Line {
     Note(Cell),
     /// A heading over the full width.
     Heading(Cell),
+    /// Below the whole row before, a little further in.
+    Under(Cell),
 }
 
 /// Rows under a head.
@@ -61,6 +63,11 @@ impl Table {
         self.lines.push(Line::Note(note));
     }
 
+    /// Adds text below the whole row before.
+    pub fn under(&mut self, text: Cell) {
+        self.lines.push(Line::Under(text));
+    }
+
     /// Adds a line over the full width.
     pub fn heading(&mut self, heading: Cell) {
         self.lines.push(Line::Heading(heading));
@@ -82,6 +89,7 @@ impl Table {
                     out.push_str(&paint.ink(heading.ink, &heading.text));
                     out.push('\n');
                 }
+                Line::Under(text) => self.put_last(text, self.indent + GAP, true, paint, &mut out),
                 Line::Note(note) => self.put_last(note, self.last_at(&widths), true, paint, &mut out),
             }
         }
@@ -152,11 +160,12 @@ mod tests {
         table.row(vec!["7".into(), "ünit".into()]);
         table.row(vec!["1,200".into(), "word ".repeat(30).into()]);
         table.note(cell(Ink::Dim, "why"));
+        table.under("below".into());
         table.row(vec!["1".into(), "".into()]);
         let text = table.render(Paint::new(false));
         let words = |n: usize| vec!["word"; n].join(" ");
         let wanted = format!(
-            "      N  WHAT\n  a heading\n      7  ünit\n  1,200  {}\n         {}\n         why\n      1\n",
+            "      N  WHAT\n  a heading\n      7  ünit\n  1,200  {}\n         {}\n         why\n    below\n      1\n",
             words(18),
             words(12)
         );

@@ -36,10 +36,11 @@ impl Lane {
         }
     }
 
-    /// Where the lane stands for the choice of the next one to read.
-    pub(super) fn standing(&self) -> Standing {
+    /// Where the lane stands for the choice of the next one to read. Until all are `loaded`, only what was read before a
+    /// restart is read again: a lane that has reached its position waits for the others, and holds none of them back.
+    pub(super) fn standing(&self, loaded: bool) -> Standing {
         Standing {
-            assigned: self.queue.is_some(),
+            assigned: self.queue.is_some() && (loaded || self.replay_to.is_some()),
             at_end: self.at_end,
             watermark: self.partition.watermark(),
         }
@@ -106,6 +107,7 @@ pub(super) fn record_some(
 /// Where a partition stands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
+    /// It may be read: it is ours, and what comes next of it is wanted now.
     pub(super) assigned: bool,
     pub(super) at_end: bool,
     pub(super) watermark: Option<Timestamp>,

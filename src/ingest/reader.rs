@@ -124,7 +124,7 @@ impl Reader {
     /// Runs until stopped; the last message says how it ended.
     pub(super) fn run(mut self) {
         let result = match self.start().and_then(|()| self.read()) {
-            Ok(()) | Err(End::Stopped) => self.hand_over_all(true),
+            Ok(()) | Err(End::Stopped) => self.hand_over_all(),
             Err(End::Failed(error)) => Err(End::Failed(error)),
         };
         self.lanes.clear();
@@ -228,11 +228,12 @@ impl Reader {
 
     /// Reads from the partition that lags most and has something to read; says whether there was one.
     fn read_one_batch(&mut self) -> Result<bool, End> {
-        let horizon = horizon(self.lanes.values().map(Lane::standing));
+        let loaded = self.loaded;
+        let horizon = horizon(self.lanes.values().map(|lane| lane.standing(loaded)));
         let mut order: Vec<(Option<Timestamp>, &Source, &mut Lane)> = self
             .lanes
             .iter_mut()
-            .filter(|(_, lane)| may_read(lane.standing(), horizon))
+            .filter(|(_, lane)| may_read(lane.standing(loaded), horizon))
             .map(|(source, lane)| (lane.partition.watermark(), source, lane))
             .collect();
         order.sort_by_key(|(watermark, _, _)| *watermark);
@@ -265,6 +266,9 @@ impl Reader {
                     lane.replay_to = None;
                     self.hand_over(source)?;
                     self.say_loaded()?;
+                    if !self.loaded {
+                        return Ok(());
+                    }
                 }
                 Progress::End(offset) => {
                     if lane.replay_to.is_some() {

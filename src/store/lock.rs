@@ -124,8 +124,10 @@ fn lock_path(database: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Makes this process the owner: writes of earlier ones are refused from now on.
-pub(super) async fn next_epoch(db: &Db, holder: &str) -> Result<i64, StoreError> {
+/// Makes this process the owner: writes of earlier ones are refused from now on. A file lock is free only when its holder's
+/// process is gone, so whatever that one had claimed is under way no more: it is free at once, not when its lease runs out.
+/// PostgreSQL may free a lock whose holder lives; there leases are waited for.
+pub(super) async fn next_epoch(db: &Db, holder: &str, lock: &Lock) -> Result<i64, StoreError> {
     let mut tx = db.write(None).await?;
     let epoch: i64 =
         sqlx::query_scalar("UPDATE owner SET epoch = epoch + 1, holder = $1 WHERE id = 1 RETURNING epoch")
@@ -133,6 +135,12 @@ pub(super) async fn next_epoch(db: &Db, holder: &str) -> Result<i64, StoreError>
             .fetch_one(&mut *tx)
             .await
             .map_err(StoreError::db("becoming the owner"))?;
+    if let Lock::File(_) = lock {
+        sqlx::query("UPDATE outbox SET lease_until = 0 WHERE status = 'claimed'")
+            .execute(&mut *tx)
+            .await
+            .map_err(StoreError::db("freeing a dead owner's claims"))?;
+    }
     commit(tx).await?;
     Ok(epoch)
 }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use reqwest::Method;
 use rearguard::model::time::Timestamp;
 use rearguard::store::{Store, TokenScope};
+use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -132,7 +132,8 @@ impl Daemon {
     /// A second process on the same files: its exit code and what it said.
     pub fn second(&self) -> (Option<i32>, String) {
         let mut config = self.config();
-        config = config.replace(&format!(":{} }}", self.port), &format!(":{} }}", free_port().expect("a port")));
+        config =
+            config.replace(&format!(":{} }}", self.port), &format!(":{} }}", free_port().expect("a port")));
         let path = self.folder.path().join("second.yaml");
         fs::write(&path, config).expect("a configuration");
         let output = self.bare_command(&path).output().expect("the binary starts");
@@ -226,7 +227,8 @@ impl Daemon {
 
     fn make_token(&self) -> String {
         let store = self.store();
-        let made = store.create_token("test", &[TokenScope::Admin], Timestamp::from_millis(self.timeline.now()));
+        let made =
+            store.create_token("test", &[TokenScope::Admin], Timestamp::from_millis(self.timeline.now()));
         self.http.block_on(made).expect("a token")
     }
 

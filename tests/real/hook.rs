@@ -51,7 +51,9 @@ fn answer(mut stream: TcpStream) -> Option<Value> {
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
             let body = &request[end + 4..];
             if body.len() >= length.trim().parse::<usize>().ok()? {
-                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").ok()?;
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    .ok()?;
                 return serde_json::from_slice(body).ok();
             }
         }

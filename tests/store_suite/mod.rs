@@ -45,7 +45,7 @@ macro_rules! store_suite {
                 a_stale_owner_is_fenced, a_command_opens_beside_the_daemon
             ],
             outbox: [
-                flips_come_first, claims_are_exclusive, a_lease_runs_out, a_stale_completion_is_refused, a_lane_is_first_in_first_out,
+                flips_come_first, claims_are_exclusive, a_lease_runs_out, a_dead_owners_claims_are_free, a_stale_completion_is_refused, a_lane_is_first_in_first_out,
                 a_pin_overtakes, a_rearm_voids_a_pending_pin, retry_waits, expiry_is_an_answer, answers_are_given_once,
                 age_and_counts, recheck_tells_the_truth
             ],

@@ -59,6 +59,20 @@ pub async fn a_lease_runs_out(base: &Base) {
     assert_eq!((first.attempts, second.attempts), (1, 2));
 }
 
+pub async fn a_dead_owners_claims_are_free(base: &Base) {
+    let store = base.ready().await;
+    commit(&store, 1, &[rollback("d1", "i1")]).await;
+    let first = claim_one(&store, at(1), "builtin").await;
+    drop(store);
+    let store = base.open().await;
+    // A lock on a file proves that its holder is gone; one on a server does not.
+    let soon = if base.url.starts_with("sqlite") { at(2) } else { at(31) };
+    assert_eq!(due(&store, at(2)).await.contains(&"builtin".to_owned()), soon == at(2));
+    let second = claim_one(&store, soon, "builtin").await;
+    assert_eq!(second.id, first.id);
+    assert!(!store.recheck(&first, soon).await.unwrap().held);
+}
+
 pub async fn a_stale_completion_is_refused(base: &Base) {
     let store = base.ready().await;
     commit(&store, 1, &[rollback("d1", "i1")]).await;

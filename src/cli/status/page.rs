@@ -25,21 +25,30 @@ impl Page {
         out
     }
 
+    /// Whether it acts, and what needs a human: a line each.
     fn headline(&self, paint: Paint) -> String {
         let report = &self.status.report;
-        let attention = self.attention();
-        let (ink, text) = match attention.as_slice() {
-            [] if report.dry_run => {
-                (Ink::Doubt, "ARMED, DRY RUN: it says what it would do and does nothing".to_owned())
-            }
-            [] => (Ink::Good, "ARMED, nothing needs you".to_owned()),
-            all if report.armed && report.automation => (Ink::Bad, format!("ARMED; {}", all.join("; "))),
-            all if report.armed => (Ink::Bad, format!("ARMED, but {}", all.join("; "))),
-            all => (Ink::Bad, all.join("; ").replacen("not armed", "NOT ARMED, nothing is rolled back", 1)),
-        };
+        let mut attention = self.attention().into_iter();
+        let mut lines = Vec::new();
+        if report.armed && report.automation {
+            let dry =
+                if report.dry_run { ", DRY RUN: it says what it would do and does nothing" } else { "" };
+            let (ink, rest) = match attention.next() {
+                None if report.dry_run => (Ink::Doubt, String::new()),
+                None => (Ink::Good, ", nothing needs you".to_owned()),
+                Some(first) => (Ink::Bad, format!("; {first}")),
+            };
+            lines.push((ink, format!("ARMED{dry}{rest}")));
+        }
+        for what in attention {
+            let what = what.replacen("not armed", "NOT ARMED, nothing is rolled back", 1);
+            lines.push((Ink::Bad, what.replacen("automation is off", "AUTOMATION OFF", 1)));
+        }
         let mut out = String::new();
-        for line in wrap(&text, WIDTH) {
-            let _ = writeln!(out, "{}", paint.ink(ink, &line));
+        for (ink, text) in lines {
+            for line in wrap(&text, WIDTH) {
+                let _ = writeln!(out, "{}", paint.ink(ink, &line));
+            }
         }
         out.push('\n');
         out
@@ -109,16 +118,15 @@ impl Page {
             return;
         }
         let _ = writeln!(out, "\n{}", paint.bold("INCIDENTS"));
-        let columns = [("", Side::Left), ("", Side::Left), ("", Side::Left), ("", Side::Left)];
-        let mut table = Table::new(2, &columns);
+        let mut table = Table::new(2, &[("", Side::Left), ("", Side::Left), ("", Side::Left)]);
         for incident in &self.incidents {
             let status = match &incident.acked_by {
                 Some(by) => cell(Ink::Doubt, format!("acknowledged by {by}")),
                 None => cell(Ink::Bad, incident.status.clone()),
             };
-            let title = incident.title.clone();
             let since = ago(incident.opened, self.now);
-            table.row(vec![incident.id.clone().into(), status, since.into(), title.into()]);
+            table.row(vec![incident.id.clone().into(), status, since.into()]);
+            table.under(cell(Ink::Bold, incident.what()));
         }
         out.push_str(&table.render(paint));
         let _ = writeln!(out, "  {}", paint.dim("rearguard incident show ID   what broke and what to do"));

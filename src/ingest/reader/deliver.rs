@@ -52,19 +52,20 @@ impl Reader {
         let asked = self.wishes.checkpoint.swap(false, Ordering::Relaxed);
         if asked || now.since(self.last_checkpoint) >= self.config.snapshot_every {
             self.last_checkpoint = now;
-            self.hand_over_all(false)?;
+            self.hand_over_all()?;
         }
         Ok(())
     }
 
     /// Hands over everything of all partitions and then their states: a consistent cut.
-    pub(super) fn hand_over_all(&mut self, stopping: bool) -> Result<(), End> {
+    pub(super) fn hand_over_all(&mut self) -> Result<(), End> {
         let sources: Vec<Source> = self.lanes.keys().cloned().collect();
         for source in &sources {
             self.hand_over(source)?;
         }
-        // While replaying, the cut would lie before the stored position: the snapshot that is there is as good.
-        if self.lanes.values().any(|lane| lane.replay_to.is_some()) || (stopping && !self.loaded) {
+        // Before all positions are reached there is no cut: some lanes are missing, or lie before their stored position, and
+        // the engine has panes of them already. The snapshot that is there is as good.
+        if !self.loaded || self.lanes.values().any(|lane| lane.replay_to.is_some()) {
             return Ok(());
         }
         let states = self.lanes.values().map(|lane| lane.partition.export()).collect();

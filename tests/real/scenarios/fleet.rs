@@ -86,7 +86,12 @@ impl Plan {
 }
 
 /// Sends everything at its time on a thread of its own; the oracle knows it at once.
-pub fn play(producer: Producer, events: Vec<Event>, timeline: Timeline, oracle: &mut Oracle) -> JoinHandle<Producer> {
+pub fn play(
+    producer: Producer,
+    events: Vec<Event>,
+    timeline: Timeline,
+    oracle: &mut Oracle,
+) -> JoinHandle<Producer> {
     for event in &events {
         oracle.add(event);
     }

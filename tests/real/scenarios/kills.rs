@@ -85,7 +85,11 @@ fn campaign(plan: Plan, seed: u64) {
     stage.daemon.await_ready();
     stage.settle();
     down.sort();
-    println!("kills by what was stored when it died: {landed:?}; to the first answer: {:?} … {:?}", down[0], down[down.len() - 1]);
+    println!(
+        "kills by what was stored when it died: {landed:?}; to the first answer: {:?} … {:?}",
+        down[0],
+        down[down.len() - 1]
+    );
     for phase in ["before the decision", "decided, not flipped", "flipped, not paged", "paged"] {
         assert!(landed.contains_key(phase), "no kill landed {phase}: {landed:?}");
     }
@@ -98,27 +102,60 @@ fn campaign(plan: Plan, seed: u64) {
     what_a_human_said_survives(&mut stage);
     stage.daemon.terminate();
     stage.daemon.assert_healthy_log();
-    println!("kills: {} in {:.1?}; {compared} windows as by brute force", landed.values().sum::<u32>(), began.elapsed());
+    println!(
+        "kills: {} in {:.1?}; {compared} windows as by brute force",
+        landed.values().sum::<u32>(),
+        began.elapsed()
+    );
 }
 
 /// One decision, latch, pin, incident and page for each flag, and no more.
 fn exactly_once(stage: &Stage, flags: usize) {
     eventually("every page is accepted", Duration::from_secs(60), || {
-        let open = rows(stage, "SELECT count(*) FROM outbox WHERE kind = 'page' AND status IN ('pending', 'claimed') AND revision = 0");
+        let open = rows(
+            stage,
+            "SELECT count(*) FROM outbox WHERE kind = 'page' AND status IN ('pending', 'claimed') AND revision = 0",
+        );
         (open == 0).then_some(())
     });
     let alerts = rollbacks(&stage.alerts());
     for flag in 0..flags {
         let key = key(flag);
         let count = |sql: &str| rows(stage, &sql.replace('?', &format!("'{key}'")));
-        assert_eq!(count("SELECT count(*) FROM decisions WHERE flag = ? AND action = 'rollback'"), 1, "decisions of {key}");
-        assert_eq!(count("SELECT count(*) FROM latches WHERE flag = ? AND closed IS NULL"), 1, "latches of {key}");
+        assert_eq!(
+            count("SELECT count(*) FROM decisions WHERE flag = ? AND action = 'rollback'"),
+            1,
+            "decisions of {key}"
+        );
+        assert_eq!(
+            count("SELECT count(*) FROM latches WHERE flag = ? AND closed IS NULL"),
+            1,
+            "latches of {key}"
+        );
         assert_eq!(count("SELECT count(*) FROM latches WHERE flag = ?"), 1, "latches ever of {key}");
-        assert_eq!(count("SELECT count(*) FROM flag_changes WHERE flag = ? AND kind = 'pin'"), 1, "pins of {key}");
-        assert_eq!(count("SELECT count(*) FROM outbox WHERE flag = ? AND kind = 'flip'"), 1, "flips of {key}");
-        assert_eq!(count("SELECT count(*) FROM outbox WHERE flag = ? AND kind = 'flip' AND outcome IN ('verified', 'already_safe')"), 1, "verified flips of {key}");
+        assert_eq!(
+            count("SELECT count(*) FROM flag_changes WHERE flag = ? AND kind = 'pin'"),
+            1,
+            "pins of {key}"
+        );
+        assert_eq!(
+            count("SELECT count(*) FROM outbox WHERE flag = ? AND kind = 'flip'"),
+            1,
+            "flips of {key}"
+        );
+        assert_eq!(
+            count(
+                "SELECT count(*) FROM outbox WHERE flag = ? AND kind = 'flip' AND outcome IN ('verified', 'already_safe')"
+            ),
+            1,
+            "verified flips of {key}"
+        );
         assert_eq!(count("SELECT count(*) FROM incidents WHERE flag = ?"), 1, "incidents of {key}");
-        assert_eq!(count("SELECT count(*) FROM outbox WHERE flag = ? AND kind = 'page'"), 1, "pages of {key}");
+        assert_eq!(
+            count("SELECT count(*) FROM outbox WHERE flag = ? AND kind = 'page'"),
+            1,
+            "pages of {key}"
+        );
         let of = |alerts: &[Value]| alerts.iter().filter(|a| a["labels"]["flag"] == key.as_str()).count();
         assert_eq!(of(&alerts), 1, "alerts of {key} in Alertmanager: {alerts:#?}");
         assert_eq!(of(&stage.hook.told("RearguardRollback", "firing")), 1, "notifications of {key}");
@@ -158,7 +195,9 @@ fn phase(stage: &Stage, flag: usize) -> &'static str {
         "before the decision"
     } else if count("SELECT count(*) FROM flag_pins WHERE flag = ?") == 0 {
         "decided, not flipped"
-    } else if count("SELECT count(*) FROM outbox WHERE flag = ? AND kind = 'page' AND status = 'standing'") == 0 {
+    } else if count("SELECT count(*) FROM outbox WHERE flag = ? AND kind = 'page' AND status = 'standing'")
+        == 0
+    {
         "flipped, not paged"
     } else {
         "paged"
@@ -170,8 +209,10 @@ fn rows(stage: &Stage, sql: &str) -> i64 {
     let url = format!("sqlite://{}", stage.daemon.data().join("rearguard.db").display());
     stage.daemon.http.block_on(async {
         let mut connection = AnyConnection::connect(&url).await.expect("the database opens");
-        let count =
-            sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await.expect(sql);
+        let count = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned()))
+            .fetch_one(&mut connection)
+            .await
+            .expect(sql);
         connection.close().await.expect("it closes");
         count
     })

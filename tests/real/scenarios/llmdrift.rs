@@ -46,7 +46,9 @@ fn events(start: i64) -> Option<Vec<Event>> {
     assert!(output.status.success());
     let lines = String::from_utf8(output.stdout).expect("UTF-8");
     let parsed: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let at = |event: &Value| Timestamp::parse(event["ts"].as_str().expect("a time")).expect("RFC 3339").as_millis();
+    let at = |event: &Value| {
+        Timestamp::parse(event["ts"].as_str().expect("a time")).expect("RFC 3339").as_millis()
+    };
     let first = at(&parsed[0]);
     let word = |event: &Value, key: &str| event[key].as_str().expect("a text").to_owned();
     let events = parsed.iter().map(|event| Event {
@@ -108,7 +110,8 @@ fn run(mut stage: Stage, minutes: i64) {
     for key in 0..200 {
         assert_eq!(stage.daemon.served(BAD_FLAG, &format!("user-{key}")), GOOD);
     }
-    let treated = (0..200).filter(|key| stage.daemon.served(GOOD_FLAG, &format!("user-{key}")) == GOOD).count();
+    let treated =
+        (0..200).filter(|key| stage.daemon.served(GOOD_FLAG, &format!("user-{key}")) == GOOD).count();
     assert!((60..=140).contains(&treated), "0314's own flag serves its share: {treated} of 200");
     assert_eq!(stage.check_windows(&[(BAD, "all"), (GOOD, "all")], "faithfulness", 360), 2);
     stage.check_fates();
@@ -119,11 +122,22 @@ fn run(mut stage: Stage, minutes: i64) {
     assert_eq!(page["labels"]["flag"], BAD_FLAG);
     let markdown = stage.only_incident();
     println!("{markdown}");
-    for wanted in ["faithfulness_1h < 0.7", BAD, "below the limit of 0.7", "read back", "of the ten minutes", "rearguard flag rearm"] {
+    for wanted in [
+        "faithfulness_1h < 0.7",
+        BAD,
+        "below the limit of 0.7",
+        "read back",
+        "of the ten minutes",
+        "rearguard flag rearm",
+    ] {
         assert!(markdown.contains(wanted), "`{wanted}` is not in the incident");
     }
     assert_eq!(stage.hook.told("RearguardRollback", "firing").len(), 1);
     stage.daemon.terminate();
     stage.daemon.assert_healthy_log();
-    println!("llmdrift: {minutes} min of events, {} sent, in {:.1?}", stage.oracle.sent.iter().sum::<u64>(), began.elapsed());
+    println!(
+        "llmdrift: {minutes} min of events, {} sent, in {:.1?}",
+        stage.oracle.sent.iter().sum::<u64>(),
+        began.elapsed()
+    );
 }

@@ -28,7 +28,12 @@ pub struct Stage {
 
 impl Stage {
     /// Starts servers and daemon. `(before, rate)`: virtual time starts so long before now and runs so fast.
-    pub fn open(rules: &str, config: &str, (before, rate): (Duration, f64), postgres: Option<String>) -> Self {
+    pub fn open(
+        rules: &str,
+        config: &str,
+        (before, rate): (Duration, f64),
+        postgres: Option<String>,
+    ) -> Self {
         let kafka = Kafka::start_with(&[("message.max.bytes", "120000000")]).expect("Kafka starts");
         kafka.create_topic(TOPIC, PARTITIONS, &[("max.message.bytes", "120000000")]).expect("a topic");
         kafka.create_topic(DEAD, 1, &[]).expect("a topic");
@@ -98,7 +103,9 @@ impl Stage {
             let (samples, mean) = self.oracle.window(variant, metric, closed, width);
             assert_eq!(alert["samples"], samples, "samples of {variant}, closed {closed}: {alert:#}");
             match (alert["value"].as_f64(), mean) {
-                (Some(value), Some(mean)) => assert!((value - mean).abs() < 1e-5, "{variant}: {value} {mean}"),
+                (Some(value), Some(mean)) => {
+                    assert!((value - mean).abs() < 1e-5, "{variant}: {value} {mean}")
+                }
                 (value, mean) => assert_eq!(value.is_some(), mean.is_some(), "{variant}: {value:?} {mean:?}"),
             }
             compared += 1;

@@ -58,7 +58,7 @@ fn page(report: Report, incidents: Value, counts: Value) -> Page {
     }
 }
 
-fn busy() -> Page {
+fn alerts() -> Vec<AlertReport> {
     let mut sliced = alert(
         "abstain_rate_5m > 0.30",
         RuleAction::PauseRollout,
@@ -75,6 +75,34 @@ fn busy() -> Page {
         [Some(0.01), Some(0.3)],
     );
     calm.key.slice = Scope::try_from("tenant:calm".to_owned()).unwrap();
+    vec![
+        alert(
+            "cost_p95_1h > 0.05",
+            RuleAction::PauseRollout,
+            Phase::Quiet,
+            "pass",
+            [Some(0.0182), Some(0.05)],
+        ),
+        alert(
+            "ai.injection.suspected_rate_1h > baseline*3",
+            RuleAction::Rollback,
+            Phase::Quiet,
+            "inconclusive: 12 samples of the 100 needed",
+            [None, None],
+        ),
+        alert(
+            "faithfulness_6h < 0.90",
+            RuleAction::Rollback,
+            Phase::Latched,
+            "breach",
+            [Some(0.8712), Some(0.9)],
+        ),
+        calm,
+        sliced,
+    ]
+}
+
+fn busy() -> Page {
     let report = Report {
         event_time: Some(Timestamp::from_millis(NOW - 29_000)),
         closed: Some(Minute(NOW / MINUTE_MS - 2)),
@@ -95,31 +123,7 @@ fn busy() -> Page {
                 ..Fates::default()
             },
         }],
-        alerts: vec![
-            alert(
-                "cost_p95_1h > 0.05",
-                RuleAction::PauseRollout,
-                Phase::Quiet,
-                "pass",
-                [Some(0.0182), Some(0.05)],
-            ),
-            alert(
-                "ai.injection.suspected_rate_1h > baseline*3",
-                RuleAction::Rollback,
-                Phase::Quiet,
-                "inconclusive: 12 samples of the 100 needed",
-                [None, None],
-            ),
-            alert(
-                "faithfulness_6h < 0.90",
-                RuleAction::Rollback,
-                Phase::Latched,
-                "breach",
-                [Some(0.8712), Some(0.9)],
-            ),
-            calm,
-            sliced,
-        ],
+        alerts: alerts(),
         latches: vec![LatchReport {
             flag: "ai.support-copilot.prompt-v18".into(),
             scope: Scope::All,
@@ -149,19 +153,31 @@ fn the_page_reads_in_five_seconds() {
 
 #[test]
 fn the_headline_says_whether_it_acts() {
-    let headline = |report: Report| {
+    let good = || Report { armed: true, automation: true, event_time: Some(at(0)), ..Report::default() };
+    let why = || Some("event time is 300 s behind".to_owned());
+    let off = "AUTOMATION OFF: it judges and pages, and rolls nothing back";
+    let blind = "NOT ARMED, nothing is rolled back: event time is 300 s behind";
+    for (report, wanted, attention) in [
+        (good(), vec!["ARMED, nothing needs you"], 0),
+        (
+            Report { event_time: None, ..good() },
+            vec!["ARMED; no event has been read yet, so nothing can be judged"],
+            1,
+        ),
+        (
+            Report { dry_run: true, ..good() },
+            vec!["ARMED, DRY RUN: it says what it would do and does nothing"],
+            0,
+        ),
+        (Report { automation: false, ..good() }, vec![off], 1),
+        (Report { armed: false, why_not_armed: why(), ..good() }, vec![blind], 1),
+        (Report { armed: false, automation: false, why_not_armed: why(), ..good() }, vec![blind, off], 2),
+    ] {
         let page = page(report, json!([]), json!([]));
-        (page.render(Paint::new(false)).lines().next().unwrap().to_owned(), page.attention().len())
-    };
-    let good = Report { armed: true, automation: true, ..Report::default() };
-    assert_eq!(headline(good.clone()), ("ARMED, nothing needs you".into(), 0));
-    let dry = Report { dry_run: true, ..good.clone() };
-    assert!(headline(dry).0.starts_with("ARMED, DRY RUN"));
-    let off = Report { automation: false, ..good.clone() };
-    assert_eq!(headline(off), ("ARMED, but automation is off: it pages and rolls nothing back".into(), 1));
-    let why = Some("event time is 300 s behind".to_owned());
-    let blind = Report { armed: false, why_not_armed: why, ..good };
-    assert_eq!(headline(blind).0, "NOT ARMED, nothing is rolled back: event time is 300 s behind");
+        let text = page.render(Paint::new(false));
+        let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
+        assert_eq!((lines, page.attention().len()), (wanted, attention));
+    }
 }
 
 #[test]
