@@ -101,7 +101,13 @@ impl App {
         let from = wiring::window_start(now, &config);
 
         let schema = Arc::new(ArcSwap::new(Arc::clone(&restored.engine.settings().schema)));
-        let report = Arc::new(ArcSwap::from_pointee(restored.engine.report()));
+        // An engine that has not heard of the time yet knows no reason why it should not act: nobody is to be told that.
+        let starting = Report {
+            armed: false,
+            why_not_armed: Some("starting".to_owned()),
+            ..restored.engine.report()
+        };
+        let report = Arc::new(ArcSwap::from_pointee(starting));
         let (sink, ingest) = mpsc::channel(FROM_INGEST);
         let (requests, asked) = mpsc::channel(REQUESTS);
         let (answers, answered) = mpsc::channel(ANSWERS);

@@ -73,12 +73,13 @@ impl Engine {
     /// Why verdicts may not act now, if so.
     pub fn why_not_armed(&self) -> Option<String> {
         if self.loading {
-            return Some("windows are being restored".into());
+            let down = self.memory.core.sources.unreachable();
+            return Some(down.unwrap_or_else(|| "windows are being restored".into()));
         }
         self.memory.core.sources.why_blind(self.settings.limits.blind_after + self.settings.lateness)
     }
 
-    /// Whether panes are being restored, so that nothing is judged and nothing may be stored.
+    /// Whether panes are being restored, so that nothing is judged and no position moves.
     pub fn is_loading(&self) -> bool {
         self.loading
     }

@@ -130,10 +130,15 @@ impl Sources {
         self.time.map(|t| (t - lateness).minute().plus(-1))
     }
 
+    /// Why the source of events cannot be reached, if so.
+    pub fn unreachable(&self) -> Option<String> {
+        self.down.as_ref().map(|reason| format!("the event source cannot be reached: {reason}"))
+    }
+
     /// Why verdicts may not act now, if so. Without a wall clock (a replay) only the connection counts.
     pub fn why_blind(&self, blind_after: Duration) -> Option<String> {
-        if let Some(reason) = &self.down {
-            return Some(format!("the event source cannot be reached: {reason}"));
+        if let Some(why) = self.unreachable() {
+            return Some(why);
         }
         let wall = self.wall?;
         match self.time {

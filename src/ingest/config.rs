@@ -109,7 +109,13 @@ impl Config {
         if let Some(instance) = &self.instance {
             client.set("group.instance.id", instance);
         }
-        for (name, value) in [("fetch.queue.backoff.ms", "2"), ("fetch.wait.max.ms", "200")] {
+        // The longest answer that librdkafka reads. Brokers hand out one message however large it is, and with librdkafka's
+        // default of 100 MB a larger one would block its partition for good: here it is read, refused and passed.
+        for (name, value) in [
+            ("fetch.queue.backoff.ms", "2"),
+            ("fetch.wait.max.ms", "200"),
+            ("receive.message.max.bytes", "2147483647"),
+        ] {
             if !self.properties.contains_key(name) {
                 client.set(name, value);
             }

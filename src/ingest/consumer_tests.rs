@@ -190,6 +190,12 @@ fn everything_is_consumed_once_and_a_restart_continues_exactly() {
     // 34 of the first 1,000 after the snapshot lie behind the position that was put back.
     assert_eq!(dead.len(), 460 + 34, "each poison message has one dead letter, replayed ones none");
     assert!(dead.iter().all(|(reason, _)| reason == "malformed"));
+    // Every snapshot is lost: all that the windows need is read again, up to exactly the stored positions.
+    let resume = Resume { positions: first.to.clone(), states: Vec::new() };
+    let (_handle, mut source) = world.spawn("third", resume);
+    let mut third = Heard::default();
+    third.hear(&mut source, |heard| heard.loaded);
+    assert_eq!((third.loaded_at, third.fates.consumed), (first.to, 4_000));
 }
 
 #[test]

@@ -142,8 +142,8 @@ impl Reader {
             // A state beyond the stored position would skip what has not been acted upon.
             self.positions.get(source).is_none_or(|position| state.next <= *position)
         });
-        let mut known = self.positions.clone();
-        known.extend(self.states.iter().map(|(source, state)| (source.clone(), state.next)));
+        // Not the stored positions: without a state the windows are empty, and what fills them lies before the position.
+        let known = self.states.iter().map(|(source, state)| (source.clone(), state.next)).collect();
         let starts = loop {
             let topics = &self.config.topics;
             match start::offsets(&self.consumer, topics, &known, self.config.start) {

@@ -33,9 +33,11 @@ impl Reader {
     pub(super) fn new_lane(&mut self, source: &Source, now: Timestamp) -> Lane {
         let (names, limits) = (Arc::clone(&self.names), self.config.limits);
         let position = self.positions.get(source).copied();
+        // Without a state reading begins where the policy for a first start says, and goes through the position.
+        let begin = self.begin.get(source).copied().unwrap_or(0);
         let partition = match self.states.remove(source) {
             Some(state) => Partition::import(state, names, limits),
-            None => Partition::new(source.clone(), position.unwrap_or(0), random_key(), names, limits),
+            None => Partition::new(source.clone(), begin, random_key(), names, limits),
         };
         Lane::new(partition, position, now)
     }
