@@ -102,11 +102,8 @@ impl App {
 
         let schema = Arc::new(ArcSwap::new(Arc::clone(&restored.engine.settings().schema)));
         // An engine that has not heard of the time yet knows no reason why it should not act: nobody is to be told that.
-        let starting = Report {
-            armed: false,
-            why_not_armed: Some("starting".to_owned()),
-            ..restored.engine.report()
-        };
+        let starting =
+            Report { armed: false, why_not_armed: Some("starting".to_owned()), ..restored.engine.report() };
         let report = Arc::new(ArcSwap::from_pointee(starting));
         let (sink, ingest) = mpsc::channel(FROM_INGEST);
         let (requests, asked) = mpsc::channel(REQUESTS);
@@ -235,7 +232,8 @@ fn worker(
 ) -> Worker {
     let link = config.external_url.as_ref();
     let link = link.map(|url| format!("{}/v1/incidents/{{incident}}/markdown", url.trim_end_matches('/')));
-    let settings = WorkerSettings { link, ..WorkerSettings::default() };
+    let notice_after = config.timing.page_after;
+    let settings = WorkerSettings { link, notice_after, ..WorkerSettings::default() };
     let platforms: Vec<Arc<dyn crate::dispatch::flag::FlagPlatform>> =
         vec![Arc::new(Builtin::new(store.clone()))];
     Worker::new(store.clone(), clock, settings, platforms, receivers, siren, answers)
