@@ -8,7 +8,7 @@ mod facts;
 mod reload;
 mod restore;
 pub mod rules;
-mod wiring;
+pub(crate) mod wiring;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::dispatch::incident::Renderer;
 use crate::dispatch::receiver::Receiver;
 use crate::dispatch::siren::Siren;
 use crate::dispatch::worker::{Worker, WorkerSettings};
-use crate::engine::input::{Command, Settings};
+use crate::engine::input::{Command, Input, Settings};
 use crate::engine::output::Report;
 use crate::http::{self, Boxed, Commander, HttpSettings, IncidentWriter, Parts, SubmitError};
 use crate::ingest::consumer::{Ingest, Wall};
@@ -42,6 +42,8 @@ use crate::telemetry::Metrics;
 const FROM_INGEST: usize = 64;
 const REQUESTS: usize = 256;
 const ANSWERS: usize = 256;
+/// Metrics are tidied up this often (real time).
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// How long the engine may take to store what ingest still had when told to stop.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -92,17 +94,16 @@ impl App {
         let supervisor = Supervisor::new();
         let Self { config, clock, store, metrics, listener, receivers, settings, snapshots } = self;
         let loaded = store.load().await?;
-        let restored = restore::restore(settings, &loaded, &snapshots)?;
+        let mut restored = restore::restore(settings, &loaded, &snapshots)?;
+        // Without a time the engine does not know that it is behind: nobody may be told that it is armed before it has read.
+        restored.engine.step(Input::Advance(clock.now()));
         let now = loaded.position.event_time.unwrap_or_else(|| clock.now());
         let from = wiring::window_start(now, &config);
 
         let schema = Arc::new(ArcSwap::new(Arc::clone(&restored.engine.settings().schema)));
         // An engine that has not heard of the time yet knows no reason why it should not act: nobody is to be told that.
-        let starting = Report {
-            armed: false,
-            why_not_armed: Some("starting".to_owned()),
-            ..restored.engine.report()
-        };
+        let starting =
+            Report { armed: false, why_not_armed: Some("starting".to_owned()), ..restored.engine.report() };
         let report = Arc::new(ArcSwap::from_pointee(starting));
         let (sink, ingest) = mpsc::channel(FROM_INGEST);
         let (requests, asked) = mpsc::channel(REQUESTS);
@@ -136,7 +137,7 @@ impl App {
             },
         };
         spawn_core(core, &supervisor);
-        metrics.spawn_upkeep(&supervisor);
+        spawn_upkeep(metrics.clone(), &supervisor);
         reload::spawn(&config, requests.clone(), store.clone(), clock, &supervisor);
         let address = listener.local_addr()?;
         let parts = Parts {
@@ -203,6 +204,24 @@ fn spawn_http(listener: TcpListener, parts: Parts, supervisor: &Supervisor) {
     });
 }
 
+fn spawn_upkeep(metrics: Metrics, supervisor: &Supervisor) {
+    let second = Duration::from_secs(1);
+    let on_error = OnError::Restart { first: second, most: 60 * second };
+    let task = Task { name: "metrics-upkeep", on_error, drain: second };
+    supervisor.spawn(task, move |stop| {
+        let metrics = metrics.clone();
+        async move {
+            let mut every = tokio::time::interval(UPKEEP_EVERY);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    _ = every.tick() => metrics.upkeep(),
+                }
+            }
+        }
+    });
+}
+
 fn worker(
     config: &Config,
     clock: Clock,
@@ -213,7 +232,8 @@ fn worker(
 ) -> Worker {
     let link = config.external_url.as_ref();
     let link = link.map(|url| format!("{}/v1/incidents/{{incident}}/markdown", url.trim_end_matches('/')));
-    let settings = WorkerSettings { link, ..WorkerSettings::default() };
+    let notice_after = config.timing.page_after;
+    let settings = WorkerSettings { link, notice_after, ..WorkerSettings::default() };
     let platforms: Vec<Arc<dyn crate::dispatch::flag::FlagPlatform>> =
         vec![Arc::new(Builtin::new(store.clone()))];
     Worker::new(store.clone(), clock, settings, platforms, receivers, siren, answers)

@@ -1,11 +1,24 @@
 //! The command line: one file per command. Parses, calls, and says how it ended: 0 good, 1 found something or failed, 2 wrong
 //! use or bad input.
 
+mod automation;
 pub mod check;
+mod client;
+mod demo;
 pub mod diagnostics;
+mod flag;
+mod incident;
+mod output;
 mod run;
+mod status;
+mod table;
+mod token;
 
 use clap::{Parser, Subcommand};
+use serde_json::Value;
+
+pub use output::Format;
+use output::Trouble;
 
 /// All is well.
 pub const GOOD: u8 = 0;
@@ -15,8 +28,10 @@ pub const FAILED: u8 = 1;
 pub const WRONG: u8 = 2;
 
 /// Watches AI feature variants and takes them back when they hurt.
+///
+/// Exit codes: 0 good; 1 something was found, or a command failed; 2 wrong use or a wrong file, nothing was done.
 #[derive(Parser, Debug)]
-#[command(name = "rearguard", version, about, long_about = None, propagate_version = true)]
+#[command(name = "rearguard", version, propagate_version = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -26,6 +41,12 @@ pub struct Cli {
 enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
+    Status(status::StatusArgs),
+    Incident(incident::IncidentArgs),
+    Flag(flag::FlagArgs),
+    Automation(automation::AutomationArgs),
+    Token(token::TokenArgs),
+    Demo(demo::DemoArgs),
 }
 
 /// Runs a parsed command line; the result is the exit code.
@@ -33,5 +54,25 @@ pub fn main(cli: &Cli) -> anyhow::Result<u8> {
     match &cli.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Incident(args) => incident::run(args),
+        Command::Flag(args) => flag::run(args),
+        Command::Automation(args) => automation::run(args),
+        Command::Token(args) => token::run(args),
+        Command::Demo(args) => demo::run(args),
     }
+}
+
+/// Shows the answer to a command that changed something.
+fn say_done(format: Format, answer: &Value) -> Result<u8, Trouble> {
+    let was_so = answer["changed"] == Value::Bool(false);
+    match format {
+        Format::Json => output::show_json(answer)?,
+        Format::Human => {
+            let done = answer["done"].as_str().unwrap_or("done");
+            let note = if was_so { " (it was so already)" } else { "" };
+            output::show(&format!("{done}{note}\n"))?;
+        }
+    }
+    Ok(GOOD)
 }

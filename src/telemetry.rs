@@ -7,13 +7,13 @@
 pub mod catalogue;
 pub mod facts;
 
+use std::fs::File;
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tracing_subscriber::EnvFilter;
-
-use crate::supervise::{OnError, Supervisor, Task};
 
 /// Something that happened, worth a log line, a number or both.
 pub trait Fact {
@@ -39,6 +39,8 @@ pub enum LogFormat {
 pub enum TelemetryError {
     #[error("`{filter}` is no log filter (for example `info` or `info,rearguard::dispatch=debug`): {why}")]
     Filter { filter: String, why: String },
+    #[error("the log file {}: {why}", path.display())]
+    File { path: PathBuf, why: std::io::Error },
     #[error("logging is set up already")]
     LogsTwice,
     #[error("metrics are set up already")]
@@ -54,6 +56,20 @@ pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), TelemetryError> 
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let done = match format {
         LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
+    };
+    done.map_err(|_| TelemetryError::LogsTwice)
+}
+
+/// Sends log lines to a file instead, for commands that have something else to say on the terminal.
+pub fn init_logs_to_file(path: &Path, format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|why| TelemetryError::Filter { filter: filter.to_owned(), why: why.to_string() })?;
+    let file = File::create(path).map_err(|why| TelemetryError::File { path: path.to_owned(), why })?;
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(Mutex::new(file)).with_ansi(false);
+    let done = match format {
+        LogFormat::Human => lines.with_target(false).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
     };
     done.map_err(|_| TelemetryError::LogsTwice)
@@ -84,26 +100,9 @@ impl Metrics {
         self.0.render()
     }
 
-    /// Starts the task that empties the histograms' buffers, which would grow without bound if nobody scraped.
-    pub fn spawn_upkeep(&self, supervisor: &Supervisor) {
-        let handle = self.0.clone();
-        let task = Task {
-            name: "metrics-upkeep",
-            on_error: OnError::Restart { first: Duration::from_secs(1), most: Duration::from_secs(60) },
-            drain: Duration::from_secs(1),
-        };
-        supervisor.spawn(task, move |stop| {
-            let handle = handle.clone();
-            async move {
-                let mut every = tokio::time::interval(Duration::from_secs(5));
-                loop {
-                    tokio::select! {
-                        () = stop.cancelled() => return Ok(()),
-                        _ = every.tick() => handle.run_upkeep(),
-                    }
-                }
-            }
-        });
+    /// Empties the histograms' buffers, which would grow without bound if nobody scraped. To be called every few seconds.
+    pub fn upkeep(&self) {
+        self.0.run_upkeep();
     }
 }
 

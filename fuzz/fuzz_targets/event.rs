@@ -1,4 +1,4 @@
-//! Events from anywhere: never a panic, one fate each, and what is accepted is what serde_json reads too.
+//! Events from anywhere: never a panic, one fate each, and what was learnt from earlier messages changes nothing.
 #![no_main]
 
 use std::sync::Arc;
@@ -9,11 +9,10 @@ use rearguard::engine::schema::Schema;
 use rearguard::ingest::decode::{Bounds, Decoder};
 use rearguard::ingest::names::Names;
 use rearguard::ingest::partition::{Limits, Partition};
-use rearguard::model::event::Event;
 use rearguard::model::metric::Catalogue;
 use rearguard::model::time::Timestamp;
 
-/// The input is split into messages at zero bytes, so that shapes learnt from one meet the next.
+// The input is split into messages at zero bytes, so that shapes learnt from one meet the next.
 fuzz_target!(|input: &[u8]| {
     let wall = Timestamp::from_millis(1_763_895_110_000);
     let mut schema = Schema::new(Arc::new(Catalogue::default()));
@@ -34,11 +33,6 @@ fuzz_target!(|input: &[u8]| {
             .decode(message, &Bounds::default(), wall)
             .map(|event| (event.id.to_owned(), event.ts, event.metrics.iter().len()));
         assert_eq!(fresh, again);
-        if let Ok((id, _, metrics)) = fresh
-            && let Ok(event) = serde_json::from_slice::<Event>(message)
-        {
-            assert_eq!((id, metrics), (event.id, event.metrics.len()));
-        }
     }
     let (delta, _) = partition.take_delta();
     assert!(delta.fates.balance());

@@ -2,27 +2,21 @@
 
 mod report;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::diagnostics;
+use super::output::{Format, show};
+use super::{FAILED, GOOD, WRONG, diagnostics};
+use crate::app::rules::check_receivers;
 use crate::config::{Config, rule_files};
 use crate::engine::budget::Timing;
-use crate::engine::rule::Page;
 use crate::engine::rule::compile::{Compiled, compile_rules};
-use crate::engine::rule::diagnostic::{Diagnostic, nearest};
+use crate::engine::rule::diagnostic::Diagnostic;
 use crate::engine::rule::review::{check_budgets, without_fast_companion};
 use crate::model::metric::Catalogue;
 use report::count;
-
-/// All is well.
-const GOOD: u8 = 0;
-/// A rule cannot keep the promise.
-const REFUSED: u8 = 1;
-/// A file is wrong.
-const BAD_INPUT: u8 = 2;
 
 /// Compile configuration and rules, and prove for every rule that breach, flip and page fit into ten minutes.
 ///
@@ -39,14 +33,6 @@ pub struct CheckArgs {
     pub format: Format,
 }
 
-/// How a command reports.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    #[default]
-    Human,
-    Json,
-}
-
 /// Runs the command; the result is the exit code.
 pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
     match check(args) {
@@ -60,7 +46,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
                     show(&report.summary())?;
                 }
             }
-            Ok(if report.refused() > 0 { REFUSED } else { GOOD })
+            Ok(if report.refused() > 0 { FAILED } else { GOOD })
         }
         Err(errors) => {
             match args.format {
@@ -73,17 +59,8 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
                     eprintln!("{} found; nothing was put in force", count(errors.len(), "mistake"));
                 }
             }
-            Ok(BAD_INPUT)
+            Ok(WRONG)
         }
-    }
-}
-
-/// Writes to standard output; a reader that has gone away (`| head`) is no failure.
-fn show(text: &str) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
     }
 }
 
@@ -136,33 +113,6 @@ pub fn check(args: &CheckArgs) -> Result<Report, Vec<Diagnostic>> {
     })
 }
 
-/// `page: <receiver>` has to name one that is configured.
-pub fn check_receivers(compiled: &Compiled, config: &Config) -> Vec<Diagnostic> {
-    let mut wrong = Vec::new();
-    for (rule, note) in compiled.rules.rules.iter().zip(&compiled.notes) {
-        let Page::Receiver(name) = &rule.page else {
-            continue;
-        };
-        if config.receivers.contains_key(name) {
-            continue;
-        }
-        let help = match nearest(name, config.receivers.keys().map(String::as_str)) {
-            Some(near) => format!("did you mean `page: {near}`?"),
-            None => "add it under `receivers:` in the configuration".to_owned(),
-        };
-        wrong.push(Diagnostic {
-            file: rule.origin.file.clone(),
-            line: note.line,
-            column: note.column,
-            span: note.at,
-            message: format!("`{}` pages `{name}`, and there is no such receiver", rule.id),
-            help: Some(help),
-            severity: crate::engine::rule::diagnostic::Level::Error,
-        });
-    }
-    wrong
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,9 +155,9 @@ mod tests {
             run(&CheckArgs { files, config: None, format: Format::Json }).unwrap()
         };
         assert_eq!(write(""), GOOD);
-        assert_eq!(write(", for: 10m"), REFUSED);
-        assert_eq!(write(", fro: 10m"), BAD_INPUT);
-        assert_eq!(run(&args(&["/does/not/exist.yaml"])).unwrap(), BAD_INPUT);
+        assert_eq!(write(", for: 10m"), FAILED);
+        assert_eq!(write(", fro: 10m"), WRONG);
+        assert_eq!(run(&args(&["/does/not/exist.yaml"])).unwrap(), WRONG);
         std::fs::write(
             &path,
             "- variant: shop.v2\n  rules: [{ condition: cost_1h > 1, action: notify, page: oncal }]\n",

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::chart;
 use super::story::{Standing, Story};
 use super::words::minute_time;
-use crate::engine::output::{Decision, Evidence};
+use crate::engine::output::Decision;
 use crate::model::flag::Scope;
 use crate::model::incident::IncidentStatus;
 use crate::model::time::Timestamp;
@@ -73,7 +73,7 @@ fn look_at(decision: &Decision) -> String {
     };
     format!(
         "Find the cause, beginning with what changed before {} UTC. Hint: {hint}.",
-        minute_time(onset(&decision.evidence).unwrap_or(decision.crossing).min(decision.crossing))
+        minute_time(onset(decision).unwrap_or(decision.crossing))
     )
 }
 
@@ -114,15 +114,21 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// The start of the last unbroken run of bad minutes in the picture; minutes without data do not break it.
-pub fn onset(evidence: &Evidence) -> Option<Timestamp> {
-    let mut first = None;
-    for point in evidence.picture.iter().rev() {
-        match chart::is_bad(evidence, point) {
-            true => first = Some(point.minute.start()),
-            false if point.value.is_some() => break,
-            false => {}
+/// When minutes turned bad for good: the start of the picture's last run of bad minutes. Minutes without data do not break it, nor
+/// does one good minute by itself. `None` if no such run reaches back to t0, since then it says nothing of the breach.
+///
+/// The crossing is not asked: a burst earlier in the window can make the literal condition true long before the real breach.
+pub fn onset(decision: &Decision) -> Option<Timestamp> {
+    let (mut first, mut good) = (None, 0);
+    for point in decision.evidence.picture.iter().rev() {
+        if chart::is_bad(&decision.evidence, point) {
+            (first, good) = (Some(point.minute.start()), 0);
+        } else if point.value.is_some() {
+            good += 1;
+            if good == 2 {
+                break;
+            }
         }
     }
-    first
+    first.filter(|first| *first <= decision.t0)
 }

@@ -263,7 +263,7 @@ fn steps(story: &Story) -> Vec<Step> {
     let decision = &story.opener;
     let t0 = decision.t0;
     let mut steps = Vec::new();
-    if let Some(onset) = onset(&decision.evidence).filter(|at| *at < decision.crossing) {
+    if let Some(onset) = onset(decision).filter(|at| *at != decision.crossing) {
         steps.push((onset, "minutes turned bad and stayed so (the last run in the picture)".to_owned()));
     }
     steps.push((decision.crossing, "the condition became true (start of that minute)".into()));
@@ -278,6 +278,8 @@ fn steps(story: &Story) -> Vec<Step> {
     if let Some(at) = story.page_accepted {
         steps.push((at, "page accepted".into()));
     }
+    // A burst may have made the condition true before minutes turned bad for good.
+    steps.sort_by_key(|(at, _)| *at);
     steps.into_iter().map(|(at, what)| Step { at: time_near(at, t0), what, after: after(at, t0) }).collect()
 }
 

@@ -48,6 +48,8 @@ pub struct WorkerSettings {
     /// Receivers that get a page which its own receiver refused, or did not take within `second_after` of virtual time.
     pub second_channel: Vec<String>,
     pub second_after: Duration,
+    /// A notice of a pause waits for its flip at most this long (virtual time).
+    pub notice_after: Duration,
     /// Where people read an incident, with `{incident}` for its id, e.g. `https://ops.example.com/incidents/{incident}`.
     /// Without it a page links to the rule's runbook.
     pub link: Option<String>,
@@ -64,6 +66,7 @@ impl Default for WorkerSettings {
             per_receiver: 4,
             second_channel: Vec::new(),
             second_after: Duration::from_secs(180),
+            notice_after: Duration::from_secs(120),
             link: None,
         }
     }

@@ -47,8 +47,7 @@ fn latched() -> State {
 /// What a cell leads to: the state's name with its counters, and the change.
 fn outcome(state: &State, verdict: &Verdict, armed: bool, clear: Option<bool>) -> String {
     let rule = testkit::rule("faithfulness", Stat::Mean, 60, Side::Below, 0.9, RuleAction::Rollback);
-    let judgement =
-        Judgement { verdict: verdict.clone(), literal: None, samples: 500, bad_minutes: 0, worst_pair: None };
+    let judgement = Judgement { verdict: verdict.clone(), literal: None, samples: 500, bad_minutes: 0 };
     let closing = Closing { rule: &rule, judgement: &judgement, at: NOW, armed, clear, latched: false };
     let mut alert = Alert { state: state.clone(), ..Alert::default() };
     let change = match alert.close(&closing) {
@@ -116,7 +115,6 @@ fn silence_and_masks_are_told_once_after_they_have_lasted() {
             literal: None,
             samples: 0,
             bad_minutes: 0,
-            worst_pair: None,
         };
         let closing = Closing {
             rule: &rule,
@@ -137,7 +135,6 @@ fn silence_and_masks_are_told_once_after_they_have_lasted() {
         literal: None,
         samples: 0,
         bad_minutes: 0,
-        worst_pair: None,
     };
     let mut alert = Alert::default();
     let pauses: Vec<i64> = (0..10)

@@ -7,7 +7,7 @@ use super::measure::{self, Frame, Lookup};
 use super::output::{ContextLine, Evidence, PicturePoint, WorstPair};
 use super::rule::{Arm, Measurement, Rule, Shape, Stat};
 use super::schema::VariantId;
-use super::verdict::{Judgement, limit};
+use super::verdict::{Judgement, limit, worst_pair};
 use crate::model::flag::Scope;
 use crate::model::metric::{Catalogue, Kind};
 use crate::model::time::{MINUTE_MS, Minute};
@@ -51,7 +51,7 @@ pub fn collect(
             .find(|m| m.arm == Arm::Baseline)
             .map(|m| measure::samples(&view, m, frame)),
         min_samples: rule.min_samples,
-        worst_pair: judgement.worst_pair.map(|(first, value)| WorstPair { first, value }),
+        worst_pair: worst_pair(condition, &view, frame).map(|(first, value)| WorstPair { first, value }),
         bad_minutes: judgement.bad_minutes,
         held: Duration::from_millis(u64::from(held) * MINUTE_MS.unsigned_abs()),
         tenants: tenants.estimate(),

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use super::layout::Layout;
 use super::pane::{SealedValues, Sums};
 use super::rule::eval::Unknown;
-use super::rule::{Arm, Condition, Measurement, Stat, Window};
+use super::rule::{Arm, Measurement, Stat, Window};
 use super::series::{Series, quantile_bucket};
 use crate::model::time::Minute;
 
@@ -124,6 +124,15 @@ pub struct SlotPanes<'a> {
     before: Vec<(i64, i64)>,
     after: Vec<(i64, i64)>,
     quantile: Option<QuantileWalk>,
+    edge: Option<Edge>,
+}
+
+/// Per pane, the samples that lie at or before a threshold's bucket (above: at or below it; below: below it).
+#[derive(Debug)]
+struct Edge {
+    q: f64,
+    before: Vec<u64>,
+    total: u64,
 }
 
 /// The full histogram and where its quantile lies: deletions start walking from there.
@@ -141,8 +150,45 @@ struct QuantileWalk {
 }
 
 impl<'a> SlotPanes<'a> {
+    /// Lays out the panes of a quantile for [`Self::quantile_beyond`] only.
+    pub fn at_edge(lookup: &'a impl Lookup, m: &Measurement, frame: Frame, limit: f64, above: bool) -> Self {
+        let mut panes = Self::lay(lookup, m, frame);
+        if let (Some(q), Some(series)) = (m.stat.quantile(), panes.series)
+            && let Some(layout) = series.layout()
+        {
+            let end = u32::from(layout.bucket(limit)) + u32::from(above);
+            let counted = |minute: i64| {
+                let entries = series.values(Minute(minute)).into_iter().flat_map(SealedValues::entries);
+                entries.take_while(|e| u32::from(e.0) < end).map(|e| e.1).sum()
+            };
+            let before: Vec<u64> = (panes.from.0..=frame.closed.0).map(counted).collect();
+            panes.edge = Some(Edge { q, total: before.iter().sum(), before });
+        }
+        panes
+    }
+
+    /// Whether the quantile without a pair lies in a bucket beyond the threshold's. `None` without an edge.
+    pub fn quantile_beyond(&self, pair: Minute, above: bool) -> Option<bool> {
+        let edge = self.edge.as_ref()?;
+        let left = self.samples_without(pair);
+        if left == 0 {
+            return Some(false);
+        }
+        let gone: u64 = edge.before[self.place(pair)..self.place(pair.plus(2))].iter().sum();
+        let target = ((edge.q * left as f64).ceil() as u64).clamp(1, left);
+        let reached = edge.total - gone >= target;
+        Some(reached != above)
+    }
+
     /// Lays out the panes of one measurement.
     pub fn new(lookup: &'a impl Lookup, m: &Measurement, frame: Frame) -> Self {
+        let mut panes = Self::lay(lookup, m, frame);
+        panes.quantile =
+            m.stat.quantile().and_then(|q| QuantileWalk::new(q, panes.series?, panes.from, frame));
+        panes
+    }
+
+    fn lay(lookup: &'a impl Lookup, m: &Measurement, frame: Frame) -> Self {
         let from = frame.from(m.window);
         let series = lookup.series(m);
         let panes: Vec<Sums> = (from.0..=frame.closed.0)
@@ -150,7 +196,6 @@ impl<'a> SlotPanes<'a> {
             .collect();
         let mut total = Sums::default();
         panes.iter().for_each(|p| total.add(p));
-        let quantile = m.stat.quantile().and_then(|q| QuantileWalk::new(q, series?, from, frame));
         let (before, after) = extremes(&panes, m.stat);
         Self {
             measurement: *m,
@@ -161,7 +206,8 @@ impl<'a> SlotPanes<'a> {
             total,
             before,
             after,
-            quantile,
+            quantile: None,
+            edge: None,
         }
     }
 
@@ -342,7 +388,81 @@ fn extremes(panes: &[Sums], stat: Stat) -> (Vec<(i64, i64)>, Vec<(i64, i64)>) {
     (before, after)
 }
 
-/// The panes of every slot of a condition.
-pub fn lay_out<'a>(lookup: &'a impl Lookup, condition: &Condition, frame: Frame) -> Vec<SlotPanes<'a>> {
-    condition.slots.iter().map(|m| SlotPanes::new(lookup, m, frame)).collect()
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::pane::{OpenValues, PaneData};
+    use super::*;
+    use crate::model::metric::MetricId;
+
+    struct One(Series);
+
+    impl Lookup for One {
+        fn series(&self, _: &Measurement) -> Option<&Series> {
+            Some(&self.0)
+        }
+
+        fn has_arm(&self, _: Arm) -> bool {
+            true
+        }
+    }
+
+    /// Values of minutes 1.., one list a minute, as a series closed through the last of them.
+    fn series(layout: Layout, minutes: &[Vec<f64>]) -> (One, Frame) {
+        let mut series = Series::new(Some(layout));
+        let closed = Minute(minutes.len() as i64);
+        for (values, minute) in minutes.iter().zip(1..) {
+            let mut open = OpenValues::default();
+            values.iter().for_each(|v| open.record(&layout, *v));
+            if !values.is_empty() {
+                series.add(Minute(minute), PaneData::Values(open.seal()), Some(closed));
+            }
+        }
+        (One(series), Frame { closed, floor: Minute(1) })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+        /// Every statistic without every pair is what the panes that are left say by themselves.
+        #[test]
+        fn without_a_pair_is_what_is_left(
+            minutes in prop::collection::vec(prop::collection::vec(0.0f64..700.0, 0..9), 1..30),
+            limit in 0.0f64..700.0,
+            above in any::<bool>(),
+        ) {
+            let layout = Layout::new(1.0, 600.0);
+            let (lookup, frame) = series(layout, &minutes);
+            for stat in [Stat::Mean, Stat::Sum, Stat::Count, Stat::Min, Stat::Max, Stat::Stddev, Stat::P50, Stat::P95] {
+                let m = Measurement { metric: MetricId(0), stat, window: Window(60), arm: Arm::Own };
+                let panes = SlotPanes::new(&lookup, &m, frame);
+                let edge = SlotPanes::at_edge(&lookup, &m, frame, limit, above);
+                for pair in 0..=minutes.len() as i64 {
+                    let left: Vec<Vec<f64>> = minutes
+                        .iter()
+                        .zip(1i64..)
+                        .filter(|(_, at)| !(pair..=pair + 1).contains(at))
+                        .map(|(values, _)| values.clone())
+                        .collect();
+                    let (rest, rest_frame) = series(layout, &left);
+                    let whole = minutes.len() as f64 / left.len().max(1) as f64;
+                    let expected = full(&rest, &m, rest_frame)
+                        .map(|v| if stat.is_extensive() { v * whole } else { v })
+                        .ok()
+                        .filter(|_| !left.is_empty());
+                    let found = panes.without(Minute(pair)).ok();
+                    let close = match (found, expected) {
+                        (Some(a), Some(b)) => (a - b).abs() < 1e-6,
+                        (a, b) => a == b,
+                    };
+                    prop_assert!(close, "{:?} without {}: {:?}, not {:?}", stat, pair, found, expected);
+                    if let (Some(beyond), Some(value)) = (edge.quantile_beyond(Minute(pair), above), expected) {
+                        let (bucket, threshold) = (layout.bucket(value), layout.bucket(limit));
+                        prop_assert_eq!(beyond, if above { bucket > threshold } else { bucket < threshold });
+                    }
+                }
+            }
+        }
+    }
 }

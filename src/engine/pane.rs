@@ -104,8 +104,12 @@ pub struct OpenValues {
 /// Above this many samples the list of buckets becomes dense counts. A list entry is 2 bytes, a dense pane up to 7 KB.
 const DENSE_ABOVE: usize = 256;
 
+/// Room for as many samples at first: one allocation instead of four for the pane of a quiet series.
+const FEW_AT_FIRST: usize = 24;
+
 impl OpenValues {
     /// Records a finite, non-negative value in the metric's unit.
+    #[inline]
     pub fn record(&mut self, layout: &Layout, value: f64) {
         self.sums.record(micros(value));
         let bucket = layout.bucket(value);
@@ -117,23 +121,23 @@ impl OpenValues {
 
     /// The pane as it is sent and kept.
     pub fn seal(mut self) -> SealedValues {
-        let mut entries: Vec<(u16, u64)> = Vec::new();
         match self.dense {
-            Some(counts) => entries.extend(
-                (0u16..)
-                    .zip(counts.iter())
-                    .filter(|(_, n)| **n > 0)
-                    .map(|(bucket, n)| (bucket, u64::from(*n))),
-            ),
+            Some(counts) => {
+                let used = (0u16..).zip(counts.iter()).filter(|(_, n)| **n > 0);
+                SealedValues::write(&self.sums, 512, used.map(|(bucket, n)| (bucket, u64::from(*n))))
+            }
             None => {
                 self.few.sort_unstable();
-                entries.extend(self.few.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u64)));
+                let runs = self.few.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u64));
+                SealedValues::write(&self.sums, self.few.len(), runs)
             }
         }
-        SealedValues::encode(&self.sums, &entries)
     }
 
     fn record_few(&mut self, layout: &Layout, bucket: u16) {
+        if self.few.capacity() == 0 {
+            self.few.reserve_exact(FEW_AT_FIRST);
+        }
         self.few.push(bucket);
         if self.few.len() > DENSE_ABOVE {
             let mut counts = vec![0u32; layout.buckets()].into_boxed_slice();
@@ -153,7 +157,12 @@ pub struct SealedValues(Box<[u8]>);
 impl SealedValues {
     /// Encodes sums and bucket counts; `entries` ascend by bucket.
     pub fn encode(sums: &Sums, entries: &[(u16, u64)]) -> Self {
-        let mut bytes = Vec::with_capacity(32 + entries.len() * 3);
+        Self::write(sums, entries.len(), entries.iter().copied())
+    }
+
+    /// Encodes bucket counts that come one after the other, about `expected` of them.
+    fn write(sums: &Sums, expected: usize, entries: impl Iterator<Item = (u16, u64)>) -> Self {
+        let mut bytes = Vec::with_capacity(40 + expected * 3);
         put(&mut bytes, u128::from(sums.n));
         if sums.n > 0 {
             put(&mut bytes, sums.sum.unsigned_abs());
@@ -162,9 +171,9 @@ impl SealedValues {
             put(&mut bytes, u128::from(sums.max.abs_diff(sums.min)));
         }
         let mut previous = 0;
-        for &(bucket, count) in entries {
-            put(&mut bytes, u128::from(bucket - previous));
-            put(&mut bytes, u128::from(count));
+        for (bucket, count) in entries {
+            put_short(&mut bytes, u64::from(bucket - previous));
+            put_short(&mut bytes, count);
             previous = bucket;
         }
         Self(bytes.into_boxed_slice())
@@ -231,6 +240,16 @@ impl SealedValues {
 }
 
 fn put(bytes: &mut Vec<u8>, mut value: u128) {
+    while value > u128::from(u64::MAX) {
+        bytes.push((value as u8 & 0x7f) | 0x80);
+        value >>= 7;
+    }
+    put_short(bytes, value as u64);
+}
+
+/// The same for what fits into a register, which is nearly everything.
+#[inline]
+fn put_short(bytes: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         bytes.push((value as u8 & 0x7f) | 0x80);
         value >>= 7;

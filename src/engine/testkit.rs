@@ -34,6 +34,13 @@ pub fn rule(metric: &str, stat: Stat, window: u32, side: Side, threshold: f64, a
         window: Window(window),
         arm: Arm::Own,
     };
+    let threshold =
+        match Layout::of(Catalogue::default().get(slot.metric)).filter(|_| stat.quantile().is_some()) {
+            // As the compiler rounds outward.
+            Some(layout) if side == Side::Above => layout.upper(layout.bucket(threshold)),
+            Some(layout) => layout.lower(layout.bucket(threshold)),
+            None => threshold,
+        };
     let op = if side == Side::Below { Compare::Lt } else { Compare::Gt };
     let condition = |op, threshold: f64| Condition {
         source: format!("{metric}_{window}m {op:?} {threshold}"),

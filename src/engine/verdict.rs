@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::measure::{self, Frame, Lookup, SlotPanes, lay_out};
+use super::measure::{self, Frame, Lookup, SlotPanes};
 use super::rule::eval::{Unknown, truth};
 use super::rule::{Arm, Condition, Rule, Shape, Side, Stat, Threshold};
 use crate::model::time::Minute;
@@ -110,8 +110,6 @@ pub struct Judgement {
     /// Fewest samples among the measurements that need them.
     pub samples: u64,
     pub bad_minutes: u32,
-    /// For a single comparison: the pair whose deletion brings the value closest to the threshold, and that value.
-    pub worst_pair: Option<(Minute, Option<f64>)>,
 }
 
 /// Judges a rule at a closing. `look_for_masks` also searches for breaches that a burst hides, which costs more.
@@ -122,13 +120,7 @@ pub fn judge(rule: &Rule, lookup: &impl Lookup, frame: Frame, look_for_masks: bo
         .min()
         .unwrap_or(u64::MAX);
     let literal = truth(&condition.expr, &mut |slot| measure::full(lookup, &condition.slots[slot], frame));
-    let mut judgement = Judgement {
-        verdict: Verdict::Pass,
-        literal: literal.ok(),
-        samples,
-        bad_minutes: 0,
-        worst_pair: None,
-    };
+    let mut judgement = Judgement { verdict: Verdict::Pass, literal: literal.ok(), samples, bad_minutes: 0 };
     let inconclusive = |reason| Verdict::Inconclusive { reason };
     judgement.verdict = match literal {
         Err(Unknown::NoBaseline) => Verdict::Error { reason: Reason::NoBaseline },
@@ -151,17 +143,10 @@ pub fn judge(rule: &Rule, lookup: &impl Lookup, frame: Frame, look_for_masks: bo
 /// The test P for a condition that is true in full.
 fn persists(rule: &Rule, lookup: &impl Lookup, frame: Frame, judgement: &mut Judgement) -> Verdict {
     let condition = &rule.condition;
-    let panes = lay_out(lookup, condition, frame);
+    let panes = lay_out(condition, lookup, frame);
     let inconclusive = |reason| Verdict::Inconclusive { reason };
-    for pair in pairs(condition, frame) {
-        if let Shape::Simple { slot, side, .. } = condition.shape {
-            note_worst(judgement, pair, panes[slot].without(pair).ok(), side);
-        }
-        if !holds_without(rule, &panes, pair) {
-            judgement.worst_pair =
-                Some((pair, judgement.worst_pair.filter(|w| w.0 == pair).and_then(|w| w.1)));
-            return inconclusive(Reason::SingleMinute { pair });
-        }
+    if let Some(pair) = pairs(condition, frame).find(|pair| !holds_without(rule, &panes, *pair)) {
+        return inconclusive(Reason::SingleMinute { pair });
     }
     let minutes = Minutes::of(condition, &panes, lookup, frame);
     judgement.bad_minutes = minutes.bad();
@@ -174,24 +159,21 @@ fn persists(rule: &Rule, lookup: &impl Lookup, frame: Frame, judgement: &mut Jud
     Verdict::Breach
 }
 
-fn note_worst(judgement: &mut Judgement, pair: Minute, value: Option<f64>, side: Side) {
-    let weaker = match (judgement.worst_pair, value) {
-        (Some((_, Some(worst))), Some(value)) => match side {
-            Side::Below => value > worst,
-            Side::Above => value < worst,
-        },
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some((_, None)), Some(_)) => true,
-    };
-    if weaker {
-        judgement.worst_pair = Some((pair, value));
+/// The panes of every slot of a condition. A quantile that is compared with a constant needs no walk over buckets: counting
+/// the samples on either side of the threshold answers for every pair.
+fn lay_out<'a>(condition: &Condition, lookup: &'a impl Lookup, frame: Frame) -> Vec<SlotPanes<'a>> {
+    if let Shape::Simple { side, threshold: Threshold::Const(limit), slot } = condition.shape
+        && condition.slots[slot].stat.quantile().is_some()
+        && condition.slots.len() == 1
+    {
+        return vec![SlotPanes::at_edge(lookup, &condition.slots[slot], frame, limit, side == Side::Above)];
     }
+    condition.slots.iter().map(|m| SlotPanes::new(lookup, m, frame)).collect()
 }
 
 /// Finds a pair of minutes without which the condition would be true, though it is false in full.
 fn masked(rule: &Rule, lookup: &impl Lookup, frame: Frame) -> Option<Minute> {
-    let panes = lay_out(lookup, &rule.condition, frame);
+    let panes = lay_out(&rule.condition, lookup, frame);
     pairs(&rule.condition, frame)
         .filter(|pair| panes.iter().any(|p| p.touches(*pair)))
         .find(|pair| holds_without(rule, &panes, *pair))
@@ -201,7 +183,30 @@ fn masked(rule: &Rule, lookup: &impl Lookup, frame: Frame) -> Option<Minute> {
 fn holds_without(rule: &Rule, panes: &[SlotPanes<'_>], pair: Minute) -> bool {
     let condition = &rule.condition;
     let enough = needed_slots(condition).all(|slot| panes[slot].samples_without(pair) >= rule.min_samples);
-    enough && truth(&condition.expr, &mut |slot| panes[slot].without(pair)) == Ok(true)
+    if !enough {
+        return false;
+    }
+    if let Shape::Simple { slot, side, threshold: Threshold::Const(_) } = condition.shape
+        && let Some(beyond) = panes[slot].quantile_beyond(pair, side == Side::Above)
+    {
+        return beyond;
+    }
+    truth(&condition.expr, &mut |slot| panes[slot].without(pair)) == Ok(true)
+}
+
+/// The pair whose deletion brings a single comparison's value closest to its threshold, or to the other side of it.
+pub fn worst_pair(
+    condition: &Condition,
+    lookup: &impl Lookup,
+    frame: Frame,
+) -> Option<(Minute, Option<f64>)> {
+    let Shape::Simple { slot, side, .. } = condition.shape else { return None };
+    let panes = SlotPanes::new(lookup, &condition.slots[slot], frame);
+    let sign = if side == Side::Above { 1.0 } else { -1.0 };
+    let strength = |value: Option<f64>| value.map_or(f64::NEG_INFINITY, |v| sign * v);
+    pairs(condition, frame)
+        .map(|pair| (pair, panes.without(pair).ok()))
+        .min_by(|a, b| strength(a.1).total_cmp(&strength(b.1)))
 }
 
 /// All pairs of neighbouring minutes that touch the condition's longest window. The first reaches one minute before it, so

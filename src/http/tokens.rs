@@ -10,7 +10,7 @@ use super::App;
 use super::auth::allow;
 use super::body::{Body, json as answer, read};
 use super::problem::Problem;
-use crate::store::TokenScope;
+use crate::store::{TokenInfo, TokenScope};
 use crate::telemetry::facts::Commanded;
 use crate::telemetry::record;
 
@@ -42,8 +42,7 @@ pub async fn create(State(app): State<App>, headers: HeaderMap, body: Body) -> R
                 .hint(format!("scopes are {}", words.join(", ")))
         })?);
     }
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.@".contains(&b);
-    if new.name.is_empty() || new.name.len() > 64 || !new.name.bytes().all(plain) || scopes.is_empty() {
+    if !TokenInfo::is_name(&new.name) || scopes.is_empty() {
         return Err(Problem::bad_request(
             "a token needs a name of 1 to 64 letters, digits, `-`, `_`, `.` or `@`, and at least one scope",
         )

@@ -6,6 +6,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::fate::{Fate, Poison, Refusal};
+use super::shape::same;
 use crate::engine::layout::Layout;
 use crate::engine::schema::{Schema, VariantId};
 use crate::model::event::Sample;
@@ -59,7 +60,7 @@ impl Names {
     #[inline]
     pub fn variant(&self, name: &str, last: &mut VariantId) -> Option<VariantId> {
         let guess = self.schema.variants().get(usize::from(last.0));
-        if guess.is_some_and(|variant| variant.as_str() == name) {
+        if guess.is_some_and(|variant| same(variant.as_str().as_bytes(), name.as_bytes())) {
             return Some(*last);
         }
         let found = self.variants.get(name).copied()?;
@@ -71,7 +72,7 @@ impl Names {
     #[inline]
     pub fn metric(&self, name: &str, guess: &mut MetricId) -> Option<MetricId> {
         let guessed = self.metrics.get(usize::from(guess.0));
-        if guessed.is_some_and(|metric| *metric.name == *name) {
+        if guessed.is_some_and(|metric| same(metric.name.as_bytes(), name.as_bytes())) {
             return Some(*guess);
         }
         let found = self.by_name.get(name).copied()?;

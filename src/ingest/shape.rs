@@ -136,7 +136,7 @@ impl Shape {
 
 /// Whether two short byte strings are the same, eight bytes at a time and without a call.
 #[inline]
-fn same(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;
     }

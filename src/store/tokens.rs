@@ -76,6 +76,12 @@ pub struct TokenInfo {
 }
 
 impl TokenInfo {
+    /// Whether a token may be called this: 1 to 64 letters, digits, `-`, `_`, `.` or `@`.
+    pub fn is_name(text: &str) -> bool {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.@".contains(&b);
+        (1..=64).contains(&text.len()) && text.bytes().all(plain)
+    }
+
     /// Whether it may do this; `admin` may do all.
     pub fn allows(&self, scope: TokenScope) -> bool {
         self.scopes.contains(&scope) || self.scopes.contains(&TokenScope::Admin)

@@ -9,7 +9,7 @@ const MAY_IMPORT: [(&str, &[&str]); 10] = [
     ("model", &[]),
     ("stats", &[]),
     ("clock", &["model"]),
-    ("supervise", &[]),
+    ("supervise", &["telemetry"]),
     ("engine", &["model", "stats"]),
     ("store", &["engine", "model"]),
     ("telemetry", &["engine", "model"]),

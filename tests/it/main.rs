@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should panic")]
 
+mod cli;
+mod demo;
 mod layers;
+mod readme;
 
 #[path = "../store_suite/mod.rs"]
 #[macro_use]

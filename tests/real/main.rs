@@ -10,6 +10,7 @@ mod daemon;
 mod hook;
 mod http;
 mod oracle;
+mod pager;
 mod producer;
 mod scenarios;
 mod servers;

@@ -37,6 +37,29 @@ fn a_failed_rollback_says_what_to_do_first() {
 }
 
 #[test]
+fn a_burst_before_the_breach_is_not_taken_for_its_cause() {
+    let mut story = example::story();
+    // One terrible minute at 10:10 made the condition true; minutes turned bad for good at 10:33, with a lucky one at 10:36.
+    let decision = &mut story.opener;
+    let first = decision.evidence.picture[0].minute;
+    decision.crossing = first.plus(23).start();
+    decision.evidence.picture[23].value = Some(0.0);
+    decision.evidence.picture[49].value = Some(0.93);
+    let text = rendered(&story);
+    assert!(text.contains("beginning with what changed before 10:33 UTC"), "{text}");
+    let crossed = text.find("the condition became true").unwrap();
+    let turned = text.find("minutes turned bad and stayed so").unwrap();
+    assert!(crossed < turned, "{text}");
+    // A run that began after t0 says nothing of the breach.
+    let decision = &mut story.opener;
+    for point in &mut decision.evidence.picture[46..57] {
+        point.value = Some(0.93);
+    }
+    let text = rendered(&story);
+    assert!(text.contains("beginning with what changed before 10:10 UTC"), "{text}");
+}
+
+#[test]
 fn hostile_text_cannot_break_the_tables() {
     let mut story = example::story();
     story.opener.condition = "a < 1 | b > 2\n# owned `x`".into();

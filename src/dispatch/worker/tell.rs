@@ -72,7 +72,7 @@ impl Worker {
             return false;
         };
         let waited = self.clock.now().since(row.created);
-        waited < Timing::default().page_after
+        waited < self.settings.notice_after
             && matches!(self.flip(decision).await, Ok(Some(flip)) if flip.outcome.is_none() && !flip.late)
     }
 

@@ -181,7 +181,14 @@ async fn a_slow_receiver_delays_neither_a_flip_nor_others() {
         }],
         ..Output::default()
     };
-    bench.commit(2, &[output], Vec::new()).await;
+    let latch = LatchChange::Open {
+        flag: decision.key.flag.clone(),
+        scope: Scope::All,
+        decision: decision.id.clone(),
+        incident: "inc-slow".into(),
+        at: decision.at,
+    };
+    bench.commit(2, &[output], vec![latch]).await;
     assert_eq!(bench.answer().await.outcome, FlipOutcome::Verified);
     bench.until("published", |b| b.topic.told.lock().unwrap().len() == 1).await;
     assert!(bench.oncall.messages().is_empty());

@@ -112,7 +112,7 @@ pub fn round(
 
 /// The comparison and threshold that are judged instead of a written one.
 fn outward(op: Compare, value: f64, of: &Measurement, catalogue: &Catalogue) -> (Compare, f64) {
-    let bucketed = of.stat.quantile().is_some() || matches!(of.stat, Stat::Min | Stat::Max);
+    let bucketed = of.stat.quantile().is_some();
     let layout = Layout::of(catalogue.get(of.metric)).filter(|_| bucketed && value >= 0.0);
     let Some(layout) = layout else {
         return (op, value);
@@ -156,7 +156,7 @@ pub fn foregone(expr: &Expr, slots: &[Measurement], catalogue: &Catalogue) -> Op
 fn foregone_comparison(op: Compare, of: &Measurement, value: f64, catalogue: &Catalogue) -> Option<Foregone> {
     let metric = catalogue.get(of.metric);
     let fraction = of.stat.is_fraction(metric.kind);
-    let bucketed = of.stat.quantile().is_some() || matches!(of.stat, Stat::Min | Stat::Max);
+    let bucketed = of.stat.quantile().is_some();
     let most = match (fraction, bucketed) {
         (true, _) => 1.0,
         (false, true) => metric.max,

@@ -1,0 +1,308 @@
+//! The page of `rearguard status`: the worst first, so that five seconds are enough.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::{Page, Status};
+use crate::cli::output::{Ink, Paint, WIDTH, ago, brief, count, utc, wrap};
+use crate::cli::table::{Cell, Side, Table, cell};
+use crate::dispatch::words;
+use crate::engine::input::{Fates, FlipOutcome};
+use crate::engine::output::{AlertReport, LatchReport, Phase};
+use crate::engine::rule::RuleAction;
+use crate::model::flag::Scope;
+use crate::model::time::Timestamp;
+
+impl Page {
+    /// The page as text.
+    pub(super) fn render(&self, paint: Paint) -> String {
+        let mut out = self.headline(paint);
+        self.facts(paint, &mut out);
+        self.incidents(paint, &mut out);
+        self.switched(paint, &mut out);
+        self.alerts(paint, &mut out);
+        out
+    }
+
+    /// Whether it acts, and what needs a human: a line each.
+    fn headline(&self, paint: Paint) -> String {
+        let report = &self.status.report;
+        let mut attention = self.attention().into_iter();
+        let mut lines = Vec::new();
+        if report.armed && report.automation {
+            let dry =
+                if report.dry_run { ", DRY RUN: it says what it would do and does nothing" } else { "" };
+            let (ink, rest) = match attention.next() {
+                None if report.dry_run => (Ink::Doubt, String::new()),
+                None => (Ink::Good, ", nothing needs you".to_owned()),
+                Some(first) => (Ink::Bad, format!("; {first}")),
+            };
+            lines.push((ink, format!("ARMED{dry}{rest}")));
+        }
+        for what in attention {
+            let what = what.replacen("not armed", "NOT ARMED, nothing is rolled back", 1);
+            lines.push((Ink::Bad, what.replacen("automation is off", "AUTOMATION OFF", 1)));
+        }
+        let mut out = String::new();
+        for (ink, text) in lines {
+            for line in wrap(&text, WIDTH) {
+                let _ = writeln!(out, "{}", paint.ink(ink, &line));
+            }
+        }
+        out.push('\n');
+        out
+    }
+
+    fn facts(&self, paint: Paint, out: &mut String) {
+        let Status { report, version, database, .. } = &self.status;
+        let mut table = Table::new(2, &[("", Side::Left), ("", Side::Left)]);
+        let mut fact = |name: &str, value: Cell| table.row(vec![cell(Ink::Dim, name), value]);
+        fact(
+            "automation",
+            match (report.automation, report.dry_run) {
+                (true, false) => cell(Ink::Good, "on"),
+                (true, true) => cell(Ink::Doubt, "on, dry run"),
+                (false, _) => {
+                    cell(Ink::Bad, "OFF; `rearguard automation on --reason …` lets Rearguard act again")
+                }
+            },
+        );
+        fact("event time", self.event_time());
+        fact("events", fates(report.sources.iter().map(|source| source.fates)).into());
+        fact("outbox", self.outbox());
+        fact("where", format!("{} (version {version}), {database}", self.address).into());
+        out.push_str(&table.render(paint));
+    }
+
+    fn event_time(&self) -> Cell {
+        let report = &self.status.report;
+        let Some(at) = report.event_time else {
+            return cell(Ink::Bad, "none yet: no partition has reported one");
+        };
+        let closed = report
+            .closed
+            .map_or_else(String::new, |m| format!("; judged up to {}", words::minute_time(m.end())));
+        let now = words::clock_time(self.now);
+        let behind = brief(self.now.since(at));
+        cell(Ink::Plain, format!("{} UTC, {behind} behind the clock ({now}){closed}", utc(at)))
+    }
+
+    fn outbox(&self) -> Cell {
+        let rows = |statuses: &[&str]| -> u64 {
+            let counts = self.status.outbox.counts.iter();
+            counts.filter(|c| statuses.contains(&c.status.as_str())).map(|c| c.rows).sum()
+        };
+        let (waiting, standing) = (rows(&["pending", "claimed"]), rows(&["standing"]));
+        let lost = rows(&["failed", "expired"]);
+        let oldest = self.status.outbox_oldest_seconds;
+        let mut text = match waiting {
+            0 => "nothing waits".to_owned(),
+            n if oldest < 1.0 => format!("{} not due yet", words::count(n)),
+            n => {
+                let span = brief(std::time::Duration::from_secs_f64(oldest.min(1e9)));
+                format!("{} waiting, the oldest for {span}", words::count(n))
+            }
+        };
+        if standing > 0 {
+            let _ = write!(text, ", {} standing", count(standing, "page"));
+        }
+        if lost > 0 {
+            let _ = write!(text, ", {} failed or expired since the first start", words::count(lost));
+        }
+        cell(if oldest > 120.0 { Ink::Bad } else { Ink::Plain }, text)
+    }
+
+    fn incidents(&self, paint: Paint, out: &mut String) {
+        if self.incidents.is_empty() {
+            return;
+        }
+        let _ = writeln!(out, "\n{}", paint.bold("INCIDENTS"));
+        let mut table = Table::new(2, &[("", Side::Left), ("", Side::Left), ("", Side::Left)]);
+        for incident in &self.incidents {
+            let status = match &incident.acked_by {
+                Some(by) => cell(Ink::Doubt, format!("acknowledged by {by}")),
+                None => cell(Ink::Bad, incident.status.clone()),
+            };
+            let since = ago(incident.opened, self.now);
+            table.row(vec![incident.id.clone().into(), status, since.into()]);
+            table.under(cell(Ink::Bold, incident.what()));
+        }
+        out.push_str(&table.render(paint));
+        let _ = writeln!(out, "  {}", paint.dim("rearguard incident show ID   what broke and what to do"));
+    }
+
+    /// Rolled back by a rule, turned off by a human.
+    fn switched(&self, paint: Paint, out: &mut String) {
+        let latches = &self.status.report.latches;
+        let killed: Vec<_> = self.flags.iter().filter(|flag| flag.killed).collect();
+        if latches.is_empty() && killed.is_empty() {
+            return;
+        }
+        let _ = writeln!(out, "\n{}", paint.bold("TAKEN BACK"));
+        let mut table = Table::new(2, &[("", Side::Left), ("", Side::Left)]);
+        for latch in latches {
+            table.row(vec![latch.flag.as_str().into(), latched(latch, self.now)]);
+        }
+        for flag in killed {
+            let what = "turned off for everybody by `flag kill`";
+            table.row(vec![flag.key.clone().into(), cell(Ink::Bad, what)]);
+        }
+        out.push_str(&table.render(paint));
+        let how = "rearguard flag rearm KEY --reason …   serve it again, when the cause is fixed";
+        if !latches.is_empty() {
+            let _ = writeln!(out, "  {}", paint.dim(how));
+        }
+    }
+
+    fn alerts(&self, paint: Paint, out: &mut String) {
+        let alerts = &self.status.report.alerts;
+        let _ = writeln!(out, "\n{}", paint.bold("ALERTS"));
+        if alerts.is_empty() {
+            out.push_str("  none yet: no minute has been judged, or no rule is loaded\n");
+            return;
+        }
+        let mut variants: BTreeMap<&str, Vec<&AlertReport>> = BTreeMap::new();
+        for alert in alerts {
+            variants.entry(alert.variant.as_str()).or_default().push(alert);
+        }
+        let mut variants: Vec<_> = variants.into_iter().collect();
+        for (_, alerts) in &mut variants {
+            alerts.sort_by_key(|alert| Reverse(urgency(alert)));
+        }
+        variants.sort_by_key(|(_, alerts)| Reverse(alerts.first().map(|alert| urgency(alert))));
+        use Side::{Left, Right};
+        let columns = [
+            ("PHASE", Left),
+            ("SINCE", Right),
+            ("VERDICT", Left),
+            ("VALUE", Right),
+            ("LIMIT", Right),
+            ("SAMPLES", Right),
+            ("RULE", Left),
+        ];
+        let mut table = Table::new(0, &columns);
+        for (variant, alerts) in variants {
+            table.heading(cell(Ink::Bold, variant));
+            let mut hidden = 0u64;
+            for alert in alerts {
+                if !self.all && urgency(alert) == 0 && alert.key.slice != Scope::All {
+                    hidden += 1;
+                } else {
+                    self.alert(alert, &mut table);
+                }
+            }
+            if hidden > 0 {
+                let text = format!("{} quiet and well; `--all` shows them", count(hidden, "slice"));
+                table.note(cell(Ink::Dim, text));
+            }
+        }
+        out.push_str(&table.render(paint));
+    }
+
+    fn alert(&self, alert: &AlertReport, table: &mut Table) {
+        let phase = match alert.phase {
+            Phase::Quiet => Ink::Dim,
+            Phase::Pending => Ink::Doubt,
+            Phase::Firing | Phase::Latched => Ink::Bad,
+        };
+        let (verdict, reason) = match alert.verdict.split_once(": ") {
+            Some((verdict, reason)) => (verdict, Some(reason)),
+            None => (alert.verdict.as_str(), None),
+        };
+        let ink = match verdict {
+            "pass" => Ink::Good,
+            "breach" | "error" => Ink::Bad,
+            _ => Ink::Doubt,
+        };
+        let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), words::number);
+        let since = alert.since.map_or_else(|| "-".to_owned(), |at| short(at, self.now));
+        let slice = match &alert.key.slice {
+            Scope::All => String::new(),
+            slice => format!(" [{slice}]"),
+        };
+        let dry = if alert.dry_run { " (dry run)" } else { "" };
+        table.row(vec![
+            cell(phase, alert.phase.as_str()),
+            since.into(),
+            cell(ink, verdict),
+            number(alert.value).into(),
+            number(alert.threshold).into(),
+            words::count(alert.samples).into(),
+            format!("{}{slice} → {}{dry}", alert.condition, action(alert.action)).into(),
+        ]);
+        if let Some(reason) = reason {
+            table.note(cell(Ink::Dim, reason));
+        }
+    }
+}
+
+/// Larger is worse; zero is quiet and passing.
+fn urgency(alert: &AlertReport) -> u8 {
+    match (alert.phase, alert.verdict.as_str()) {
+        (Phase::Latched, _) => 5,
+        (Phase::Firing, _) => 4,
+        (Phase::Pending, _) => 3,
+        (Phase::Quiet, verdict) if verdict.starts_with("breach") || verdict.starts_with("error") => 2,
+        (Phase::Quiet, "pass") => 0,
+        (Phase::Quiet, _) => 1,
+    }
+}
+
+fn latched(latch: &LatchReport, now: Timestamp) -> Cell {
+    let (ink, outcome) = match latch.outcome {
+        None => (Ink::Doubt, "the flip is under way"),
+        Some(FlipOutcome::Verified) => (Ink::Plain, "control is served, read back"),
+        Some(FlipOutcome::AlreadySafe) => (Ink::Plain, "control was served already"),
+        Some(FlipOutcome::Superseded) => (Ink::Bad, "SUPERSEDED: a human changed the flag meanwhile"),
+        Some(FlipOutcome::Failed) => (Ink::Bad, "ROLLBACK FAILED: act by hand"),
+        Some(FlipOutcome::Expired) => (Ink::Bad, "ROLLBACK FAILED, tries have ended: act by hand"),
+    };
+    let whom = match &latch.scope {
+        Scope::All => "for everybody".to_owned(),
+        scope => format!("for {scope}"),
+    };
+    cell(ink, format!("rolled back {whom} {}; {outcome} ({})", ago(latch.at, now), latch.incident))
+}
+
+/// `14 s`, `14m`, `1h08m`, `3d`.
+fn short(at: Timestamp, now: Timestamp) -> String {
+    match now.since(at).as_secs() {
+        s if s < 60 => format!("{s}s"),
+        s if s < 3600 => format!("{}m", s / 60),
+        s if s < 48 * 3600 => format!("{}h{:02}m", s / 3600, s % 3600 / 60),
+        s => format!("{}d", s / 86_400),
+    }
+}
+
+const fn action(action: RuleAction) -> &'static str {
+    match action {
+        RuleAction::Notify => "notify",
+        RuleAction::PauseRollout => "pause",
+        RuleAction::Rollback => "rollback",
+    }
+}
+
+fn fates(fates: impl Iterator<Item = Fates>) -> String {
+    let mut sum = Fates::default();
+    fates.for_each(|more| sum.add(&more));
+    let parts: Vec<String> = [
+        (sum.windowed, "counted"),
+        (sum.other, "other"),
+        (sum.late, "late"),
+        (sum.duplicate, "duplicate"),
+        (sum.dead_letter, "dead-lettered"),
+        (sum.refused, "refused"),
+    ]
+    .into_iter()
+    .filter(|(n, _)| *n > 0)
+    .map(|(n, word)| format!("{} {word}", words::count(n)))
+    .collect();
+    match parts.len() {
+        0 => "none yet".to_owned(),
+        _ => format!("{} read: {}", words::count(sum.consumed), parts.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::engine::input::Source;
+use crate::engine::output::{AlertKey, Report, SourceReport};
+use crate::engine::rule::RuleHash;
+use crate::model::time::{MINUTE_MS, Minute};
+use serde::Deserialize as _;
+
+const NOW: i64 = 1_689_160_000_000;
+
+fn at(minutes_ago: i64) -> Timestamp {
+    Timestamp::from_millis(NOW - minutes_ago * MINUTE_MS)
+}
+
+fn alert(
+    condition: &str,
+    action: RuleAction,
+    phase: Phase,
+    verdict: &str,
+    values: [Option<f64>; 2],
+) -> AlertReport {
+    AlertReport {
+        key: AlertKey {
+            flag: "ai.support-copilot.prompt-v18".into(),
+            rule: condition.into(),
+            hash: RuleHash("00".into()),
+            slice: Scope::All,
+        },
+        variant: "support-copilot.prompt-v18".into(),
+        action,
+        condition: condition.into(),
+        phase,
+        since: (phase != Phase::Quiet).then(|| at(68)),
+        verdict: verdict.into(),
+        value: values[0],
+        threshold: values[1],
+        samples: 5214,
+        dry_run: false,
+    }
+}
+
+fn page(report: Report, incidents: Value, counts: Value) -> Page {
+    Page {
+        address: "http://127.0.0.1:8080".into(),
+        now: Timestamp::from_millis(NOW),
+        status: Status {
+            version: "0.1.0".into(),
+            now: String::new(),
+            database: "sqlite:/var/lib/rearguard/rearguard.db".into(),
+            report,
+            outbox: super::super::Outbox { counts: Vec::deserialize(&counts).unwrap() },
+            outbox_oldest_seconds: 0.0,
+        },
+        incidents: Vec::deserialize(&incidents).unwrap(),
+        flags: Vec::new(),
+        all: false,
+    }
+}
+
+fn alerts() -> Vec<AlertReport> {
+    let mut sliced = alert(
+        "abstain_rate_5m > 0.30",
+        RuleAction::PauseRollout,
+        Phase::Firing,
+        "breach",
+        [Some(0.41), Some(0.3)],
+    );
+    sliced.key.slice = Scope::try_from("tenant:acme".to_owned()).unwrap();
+    let mut calm = alert(
+        "abstain_rate_5m > 0.30",
+        RuleAction::PauseRollout,
+        Phase::Quiet,
+        "pass",
+        [Some(0.01), Some(0.3)],
+    );
+    calm.key.slice = Scope::try_from("tenant:calm".to_owned()).unwrap();
+    vec![
+        alert(
+            "cost_p95_1h > 0.05",
+            RuleAction::PauseRollout,
+            Phase::Quiet,
+            "pass",
+            [Some(0.0182), Some(0.05)],
+        ),
+        alert(
+            "ai.injection.suspected_rate_1h > baseline*3",
+            RuleAction::Rollback,
+            Phase::Quiet,
+            "inconclusive: 12 samples of the 100 needed",
+            [None, None],
+        ),
+        alert(
+            "faithfulness_6h < 0.90",
+            RuleAction::Rollback,
+            Phase::Latched,
+            "breach",
+            [Some(0.8712), Some(0.9)],
+        ),
+        calm,
+        sliced,
+    ]
+}
+
+fn busy() -> Page {
+    let report = Report {
+        event_time: Some(Timestamp::from_millis(NOW - 29_000)),
+        closed: Some(Minute(NOW / MINUTE_MS - 2)),
+        armed: true,
+        automation: true,
+        series: 120,
+        sources: vec![SourceReport {
+            source: Source { topic: "events".into(), partition: 0 },
+            next_offset: 12,
+            watermark: None,
+            idle: false,
+            fates: Fates {
+                consumed: 1_203_110,
+                windowed: 1_190_000,
+                other: 12_000,
+                late: 1_100,
+                dead_letter: 10,
+                ..Fates::default()
+            },
+        }],
+        alerts: alerts(),
+        latches: vec![LatchReport {
+            flag: "ai.support-copilot.prompt-v18".into(),
+            scope: Scope::All,
+            decision: "d".into(),
+            incident: "inc-7f3a01c2d4e5".into(),
+            at: at(68),
+            outcome: Some(FlipOutcome::Verified),
+        }],
+        ..Report::default()
+    };
+    let incidents = json!([{
+        "id": "inc-7f3a01c2d4e5", "status": "open", "severity": "critical", "failure_class": "quality_regression",
+        "flag": "ai.support-copilot.prompt-v18", "opened": at(68).as_millis(),
+        "title": "support-copilot.prompt-v18 rolled back: faithfulness_6h < 0.90"
+    }]);
+    page(report, incidents, json!([{"kind": "page", "status": "standing", "rows": 1}]))
+}
+
+#[test]
+fn the_page_reads_in_five_seconds() {
+    let text = busy().render(Paint::new(false));
+    assert_eq!(text, include_str!("busy.txt"), "\n{text}");
+    for line in text.lines() {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+}
+
+#[test]
+fn the_headline_says_whether_it_acts() {
+    let good = || Report { armed: true, automation: true, event_time: Some(at(0)), ..Report::default() };
+    let why = || Some("event time is 300 s behind".to_owned());
+    let off = "AUTOMATION OFF: it judges and pages, and rolls nothing back";
+    let blind = "NOT ARMED, nothing is rolled back: event time is 300 s behind";
+    for (report, wanted, attention) in [
+        (good(), vec!["ARMED, nothing needs you"], 0),
+        (
+            Report { event_time: None, ..good() },
+            vec!["ARMED; no event has been read yet, so nothing can be judged"],
+            1,
+        ),
+        (
+            Report { dry_run: true, ..good() },
+            vec!["ARMED, DRY RUN: it says what it would do and does nothing"],
+            0,
+        ),
+        (Report { automation: false, ..good() }, vec![off], 1),
+        (Report { armed: false, why_not_armed: why(), ..good() }, vec![blind], 1),
+        (Report { armed: false, automation: false, why_not_armed: why(), ..good() }, vec![blind, off], 2),
+    ] {
+        let page = page(report, json!([]), json!([]));
+        let text = page.render(Paint::new(false));
+        let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
+        assert_eq!((lines, page.attention().len()), (wanted, attention));
+    }
+}
+
+#[test]
+fn colours_are_only_used_when_wanted() {
+    assert!(!busy().render(Paint::new(false)).contains('\x1b'));
+    assert!(busy().render(Paint::new(true)).contains("\x1b[1;31mlatched\x1b[0m"));
+}

@@ -1,0 +1,181 @@
+//! `rearguard token create|list|revoke`: works on the database itself, beside a running daemon or without one, so that the
+//! first token needs no other. Whoever can read the configuration and write the database may make tokens.
+
+use std::path::{Path, PathBuf};
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::output::{Format, Ink, Paint, Trouble, end, show, show_json, utc};
+use super::table::{Side, Table, cell};
+use super::{GOOD, WRONG, diagnostics};
+use crate::app::wiring::store_url;
+use crate::clock::Clock;
+use crate::config::{Config, Store as StoreAt};
+use crate::store::{Store, StoreError, TokenInfo, TokenScope};
+
+/// Make, list and revoke access tokens, in the database itself.
+///
+/// Needs no running daemon and no other token. Over HTTP the same is possible with a token of scope `admin` (docs/api.md).
+#[derive(Args, Clone, Debug)]
+pub struct TokenArgs {
+    #[command(subcommand)]
+    command: TokenCommand,
+    /// The configuration, which says where the database is
+    #[arg(long, short, global = true, value_name = "FILE", default_value = "rearguard.yaml")]
+    config: PathBuf,
+    /// The database itself, as `store.url` names it, instead of a configuration
+    #[arg(long, global = true, value_name = "URL", env = "REARGUARD_DATABASE", hide_env_values = true, value_parser = super::client::secret)]
+    database: Option<crate::config::Secret>,
+    /// How to report
+    #[arg(long, global = true, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum TokenCommand {
+    /// Make a token; it is printed once and stored as a hash
+    Create {
+        /// Whose it is: the actor in every history
+        #[arg(value_parser = name)]
+        name: String,
+        /// What it may do; may be given several times, or as a list with commas
+        #[arg(long, required = true, value_delimiter = ',', value_parser = scopes())]
+        scope: Vec<String>,
+    },
+    /// List all tokens: names and scopes, never the tokens themselves
+    List,
+    /// End a token; a running daemon notices within five seconds
+    Revoke {
+        /// Whose it is
+        name: String,
+    },
+}
+
+fn scopes() -> PossibleValuesParser {
+    PossibleValuesParser::new(TokenScope::ALL.map(TokenScope::as_str))
+}
+
+fn name(text: &str) -> Result<String, String> {
+    match TokenInfo::is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("a name has 1 to 64 letters, digits, `-`, `_`, `.` or `@`".to_owned()),
+    }
+}
+
+/// Runs the command; the result is the exit code.
+pub fn run(args: &TokenArgs) -> anyhow::Result<u8> {
+    let url = match &args.database {
+        Some(url) => url.expose().to_owned(),
+        None => match Config::load(&args.config) {
+            Ok(config) => {
+                if let (StoreAt::Sqlite(path), TokenCommand::Create { .. }) = (&config.store, &args.command) {
+                    make_folder(path)?;
+                }
+                store_url(&config)
+            }
+            Err(found) => {
+                diagnostics::print(&found);
+                eprintln!(
+                    "  help: name the configuration with `--config`, or the database with `--database`"
+                );
+                return Ok(WRONG);
+            }
+        },
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    end(args.format, runtime.block_on(token(args, &url)))
+}
+
+/// As the daemon does at its first start.
+fn make_folder(database: &Path) -> std::io::Result<()> {
+    match database.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => std::fs::create_dir_all(folder),
+        _ => Ok(()),
+    }
+}
+
+async fn token(args: &TokenArgs, url: &str) -> Result<u8, Trouble> {
+    // A mistaken path must not become a new, empty database; only the first token may.
+    if let (Some(path), false) =
+        (url.strip_prefix("sqlite:"), matches!(args.command, TokenCommand::Create { .. }))
+        && !Path::new(path.strip_prefix("//").unwrap_or(path)).exists()
+    {
+        return Err(Trouble::new(format!("there is no database at {path}"))
+            .hint("the daemon, or `rearguard token create`, makes it; is --config right?"));
+    }
+    let store = Store::open(url).await.map_err(trouble)?;
+    let done = work(args, &store).await;
+    store.close().await.map_err(trouble)?;
+    done
+}
+
+async fn work(args: &TokenArgs, store: &Store) -> Result<u8, Trouble> {
+    let now = Clock::system().now();
+    match &args.command {
+        TokenCommand::Create { name, scope } => {
+            let scopes: Vec<TokenScope> = scope.iter().filter_map(|word| TokenScope::parse(word)).collect();
+            let text = store.create_token(name, &scopes, now).await.map_err(trouble)?;
+            match args.format {
+                Format::Json => show_json(&json!({"name": name, "scopes": scopes, "token": text}))?,
+                // The token alone goes to standard output, so that it can be piped into a file.
+                Format::Human => {
+                    eprintln!("token `{name}` may: {}. It is shown this once:", scope.join(", "));
+                    show(&format!("{text}\n"))?;
+                }
+            }
+        }
+        TokenCommand::List => {
+            let tokens = store.tokens().await.map_err(trouble)?;
+            match args.format {
+                Format::Json => show_json(&json!({"tokens": tokens}))?,
+                Format::Human => show(&render(&tokens, Paint::stdout()))?,
+            }
+        }
+        TokenCommand::Revoke { name } => {
+            store.revoke_token(name, "cli", now).await.map_err(trouble)?;
+            let done = format!("token {name} is revoked; a running daemon refuses it within five seconds");
+            super::say_done(args.format, &json!({"done": done}))?;
+        }
+    }
+    Ok(GOOD)
+}
+
+fn trouble(error: StoreError) -> Trouble {
+    let what = match &error {
+        StoreError::Database { doing, source } => format!("{doing}: {source}"),
+        other => other.to_string(),
+    };
+    match error {
+        StoreError::TokenExists(name) => {
+            Trouble::new(what).hint(format!("choose another name, or `rearguard token revoke {name}` first"))
+        }
+        StoreError::NoSuchToken(_) => Trouble::new(what).hint("`rearguard token list` shows all tokens"),
+        StoreError::BadAddress { .. } => Trouble::wrong(what),
+        _ => Trouble::new(what),
+    }
+}
+
+fn render(tokens: &[TokenInfo], paint: Paint) -> String {
+    if tokens.is_empty() {
+        return "no token yet; `rearguard token create NAME --scope SCOPE` makes one\n".to_owned();
+    }
+    use Side::Left;
+    let mut table =
+        Table::new(0, &[("NAME", Left), ("STATE", Left), ("CREATED (UTC)", Left), ("SCOPES", Left)]);
+    for token in tokens {
+        let (ink, state) = match token.revoked {
+            Some(at) => (Ink::Dim, format!("revoked {}", utc(at))),
+            None => (Ink::Good, "valid".to_owned()),
+        };
+        let scopes: Vec<&str> = token.scopes.iter().map(|scope| scope.as_str()).collect();
+        table.row(vec![
+            token.name.clone().into(),
+            cell(ink, state),
+            utc(token.created).into(),
+            scopes.join(", ").into(),
+        ]);
+    }
+    table.render(paint)
+}
