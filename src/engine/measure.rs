@@ -131,6 +131,8 @@ pub struct SlotPanes<'a> {
 #[derive(Debug)]
 struct Edge {
     q: f64,
+    limit: f64,
+    above: bool,
     before: Vec<u64>,
     total: u64,
 }
@@ -162,13 +164,13 @@ impl<'a> SlotPanes<'a> {
                 entries.take_while(|e| u32::from(e.0) < end).map(|e| e.1).sum()
             };
             let before: Vec<u64> = (panes.from.0..=frame.closed.0).map(counted).collect();
-            panes.edge = Some(Edge { q, total: before.iter().sum(), before });
+            panes.edge = Some(Edge { q, limit, above, total: before.iter().sum(), before });
         }
         panes
     }
 
     /// Whether the quantile without a pair lies in a bucket beyond the threshold's. `None` without an edge.
-    pub fn quantile_beyond(&self, pair: Minute, above: bool) -> Option<bool> {
+    pub fn quantile_beyond(&self, pair: Minute) -> Option<bool> {
         let edge = self.edge.as_ref()?;
         let left = self.samples_without(pair);
         if left == 0 {
@@ -177,7 +179,7 @@ impl<'a> SlotPanes<'a> {
         let gone: u64 = edge.before[self.place(pair)..self.place(pair.plus(2))].iter().sum();
         let target = ((edge.q * left as f64).ceil() as u64).clamp(1, left);
         let reached = edge.total - gone >= target;
-        Some(reached != above)
+        Some(reached != edge.above)
     }
 
     /// Lays out the panes of one measurement.
@@ -286,6 +288,10 @@ impl<'a> SlotPanes<'a> {
 
     /// How many samples of one minute lie in buckets strictly above (or below) the bucket of `value`.
     pub fn beyond(&self, minute: Minute, value: f64, above: bool) -> u64 {
+        if let Some(edge) = self.edge.as_ref().filter(|e| e.limit == value && e.above == above) {
+            let before = edge.before.get(self.place(minute)).copied().unwrap_or(0);
+            return if above { self.pane(minute).map_or(0, |p| p.n - before) } else { before };
+        }
         let Some((values, layout)) = self.series.and_then(|s| Some((s.values(minute)?, s.layout()?))) else {
             return 0;
         };
@@ -438,6 +444,10 @@ mod tests {
                 let m = Measurement { metric: MetricId(0), stat, window: Window(60), arm: Arm::Own };
                 let panes = SlotPanes::new(&lookup, &m, frame);
                 let edge = SlotPanes::at_edge(&lookup, &m, frame, limit, above);
+                for minute in (1..=minutes.len() as i64).map(Minute) {
+                    let counted = edge.beyond(minute, limit, above);
+                    prop_assert_eq!(counted, panes.beyond(minute, limit, above));
+                }
                 for pair in 0..=minutes.len() as i64 {
                     let left: Vec<Vec<f64>> = minutes
                         .iter()
@@ -457,7 +467,7 @@ mod tests {
                         (a, b) => a == b,
                     };
                     prop_assert!(close, "{:?} without {}: {:?}, not {:?}", stat, pair, found, expected);
-                    if let (Some(beyond), Some(value)) = (edge.quantile_beyond(Minute(pair), above), expected) {
+                    if let (Some(beyond), Some(value)) = (edge.quantile_beyond(Minute(pair)), expected) {
                         let (bucket, threshold) = (layout.bucket(value), layout.bucket(limit));
                         prop_assert_eq!(beyond, if above { bucket > threshold } else { bucket < threshold });
                     }

@@ -186,8 +186,8 @@ fn holds_without(rule: &Rule, panes: &[SlotPanes<'_>], pair: Minute) -> bool {
     if !enough {
         return false;
     }
-    if let Shape::Simple { slot, side, threshold: Threshold::Const(_) } = condition.shape
-        && let Some(beyond) = panes[slot].quantile_beyond(pair, side == Side::Above)
+    if let Shape::Simple { slot, threshold: Threshold::Const(_), .. } = condition.shape
+        && let Some(beyond) = panes[slot].quantile_beyond(pair)
     {
         return beyond;
     }
