@@ -233,7 +233,8 @@ fn worker(
     let link = config.external_url.as_ref();
     let link = link.map(|url| format!("{}/v1/incidents/{{incident}}/markdown", url.trim_end_matches('/')));
     let notice_after = config.timing.page_after;
-    let settings = WorkerSettings { link, notice_after, ..WorkerSettings::default() };
+    let second_channel = config.routes.notify.clone();
+    let settings = WorkerSettings { link, notice_after, second_channel, ..WorkerSettings::default() };
     let platforms: Vec<Arc<dyn crate::dispatch::flag::FlagPlatform>> =
         vec![Arc::new(Builtin::new(store.clone()))];
     Worker::new(store.clone(), clock, settings, platforms, receivers, siren, answers)

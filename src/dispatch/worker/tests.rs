@@ -110,7 +110,8 @@ async fn what_humans_did_meanwhile_is_respected() {
         ("re-armed", FlipOutcome::Superseded),
         ("automation off", FlipOutcome::Superseded),
     ] {
-        let script = vec![Step::Fail(Failure::retryable("answered 503"))];
+        // Every try fails until the human has acted, however slow this machine is.
+        let script = (0..1_000).map(|_| Step::Fail(Failure::retryable("answered 503"))).collect();
         let mut bench = Bench::new(script, Keeper::new("oncall")).await;
         bench.roll_back(&bench.decision()).await;
         bench.until("tried once", |b| *b.platform.writes.lock().unwrap() > 0).await;
