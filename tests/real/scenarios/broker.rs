@@ -13,7 +13,7 @@ const BOUND: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_broker_that_stops_is_paged_and_nothing_is_lost() {
-    let plan = Plan { flags: 1, first: 1e6, stagger: 0.0, bad_for: 1.0, rest: 0.0, per_minute: 30 };
+    let plan = Plan { flags: 1, calm: 0, first: 1e6, stagger: 0.0, bad_for: 1.0, rest: 0.0, per_minute: 30 };
     let config = plan.config().replace("blind_after: 10m", "blind_after: 2m");
     let mut stage = Stage::open(&plan.rules(), &config, (Duration::from_secs(3 * 3600), RATE), None);
     stage.daemon.await_ready();

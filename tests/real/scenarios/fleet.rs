@@ -11,6 +11,8 @@ use crate::timeline::{MINUTE_MS, Timeline};
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub flags: usize,
+    /// More flags whose treatments stay well: without them the last ones to go bad look like a world that breaks.
+    pub calm: usize,
     /// The first treatment goes bad.
     pub first: f64,
     /// The next one goes bad so much later.
@@ -26,6 +28,9 @@ pub struct Plan {
 impl Plan {
     /// When a flag's treatment goes bad, in virtual time.
     pub fn breach(&self, start: i64, flag: usize) -> i64 {
+        if flag >= self.flags {
+            return i64::MAX / 2;
+        }
         start + ((self.first + self.stagger * flag as f64) * MINUTE_MS as f64) as i64
     }
 
@@ -36,7 +41,7 @@ impl Plan {
     /// One rollback rule per treatment, and one rule per variant that never fires and shows the whole window.
     pub fn rules(&self) -> String {
         let mut yaml = String::new();
-        for flag in 0..self.flags {
+        for flag in 0..self.flags + self.calm {
             let (old, new) = (control(flag), treatment(flag));
             let _ = write!(
                 yaml,
@@ -53,7 +58,7 @@ impl Plan {
 
     pub fn config(&self) -> String {
         let mut yaml = String::from("limits: { flips: 1000, blind_after: 10m }\nflags:\n");
-        for flag in 0..self.flags {
+        for flag in 0..self.flags + self.calm {
             let (key, old, new) = (key(flag), control(flag), treatment(flag));
             let _ = writeln!(yaml, "  {key}: {{ control: {old}, treatment: {new}, share: 100% }}");
             let _ = writeln!(yaml, "  {key}-base: {{ control: {old}-older, treatment: {old}, share: 100% }}");
@@ -70,7 +75,7 @@ impl Plan {
     pub fn events_until(&self, start: i64, end: i64) -> Vec<Event> {
         let step = MINUTE_MS / self.per_minute;
         let mut events = Vec::new();
-        for flag in 0..self.flags {
+        for flag in 0..self.flags + self.calm {
             let breach = self.breach(start, flag);
             let gone = breach + (self.bad_for * MINUTE_MS as f64) as i64;
             // Spread over the minute, so that flags do not speak in chorus.

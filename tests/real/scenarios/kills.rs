@@ -45,7 +45,7 @@ fn kill_nine_loses_and_doubles_nothing() {
     let long = std::env::var("REARGUARD_CAMPAIGN").is_ok_and(|value| value == "long");
     let flags = if long { 100 } else { 12 };
     let seed = std::env::var("REARGUARD_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_123);
-    let plan = Plan { flags, first: 8.0, stagger: 5.0, bad_for: 11.0, rest: 16.0, per_minute: 12 };
+    let plan = Plan { flags, calm: 0, first: 8.0, stagger: 5.0, bad_for: 11.0, rest: 16.0, per_minute: 12 };
     campaign(plan, seed);
 }
 

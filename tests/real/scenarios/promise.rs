@@ -13,7 +13,8 @@ const TEN_MINUTES: f64 = 600.0;
 #[test]
 fn every_breach_is_flipped_and_paged_within_ten_minutes() {
     let rate = std::env::var("REARGUARD_RATE").ok().and_then(|rate| rate.parse().ok()).unwrap_or(60.0);
-    let plan = Plan { flags: 50, first: 8.0, stagger: 1.07, bad_for: 9.0, rest: 12.0, per_minute: 12 };
+    let plan =
+        Plan { flags: 50, calm: 12, first: 8.0, stagger: 1.07, bad_for: 9.0, rest: 12.0, per_minute: 12 };
     let mut stage = Stage::open(&plan.rules(), &plan.config(), (Duration::from_secs(3 * 3600), rate), None);
     stage.daemon.await_ready();
     let began = Instant::now();

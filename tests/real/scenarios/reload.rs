@@ -10,7 +10,7 @@ const BOUND: Duration = Duration::from_secs(20);
 
 #[test]
 fn rules_are_swapped_whole_or_not_at_all() {
-    let plan = Plan { flags: 1, first: 1e6, stagger: 0.0, bad_for: 1.0, rest: 0.0, per_minute: 30 };
+    let plan = Plan { flags: 1, calm: 0, first: 1e6, stagger: 0.0, bad_for: 1.0, rest: 0.0, per_minute: 30 };
     let mut stage = Stage::open(&plan.rules(), &plan.config(), (Duration::from_secs(3 * 3600), 60.0), None);
     stage.daemon.await_ready();
     let start = stage.timeline.now();

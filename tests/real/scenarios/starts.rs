@@ -14,7 +14,7 @@ const HOUR_MS: i64 = 60 * MINUTE_MS;
 const RATE: f64 = 60.0;
 
 fn plan() -> Plan {
-    Plan { flags: 2, first: 1e6, stagger: 0.0, bad_for: 1.0, rest: 0.0, per_minute: 20 }
+    Plan { flags: 2, calm: 0, first: 1e6, stagger: 0.0, bad_for: 1.0, rest: 0.0, per_minute: 20 }
 }
 
 const VARIANTS: [(&str, &str); 4] =
