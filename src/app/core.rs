@@ -19,7 +19,7 @@ use crate::engine::input::{Answer, Command, CommandKind, Input, Settings};
 use crate::engine::machine::Engine;
 use crate::engine::output::{CommandError, Output, Report};
 use crate::engine::schema::Schema;
-use crate::ingest::consumer::{FromIngest, Handle};
+use crate::ingest::consumer::{FromIngest, GapReason, Handle};
 use crate::ingest::partition::PartitionState;
 use crate::model::id::DecisionId;
 use crate::model::time::Timestamp;
@@ -214,8 +214,9 @@ impl Core {
             }
             FromIngest::Idle { source, at } => self.step(Input::Idle { source, at }, batch),
             FromIngest::Gap(gap) => {
+                let anew = gap.reason == GapReason::LogRestarted;
                 let reason = gap.reason.as_str().to_owned();
-                self.step(Input::Gap { source: gap.source, from: gap.from, to: gap.to, reason }, batch);
+                self.step(Input::Gap { source: gap.source, from: gap.from, to: gap.to, anew, reason }, batch);
             }
             FromIngest::Connection { up, reason } => self.step(Input::Connection { up, reason }, batch),
             FromIngest::Loaded => {
@@ -248,6 +249,10 @@ impl Core {
         if was_armed.is_some() != now_armed.is_some() {
             let why = now_armed.as_deref().unwrap_or_default();
             record(&ArmedChanged { armed: now_armed.is_none(), why });
+        }
+        if output.rebuilt > 0 {
+            let detail = format!("{} totals were rebuilt from their panes", output.rebuilt);
+            record(&InvariantBroken { invariant: "totals", detail: &detail });
         }
         batch.closed |= output.closed.is_some();
         batch.urgent |= !output.decisions.is_empty()

@@ -48,7 +48,7 @@ pub(super) fn close(engine: &mut Engine, minute: Minute, output: &mut Output) {
     close_quiet_episodes(engine, minute, output);
     forget_old(engine, minute);
     if minute.0 % AUDIT_EVERY == 0 {
-        engine.fleet.audit();
+        output.rebuilt += engine.fleet.audit();
     }
 }
 

@@ -79,11 +79,13 @@ pub enum Input {
         source: Source,
         at: Timestamp,
     },
-    /// What should come next of a source cannot be read any more; its next delta starts at `to`.
+    /// What should come next of a source cannot be read any more; its next delta starts at `to`. `anew`: the log is another
+    /// one than before, offsets mean something else.
     Gap {
         source: Source,
         from: i64,
         to: i64,
+        anew: bool,
         reason: String,
     },
     /// The wall clock moved. Drives lag detection and nothing that belongs to event time.

@@ -50,8 +50,11 @@ impl Engine {
             Input::Assign { sources, start } => self.assign(&sources, start),
             Input::Delta(delta) => self.delta(delta, &mut output),
             Input::Idle { source, at } => self.memory.core.sources.idle(&source, at),
-            Input::Gap { source, from, to, reason } => {
-                self.memory.core.sources.jump(&source, to);
+            Input::Gap { source, from, to, anew, reason } => {
+                // While panes are read again, a gap below the stored position takes from windows, not from the position.
+                if !self.loading || anew || to > self.memory.core.sources.next(&source) {
+                    self.memory.core.sources.jump(&source, to);
+                }
                 let at = self.event_time().unwrap_or_default();
                 output.orders.push(Order::Page(message::gap(&source, from..to, &reason, at)));
             }

@@ -305,3 +305,19 @@ fn silence_is_told_after_fifteen_minutes_and_never_rolls_back() {
     assert_eq!(output.orders.iter().map(name).collect::<Vec<_>>(), ["notify"]);
     assert_eq!(engine.report().closed, Some(Minute(START + 299)));
 }
+
+#[test]
+fn a_gap_moves_the_source_on_but_not_below_a_position_that_is_being_restored() {
+    let gap = |from, to, anew| Input::Gap { source: source(0), from, to, anew, reason: "retention".into() };
+    let mut engine = engine(vec![floor(60, 0.9, RuleAction::Rollback)]);
+    run(&mut engine, &steady(TREATMENT, "faithfulness", 0..2, 60, |_, _| 0.97), 0..2);
+    let output = engine.step(gap(120, 500, false));
+    assert_eq!(output.orders.iter().map(name).collect::<Vec<_>>(), ["page"]);
+    assert_eq!(engine.report().sources[0].next_offset, 500);
+    let memory = engine.memory().clone();
+    let (mut restored, _) = super::Engine::restore(engine.settings().clone(), memory, None).unwrap();
+    restored.step(gap(0, 300, false));
+    assert_eq!(restored.report().sources[0].next_offset, 500, "read again up to 500, from 300");
+    restored.step(gap(500, 0, true));
+    assert_eq!(restored.report().sources[0].next_offset, 0, "the log was made anew");
+}

@@ -24,6 +24,8 @@ pub struct Output {
     pub latches: Vec<LatchChange>,
     /// Verdicts taken at the closings of this step.
     pub verdicts: Verdicts,
+    /// Totals that differed from their panes at the periodic audit and were rebuilt: none unless there is a bug.
+    pub rebuilt: usize,
     /// Whether a minute was closed, so that the stored position should move on.
     pub closed: Option<Minute>,
     /// The answer to a command, if the input was one.

@@ -82,6 +82,11 @@ impl Sources {
         accept
     }
 
+    /// The offset at which the next delta of a source starts; zero for one that was never heard of.
+    pub fn next(&self, source: &Source) -> i64 {
+        self.by_source.get(source).and_then(|s| s.next).unwrap_or(0)
+    }
+
     /// The next delta of a source starts at `to`, whatever came before.
     pub fn jump(&mut self, source: &Source, to: i64) {
         self.by_source.entry(source.clone()).or_default().next = Some(to);
