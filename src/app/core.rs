@@ -39,6 +39,10 @@ const CLOSED_EVERY: Duration = Duration::from_secs(1);
 const REPORT_EVERY: Duration = Duration::from_millis(250);
 /// The database is asked whether it is still ours this often (real time).
 const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// History is cut this often (real time).
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// Finished messages and transitions are kept this long (virtual time). Decisions, incidents and the audit chain stay.
+const HISTORY: Duration = Duration::from_secs(90 * 24 * 3600);
 /// A database that has not taken a commit for this long (real time) pages by a path that needs none.
 const SHOUT_AFTER: Duration = Duration::from_secs(60);
 
@@ -113,6 +117,7 @@ impl Core {
         let mut stored = self.clock.stopwatch();
         let mut reported = self.clock.stopwatch();
         let mut checked = self.clock.stopwatch();
+        let mut pruned = self.clock.stopwatch();
         let mut ticks = tokio::time::interval(self.clock.real_span(self.tick));
         let mut stopping = false;
         for answer in self.outlets.store.unanswered().await? {
@@ -143,6 +148,10 @@ impl Core {
             if checked.elapsed() >= CHECK_EVERY {
                 self.check().await?;
                 checked = self.clock.stopwatch();
+            }
+            if pruned.elapsed() >= PRUNE_EVERY {
+                self.prune().await;
+                pruned = self.clock.stopwatch();
             }
             if let Some(ended) = batch.stopped.take() {
                 self.store(&mut batch, &mut stored).await?;
@@ -352,6 +361,14 @@ impl Core {
         let report = self.engine.report();
         facts::standing(&report, self.clock.now());
         self.outlets.report.store(Arc::new(report));
+    }
+
+    /// A failure costs disk space only; the next time is in an hour.
+    async fn prune(&self) {
+        match self.outlets.store.prune(self.seq, self.clock.now() - HISTORY).await {
+            Ok(rows) => tracing::debug!(rows, "old history forgotten"),
+            Err(error) => tracing::warn!(%error, "old history could not be forgotten"),
+        }
     }
 
     /// A lock that was lost must be noticed before the next write.
