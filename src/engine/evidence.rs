@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fleet::{Fleet, RuleView};
 use super::measure::{self, Frame, Lookup};
 use super::output::{ContextLine, Evidence, PicturePoint, WorstPair};
-use super::rule::{Arm, Measurement, Rule, Shape, Stat};
+use super::rule::{Arm, Measurement, Rule, Shape, Stat, identifier};
 use super::schema::VariantId;
 use super::verdict::{Judgement, limit, worst_pair};
 use crate::model::flag::Scope;
@@ -27,7 +27,7 @@ pub fn collect(
     let view = RuleView::new(fleet, own, baseline, scope);
     let condition = &rule.condition;
     let window = condition.window();
-    let name = |m: &Measurement| measurement_name(m, schema.catalogue());
+    let name = |m: &Measurement| identifier::name(m, schema.catalogue());
     let full = |m: &Measurement| measure::full(&view, m, frame).ok();
     let (value, threshold, side) = match &condition.shape {
         Shape::Simple { slot, side, threshold } => {
@@ -60,22 +60,6 @@ pub fn collect(
         picture: main.map(|m| picture(&view, m, frame)).unwrap_or_default(),
         context: context(fleet, own, baseline, frame, main),
     }
-}
-
-/// `faithfulness_1h`, `cost_p95_1h`, `baseline(latency_p95_6h)`.
-pub fn measurement_name(m: &Measurement, catalogue: &Catalogue) -> String {
-    let metric = catalogue.get(m.metric);
-    let window = super::rule::Window::ALL.iter().find(|w| w.1 == m.window).map_or("?", |w| w.0);
-    let implied = match metric.kind {
-        Kind::Boolean => Stat::Rate,
-        Kind::Score | Kind::Value => Stat::Mean,
-    };
-    let name = if m.stat == implied && m.stat == Stat::Mean {
-        format!("{}_{window}", metric.name)
-    } else {
-        format!("{}_{}_{window}", metric.name, m.stat.as_str())
-    };
-    if m.arm == Arm::Baseline { format!("baseline({name})") } else { name }
 }
 
 fn unit(m: &Measurement, catalogue: &Catalogue) -> String {
@@ -121,7 +105,7 @@ fn context(
             let control = Measurement { arm: Arm::Baseline, ..own };
             view.series(&own)?;
             Some(ContextLine {
-                metric: measurement_name(&own, catalogue),
+                metric: identifier::name(&own, catalogue),
                 unit: metric.unit.clone(),
                 value: measure::full(&view, &own, frame).ok(),
                 control: measure::full(&view, &control, frame).ok(),

@@ -9,6 +9,7 @@ use sqlx::any::AnyRow;
 use super::Store;
 use super::db::{Columns, Tx, commit, unsigned};
 use super::error::StoreError;
+use crate::engine::targeting;
 use crate::model::flag::{FlagOverlay, FlagSpec, Scope};
 use crate::model::id::FlagKey;
 
@@ -24,7 +25,7 @@ pub struct FlagState {
 impl FlagState {
     /// The treatment's share in force, in parts per million, before pins and kill.
     pub fn share(&self) -> u32 {
-        self.overlay.frozen_share.unwrap_or(self.spec.share)
+        targeting::share(&self.spec, &self.overlay)
     }
 }
 
