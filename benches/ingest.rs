@@ -2,7 +2,8 @@
 //!
 //! `REARGUARD_BENCH_BROKERS=127.0.0.1:9092 cargo bench --bench ingest` fills a topic per number of variants (once; it is
 //! found again by its name) and measures interleaved pairs. Further settings: `REARGUARD_BENCH_EVENTS` (20,000,000),
-//! `REARGUARD_BENCH_PAIRS` (5), `REARGUARD_BENCH_VARIANTS` (6,500).
+//! `REARGUARD_BENCH_PAIRS` (5), `REARGUARD_BENCH_VARIANTS` (6,500), `REARGUARD_BENCH_PROPERTIES` (librdkafka settings for
+//! both sides, `name=value,name=value`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -161,10 +162,18 @@ fn run(brokers: &str, topic: &str, events: u64, variants: u64, work: Work) -> Re
     }
 }
 
+fn config(brokers: &str, topic: &str, group: &str) -> Config {
+    let mut config = Config::new(brokers, vec![topic.into()], group);
+    let properties = std::env::var("REARGUARD_BENCH_PROPERTIES").unwrap_or_default();
+    let pairs = properties.split(',').filter_map(|property| property.split_once('='));
+    config.properties.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    config
+}
+
 /// Batches of all partitions in turn, and as much work as is asked for.
 fn run_bare(brokers: &str, topic: &str, events: u64, variants: u64, work: Work) -> Result<Cost, Failure> {
-    let config = Config::new(brokers, vec![topic.into()], "bench-bare").consumer()?;
-    let consumer: Arc<BaseConsumer> = Arc::new(config.create()?);
+    let config = config(brokers, topic, "bench-bare");
+    let consumer: Arc<BaseConsumer> = Arc::new(config.consumer()?.create()?);
     let names = Arc::new(Names::new(support::schema(variants)));
     let mut list = TopicPartitionList::new();
     let sources: Vec<Source> =
@@ -179,7 +188,7 @@ fn run_bare(brokers: &str, topic: &str, events: u64, variants: u64, work: Work) 
     let mut lanes: Vec<_> = sources
         .into_iter()
         .filter_map(|source| {
-            let queue = PartitionQueue::take(&consumer, &source, 1_024)?;
+            let queue = PartitionQueue::take(&consumer, &source, config.batch)?;
             Some((queue, Partition::new(source, 0, (1, 2), Arc::clone(&names), Limits::default())))
         })
         .collect();
@@ -219,8 +228,7 @@ fn run_bare(brokers: &str, topic: &str, events: u64, variants: u64, work: Work) 
 
 fn run_reader(brokers: &str, topic: &str, events: u64, variants: u64) -> Result<Cost, Failure> {
     let unique = std::process::id();
-    let mut config =
-        Config::new(brokers, vec![topic.into()], format!("bench-{unique}-{}", support::cpu_seconds()));
+    let mut config = config(brokers, topic, &format!("bench-{unique}-{}", support::cpu_seconds()));
     config.dead_letter_topic = Some("rearguard-bench-dead".into());
     let (sink, mut source) = tokio::sync::mpsc::channel(16);
     let wall: Wall = Arc::new(|| {

@@ -111,7 +111,9 @@ impl Config {
         }
         // The longest answer that librdkafka reads. Brokers hand out one message however large it is, and with librdkafka's
         // default of 100 MB a larger one would block its partition for good: here it is read, refused and passed.
+        // And messages fetched ahead per partition: with librdkafka's 100,000 they have left the caches when they are read.
         for (name, value) in [
+            ("queued.min.messages", "20000"),
             ("fetch.queue.backoff.ms", "2"),
             ("fetch.wait.max.ms", "200"),
             ("receive.message.max.bytes", "2147483647"),
