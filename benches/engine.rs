@@ -37,7 +37,7 @@ impl Lcg {
 fn pane(layout: &Layout, random: &mut Lcg, n: usize) -> PaneData {
     let mut open = OpenValues::default();
     (0..n).for_each(|_| open.record(layout, 500.0 + 6_000.0 * random.next() * random.next()));
-    PaneData::Values(open.seal())
+    PaneData::Values(open.seal(layout))
 }
 
 fn latency() -> Layout {

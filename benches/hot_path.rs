@@ -112,9 +112,9 @@ fn panes(c: &mut Criterion) {
         };
         group.bench_function(format!("record {samples}"), |b| b.iter(|| black_box(open())));
         group.bench_function(format!("seal {samples}"), |b| {
-            b.iter_batched(open, OpenValues::seal, criterion::BatchSize::SmallInput);
+            b.iter_batched(open, |open| open.seal(&layout), criterion::BatchSize::SmallInput);
         });
-        let sealed = open().seal();
+        let sealed = open().seal(&layout);
         group.bench_function(format!("merge {samples}"), |b| b.iter(|| black_box(sealed.merge(&sealed))));
     }
     group.finish();

@@ -50,7 +50,7 @@ fn a_series_takes_at_most_96_kilobytes() {
     let mut seed = 1u64;
     for minute in 1..=400 {
         let closed = Minute(minute);
-        series.add(closed, PaneData::Values(pane(&layout, &mut seed).seal()), Some(closed.plus(-1)));
+        series.add(closed, PaneData::Values(pane(&layout, &mut seed).seal(&layout)), Some(closed.plus(-1)));
         series.close(closed);
     }
     let open = pane(&layout, &mut seed);

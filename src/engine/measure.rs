@@ -422,7 +422,7 @@ mod tests {
             let mut open = OpenValues::default();
             values.iter().for_each(|v| open.record(&layout, *v));
             if !values.is_empty() {
-                series.add(Minute(minute), PaneData::Values(open.seal()), Some(closed));
+                series.add(Minute(minute), PaneData::Values(open.seal(&layout)), Some(closed));
             }
         }
         (One(series), Frame { closed, floor: Minute(1) })

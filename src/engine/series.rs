@@ -392,7 +392,7 @@ mod tests {
     fn values(layout: &Layout, samples: &[f64]) -> PaneData {
         let mut open = OpenValues::default();
         samples.iter().for_each(|v| open.record(layout, *v));
-        PaneData::Values(open.seal())
+        PaneData::Values(open.seal(layout))
     }
 
     proptest! {

@@ -19,6 +19,13 @@ impl Tenants {
         self.insert_upper((hash >> 32) as u32);
     }
 
+    /// Hands the sketch over and leaves an empty one, which keeps its buffer.
+    pub fn take(&mut self) -> Self {
+        let taken = Self(self.0.as_slice().to_vec());
+        self.0.clear();
+        taken
+    }
+
     fn insert_upper(&mut self, hash: u32) {
         if self.0.len() == CAPACITY && self.0.last().is_some_and(|largest| hash >= *largest) {
             return;

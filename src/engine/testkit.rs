@@ -170,7 +170,10 @@ pub fn delta(settings: &Settings, partition: i32, from: i64, watermark: Timestam
         }
     }
     for ((place, at), values) in open {
-        panes[place].series[at].data = PaneData::Values(values.seal());
+        let series = &mut panes[place].series[at];
+        if let Some(layout) = Layout::of(catalogue.get(series.metric)) {
+            series.data = PaneData::Values(values.seal(&layout));
+        }
     }
     let n = events.len() as u64;
     Delta {

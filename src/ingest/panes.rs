@@ -4,7 +4,7 @@
 use hashbrown::{HashMap, HashSet};
 
 use super::names::Names;
-use crate::engine::pane::{OpenValues, PaneData, SeriesPane, VariantPane};
+use crate::engine::pane::{OpenValues, PaneData, Scratch, SeriesPane, VariantPane};
 use crate::engine::schema::VariantId;
 use crate::engine::tenants::Tenants;
 use crate::model::flag::{Dimension, Scope};
@@ -100,27 +100,30 @@ impl OpenPanes {
         if let Some(hash) = record.tenant {
             open.tenants.insert(hash);
         }
-        for &(metric, value) in record.samples {
-            let place = open.all[usize::from(metric.0)];
-            if place == ABSENT {
-                open.start(names, metric, 0);
-            }
-            let place = open.all[usize::from(metric.0)] as usize;
+        for (guess, &(metric, value)) in record.samples.iter().enumerate() {
+            // Events of a producer carry their metrics in one order, which is then that of the series.
+            let guessed = open.series.get(guess).is_some_and(|(of, slice, _)| (*of, *slice) == (metric, 0));
+            let place = match guessed {
+                true => guess,
+                false => open.find(names, metric, spare),
+            };
             open.series[place].2.record(names, metric, value);
         }
         let wanted = names.schema().slices(record.variant);
-        let overflow =
-            if wanted.is_empty() { 0 } else { open.record_slices(names, wanted, record, admitted, quota) };
+        let overflow = match wanted.is_empty() {
+            true => 0,
+            false => open.record_slices(names, wanted, record, &mut Room { admitted, quota, spare }),
+        };
         self.series += open.series.len() - before;
         overflow
     }
 
     /// Hands over everything recorded, in the order of first arrival; what is emptied goes to `spare`.
-    pub fn drain(&mut self, minute: Minute, spare: &mut Spare, into: &mut Vec<VariantPane>) {
+    pub fn drain(&mut self, names: &Names, minute: Minute, spare: &mut Spare, into: &mut Vec<VariantPane>) {
         self.series = 0;
         for mut open in self.variants.drain(..) {
             self.places[usize::from(open.id.0)] = ABSENT;
-            into.push(open.seal(minute));
+            into.push(open.seal(names, minute, spare));
             spare.keep(open);
         }
     }
@@ -140,12 +143,20 @@ impl OpenPanes {
 }
 
 impl OpenVariant {
-    /// Opens a series of all traffic (`slice` 0) or of a slice (its place + 1).
+    /// The place of a metric's series over all traffic, opened if need be.
+    fn find(&mut self, names: &Names, metric: MetricId, spare: &mut Spare) -> usize {
+        match self.all[usize::from(metric.0)] {
+            ABSENT => self.start(names, metric, 0, spare),
+            place => place as usize,
+        }
+    }
+
+    /// Opens a series of all traffic (`slice` 0) or of a slice (its place + 1); says its place.
     #[cold]
-    fn start(&mut self, names: &Names, metric: MetricId, slice: u32) {
-        let place = u32::try_from(self.series.len()).unwrap_or(ABSENT);
+    fn start(&mut self, names: &Names, metric: MetricId, slice: u32, spare: &mut Spare) -> usize {
+        let place = self.series.len();
         let open = match names.recorded(metric).layout {
-            Some(_) => Open::Values(OpenValues::default()),
+            Some(_) => Open::Values(spare.values.pop().unwrap_or_default()),
             None => Open::Counts { n: 0, trues: 0 },
         };
         self.series.push((metric, slice, open));
@@ -153,7 +164,8 @@ impl OpenVariant {
             0 => &mut self.all,
             slice => &mut self.slices[slice as usize - 1].table,
         };
-        table[usize::from(metric.0)] = place;
+        table[usize::from(metric.0)] = u32::try_from(place).unwrap_or(ABSENT);
+        place
     }
 
     fn record_slices(
@@ -161,8 +173,7 @@ impl OpenVariant {
         names: &Names,
         wanted: &[(Dimension, MetricId)],
         record: &Record<'_>,
-        admitted: &mut Admitted,
-        quota: usize,
+        room: &mut Room<'_>,
     ) -> u64 {
         let mut overflow = 0;
         for (dimension, value) in record.slices {
@@ -171,36 +182,28 @@ impl OpenVariant {
             if !record.samples.iter().any(|(metric, _)| wants(*metric)) {
                 continue;
             }
-            let slice = self.slice(names, dimension, value, admitted, quota);
+            let slice = self.slice(names, dimension, value, room);
             for &(metric, number) in record.samples.iter().filter(|(metric, _)| wants(*metric)) {
-                if self.slices[slice as usize].table[usize::from(metric.0)] == ABSENT {
-                    self.start(names, metric, slice + 1);
-                }
-                let slice = &self.slices[slice as usize];
-                let place = slice.table[usize::from(metric.0)] as usize;
+                let place = match self.slices[slice as usize].table[usize::from(metric.0)] {
+                    ABSENT => self.start(names, metric, slice + 1, room.spare),
+                    place => place as usize,
+                };
                 self.series[place].2.record(names, metric, number);
-                overflow += u64::from(*slice.value == *OTHER_SLICE);
+                overflow += u64::from(*self.slices[slice as usize].value == *OTHER_SLICE);
             }
         }
         overflow
     }
 
     /// The place of a slice; of [`OTHER_SLICE`] if the minute has no room for it.
-    fn slice(
-        &mut self,
-        names: &Names,
-        dimension: Dimension,
-        value: &str,
-        admitted: &mut Admitted,
-        quota: usize,
-    ) -> u32 {
+    fn slice(&mut self, names: &Names, dimension: Dimension, value: &str, room: &mut Room<'_>) -> u32 {
         let known = &self.slice_of[dimension as usize];
         if let Some(place) = known.get(value) {
             return *place;
         }
-        let values = admitted.entry((self.id, dimension)).or_default();
-        let room = values.contains(value) || (values.len() < quota && values.insert(value.into()));
-        let value = if room { value } else { OTHER_SLICE };
+        let values = room.admitted.entry((self.id, dimension)).or_default();
+        let fits = values.contains(value) || (values.len() < room.quota && values.insert(value.into()));
+        let value = if fits { value } else { OTHER_SLICE };
         if let Some(place) = known.get(value) {
             return *place;
         }
@@ -210,7 +213,7 @@ impl OpenVariant {
         place
     }
 
-    fn seal(&mut self, minute: Minute) -> VariantPane {
+    fn seal(&mut self, names: &Names, minute: Minute, spare: &mut Spare) -> VariantPane {
         let slices = &self.slices;
         let scope = |slice: u32| match slice {
             0 => Scope::All,
@@ -222,9 +225,14 @@ impl OpenVariant {
         let series = self.series.drain(..).map(|(metric, slice, open)| SeriesPane {
             metric,
             slice: scope(slice),
-            data: match open {
-                Open::Counts { n, trues } => PaneData::Counts { n, trues },
-                Open::Values(values) => PaneData::Values(values.seal()),
+            data: match (open, &names.recorded(metric).layout) {
+                (Open::Values(mut values), Some(layout)) => {
+                    let sealed = values.take(layout, &mut spare.scratch);
+                    spare.values.push(values);
+                    PaneData::Values(sealed)
+                }
+                (Open::Counts { n, trues }, _) => PaneData::Counts { n, trues },
+                (Open::Values(_), None) => unreachable!("only metrics with a layout open a pane of values"),
             },
         });
         VariantPane {
@@ -232,7 +240,7 @@ impl OpenVariant {
             minute,
             events: self.events,
             series: series.collect(),
-            tenants: std::mem::take(&mut self.tenants),
+            tenants: self.tenants.take(),
         }
     }
 }
@@ -256,14 +264,25 @@ impl Open {
 
 /// Emptied panes, kept for their buffers.
 #[derive(Debug, Default)]
-pub struct Spare(Vec<OpenVariant>);
+pub struct Spare {
+    variants: Vec<OpenVariant>,
+    values: Vec<OpenValues>,
+    scratch: Scratch,
+}
 
-/// More emptied panes than this are freed.
+/// What opening a slice needs of the minute and the partition.
+struct Room<'r> {
+    admitted: &'r mut Admitted,
+    quota: usize,
+    spare: &'r mut Spare,
+}
+
+/// More emptied panes of variants than this are freed, and four times as many of series.
 const SPARES: usize = 2_048;
 
 impl Spare {
     fn open(&mut self, id: VariantId, metrics: usize) -> OpenVariant {
-        let mut open = self.0.pop().unwrap_or_else(|| OpenVariant {
+        let mut open = self.variants.pop().unwrap_or_else(|| OpenVariant {
             id,
             events: 0,
             tenants: Tenants::default(),
@@ -279,12 +298,13 @@ impl Spare {
     }
 
     fn keep(&mut self, mut open: OpenVariant) {
-        if self.0.len() < SPARES {
+        self.values.truncate(4 * SPARES);
+        if self.variants.len() < SPARES {
             open.events = 0;
             open.series.clear();
             open.slices.clear();
             open.slice_of.iter_mut().for_each(Map::clear);
-            self.0.push(open);
+            self.variants.push(open);
         }
     }
 }

@@ -138,7 +138,7 @@ impl Partition {
 
     /// Hands over everything since the last delta.
     pub fn take_delta(&mut self) -> (Delta, Counters) {
-        let (fates, counters, panes) = self.recorder.drain();
+        let (fates, counters, panes) = self.recorder.drain(&self.names);
         let delta = Delta {
             source: self.source.clone(),
             from: std::mem::replace(&mut self.from, self.next),

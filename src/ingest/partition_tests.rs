@@ -219,7 +219,7 @@ fn oracle(messages: &[Message]) -> Merged {
         Some(layout) => {
             let mut open = OpenValues::default();
             values.iter().for_each(|value| open.record(&layout, *value));
-            PaneData::Values(open.seal())
+            PaneData::Values(open.seal(&layout))
         }
     };
     let pane = |(events, tenants, series): (u64, Tenants, BTreeMap<(MetricId, Scope), Vec<f64>>)| {

@@ -254,10 +254,10 @@ impl Recorder {
     }
 
     /// Hands over what has been recorded and counted.
-    pub(super) fn drain(&mut self) -> (Fates, Counters, Vec<VariantPane>) {
+    pub(super) fn drain(&mut self, names: &Names) -> (Fates, Counters, Vec<VariantPane>) {
         let mut panes = Vec::new();
         for open in &mut self.minutes {
-            open.panes.drain(open.minute, &mut self.spare, &mut panes);
+            open.panes.drain(names, open.minute, &mut self.spare, &mut panes);
         }
         self.retire();
         self.due = false;
