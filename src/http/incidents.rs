@@ -60,6 +60,7 @@ pub async fn list(
         .store
         .incidents(&IncidentFilter {
             flag: filter.flag.map(FlagKey::from),
+            status: None,
             unresolved: matches!(wanted, Wanted::Open | Wanted::Acknowledged | Wanted::Unresolved),
             // The store knows only resolved or not; the rest is chosen here, so more may have to be read.
             limit: Some(if wanted == Wanted::All { limit } else { MOST }),

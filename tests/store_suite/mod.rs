@@ -38,7 +38,8 @@ macro_rules! store_suite {
             ],
             incidents: [
                 one_incident_per_flag, an_incident_shows_its_story, a_decision_joins, acknowledged_and_resolved,
-                a_closing_order_closes, filters
+                a_closing_order_closes, filters,
+                a_withheld_rollback_says_why, a_withheld_slice_beside_a_rolled_back_one
             ],
             opening: [
                 migrations_are_idempotent, a_newer_schema_is_refused, a_changed_migration_is_refused, a_second_opener_is_refused, a_link_is_the_same_database,
