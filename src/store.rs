@@ -42,7 +42,7 @@ pub use plan::{
 };
 pub use record::{Committed, InputRow, Position, SourcePosition, StepRecord};
 pub use timeline::{EntryKind, TimelineEntry};
-pub use tokens::{TokenInfo, TokenScope};
+pub use tokens::{CLI, TokenInfo, TokenScope};
 
 /// The database. Cheap to clone; all clones are one.
 #[derive(Clone)]

@@ -13,7 +13,7 @@ use super::{GOOD, WRONG, diagnostics};
 use crate::app::wiring::store_url;
 use crate::clock::Clock;
 use crate::config::{Config, Store as StoreAt};
-use crate::store::{Store, StoreError, TokenInfo, TokenScope};
+use crate::store::{CLI, Store, StoreError, TokenInfo, TokenScope};
 
 /// Make, list and revoke access tokens, in the database itself.
 ///
@@ -60,7 +60,7 @@ fn scopes() -> PossibleValuesParser {
 fn name(text: &str) -> Result<String, String> {
     match TokenInfo::is_name(text) {
         true => Ok(text.to_owned()),
-        false => Err("a name has 1 to 64 letters, digits, `-`, `_`, `.` or `@`".to_owned()),
+        false => Err(format!("a name has {}", TokenInfo::NAMES)),
     }
 }
 
@@ -116,7 +116,7 @@ async fn work(args: &TokenArgs, store: &Store) -> Result<u8, Trouble> {
     match &args.command {
         TokenCommand::Create { name, scope } => {
             let scopes: Vec<TokenScope> = scope.iter().filter_map(|word| TokenScope::parse(word)).collect();
-            let text = store.create_token(name, &scopes, now).await.map_err(trouble)?;
+            let text = store.create_token_by(CLI, name, &scopes, now).await.map_err(trouble)?;
             match args.format {
                 Format::Json => show_json(&json!({"name": name, "scopes": scopes, "token": text}))?,
                 // The token alone goes to standard output, so that it can be piped into a file.
@@ -134,7 +134,7 @@ async fn work(args: &TokenArgs, store: &Store) -> Result<u8, Trouble> {
             }
         }
         TokenCommand::Revoke { name } => {
-            store.revoke_token(name, "cli", now).await.map_err(trouble)?;
+            store.revoke_token(name, CLI, now).await.map_err(trouble)?;
             let done = format!("token {name} is revoked; a running daemon refuses it within five seconds");
             super::say_done(args.format, &json!({"done": done}))?;
         }

@@ -5,10 +5,12 @@
 //! a database that is down must not take every feature with it.
 
 use std::collections::HashMap;
+use std::marker::PhantomData;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, header};
+use axum::extract::FromRequestParts;
+use axum::http::{HeaderMap, header, request};
 use sha2::{Digest, Sha256};
 
 use super::App;
@@ -80,8 +82,72 @@ impl Doorkeeper {
     }
 }
 
+/// What a route needs a token to allow, as a type.
+pub trait Right {
+    const SCOPE: TokenScope;
+}
+
+/// Makes a route ask for a token that allows `R`, before anything else is read; gives the token.
+pub struct By<R: Right>(TokenInfo, PhantomData<R>);
+
+impl<R: Right> std::ops::Deref for By<R> {
+    type Target = TokenInfo;
+    fn deref(&self) -> &TokenInfo {
+        &self.0
+    }
+}
+
+impl<R: Right> FromRequestParts<App> for By<R> {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut request::Parts, app: &App) -> Result<Self, Problem> {
+        allow(app, &parts.headers, R::SCOPE).await.map(|token| Self(token, PhantomData))
+    }
+}
+
+/// Gateways: OFREP.
+pub struct Evaluate;
+impl Right for Evaluate {
+    const SCOPE: TokenScope = TokenScope::Evaluate;
+}
+
+/// Prometheus.
+pub struct Scrape;
+impl Right for Scrape {
+    const SCOPE: TokenScope = TokenScope::Metrics;
+}
+
+/// Looking at everything.
+pub struct Read;
+impl Right for Read {
+    const SCOPE: TokenScope = TokenScope::Read;
+}
+
+/// Taking incidents on and closing them.
+pub struct Ack;
+impl Right for Ack {
+    const SCOPE: TokenScope = TokenScope::Ack;
+}
+
+/// Taking features back.
+pub struct Operate;
+impl Right for Operate {
+    const SCOPE: TokenScope = TokenScope::Operate;
+}
+
+/// Serving again what was taken back.
+pub struct Rearm;
+impl Right for Rearm {
+    const SCOPE: TokenScope = TokenScope::Rearm;
+}
+
+/// Making and revoking tokens.
+pub struct Admin;
+impl Right for Admin {
+    const SCOPE: TokenScope = TokenScope::Admin;
+}
+
 /// The token behind a request, if it may do `scope`.
-pub async fn allow(app: &App, headers: &HeaderMap, scope: TokenScope) -> Result<TokenInfo, Problem> {
+async fn allow(app: &App, headers: &HeaderMap, scope: TokenScope) -> Result<TokenInfo, Problem> {
     let Some(plaintext) = presented(headers) else {
         return Err(Problem::new(401, "no-token", "a token is needed".into()).hint(format!(
             "send `Authorization: Bearer <token>` with a token of scope `{0}` (`rearguard token create NAME --scope {0}`)",
