@@ -2,6 +2,7 @@
 //! the API in this process. Ports are given by the system.
 
 mod daemon;
+mod run;
 
 use std::io::Write as _;
 use std::path::Path;
