@@ -1,7 +1,7 @@
 //! The real binary: exit codes, what it says of mistakes, tokens beside a running daemon, and every client command against
 //! the API in this process. Ports are given by the system.
 
-mod daemon;
+pub mod daemon;
 mod run;
 
 use std::io::Write as _;

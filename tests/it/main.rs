@@ -6,6 +6,7 @@ mod alerts;
 mod cli;
 mod demo;
 mod layers;
+mod ofrep;
 mod readme;
 
 #[path = "../store_suite/mod.rs"]
