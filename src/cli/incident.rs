@@ -36,7 +36,7 @@ enum IncidentCommand {
     },
     /// Say that you are on it
     Ack {
-        /// The incident
+        /// The incident, as `incident list` names it
         id: String,
         /// For those who read the history
         #[arg(long, value_name = "TEXT")]
@@ -44,7 +44,7 @@ enum IncidentCommand {
     },
     /// Close it; a rollback stays until `flag rearm`
     Resolve {
-        /// The incident
+        /// The incident, as `incident list` names it
         id: String,
         /// What was wrong, for those who read the history
         #[arg(long, value_name = "TEXT")]

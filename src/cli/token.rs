@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -36,6 +36,8 @@ pub struct TokenArgs {
 #[derive(Subcommand, Clone, Debug)]
 enum TokenCommand {
     /// Make a token; it is printed once and stored as a hash
+    ///
+    /// For a gateway `--scope evaluate`, for yourself `--scope read,ack,operate,rearm`.
     Create {
         /// Whose it is: the actor in every history
         #[arg(value_parser = name)]
@@ -54,7 +56,21 @@ enum TokenCommand {
 }
 
 fn scopes() -> PossibleValuesParser {
-    PossibleValuesParser::new(TokenScope::ALL.map(TokenScope::as_str))
+    PossibleValuesParser::new(TokenScope::ALL.map(|scope| {
+        let word = PossibleValue::new(scope.as_str());
+        match scope {
+            TokenScope::Evaluate => word.help("gateways: ask which variant to serve"),
+            TokenScope::Metrics => word.help("Prometheus: /metrics"),
+            TokenScope::Read => word.help("people and dashboards: status, incidents, flags"),
+            TokenScope::Ack => word.help("people: acknowledge and resolve incidents"),
+            TokenScope::Operate => word.help("people: `flag kill`, `automation on|off`"),
+            TokenScope::Rearm => {
+                word.help("people: `flag rearm`, `flag unkill`, which serve a variant again")
+            }
+            TokenScope::Consent => word.hide(true),
+            TokenScope::Admin => word.help("everything, and tokens over HTTP"),
+        }
+    }))
 }
 
 fn name(text: &str) -> Result<String, String> {
