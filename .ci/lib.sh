@@ -10,6 +10,8 @@ cd "$ROOT"
 CARGO_DENY_VERSION=0.20.2
 CARGO_FUZZ_VERSION=0.13.2
 DOCKERFILE_UTILS_VERSION=0.16.3
+OPENFEATURE_SDK_VERSION=1.23.0
+OPENFEATURE_OFREP_VERSION=0.1.3
 
 STEP='start'
 trap 'status=$?; [ $status = 0 ] || printf "\n== FAILED in \"%s\" (exit code %s, %s s in all)\n" "$STEP" $status $SECONDS' EXIT

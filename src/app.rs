@@ -126,6 +126,7 @@ impl App {
             seq: restored.seq,
             start: (restored.first_start && by_time).then_some(from),
             reader,
+            newest: None,
             inlets: Inlets { ingest, requests: asked, answers: answered },
             outlets: Outlets {
                 store: store.clone(),

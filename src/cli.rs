@@ -27,11 +27,15 @@ pub const FAILED: u8 = 1;
 /// The command or a file is wrong; nothing was done.
 pub const WRONG: u8 = 2;
 
+/// For those who are here for the first time.
+const BEGIN: &str = "To begin: `rearguard demo` shows a rollback on your terminal in a minute. Then write rearguard.yaml and rules/ \
+(README.md has both to copy), and go on with `rearguard check`, `rearguard run`, `rearguard token create`, `rearguard status`.";
+
 /// Watches AI feature variants and takes them back when they hurt.
 ///
 /// Exit codes: 0 good; 1 something was found, or a command failed; 2 wrong use or a wrong file, nothing was done.
 #[derive(Parser, Debug)]
-#[command(name = "rearguard", version, propagate_version = true)]
+#[command(name = "rearguard", version, propagate_version = true, after_help = BEGIN)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -9,6 +9,7 @@ mod closing;
 mod decide;
 pub mod evidence;
 pub mod fleet;
+pub mod gate;
 pub mod input;
 #[cfg(test)]
 mod law_tests;

@@ -33,7 +33,7 @@ pub use db::Address;
 pub use error::StoreError;
 pub use flag_table::{FlagState, FlagTable};
 pub use flags::{ChangeKind, FlagChange, FlagWrite};
-pub use incidents::{IncidentDetail, IncidentFilter, IncidentSummary};
+pub use incidents::{IncidentDetail, IncidentFilter, IncidentSummary, Withheld};
 pub use load::{Loaded, OpenLatch, StoredDecision};
 pub use outbox::{OutboxRow, RowOutcome};
 pub use outbox_state::{FlipState, OutboxCounts, OutboxStats, Recheck};
@@ -42,7 +42,7 @@ pub use plan::{
 };
 pub use record::{Committed, InputRow, Position, SourcePosition, StepRecord};
 pub use timeline::{EntryKind, TimelineEntry};
-pub use tokens::{TokenInfo, TokenScope};
+pub use tokens::{CLI, TokenInfo, TokenScope};
 
 /// The database. Cheap to clone; all clones are one.
 #[derive(Clone)]

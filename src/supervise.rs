@@ -1,9 +1,9 @@
 //! One door for tasks: each has a name, a policy for errors and a drain deadline.
 //!
 //! Owns spawning (nothing else calls `tokio::spawn`) and the stop signal. A panic counts as an error of its task. A task that
-//! returns `Ok` before the stop signal has simply finished. Life cycle: `spawn` … → [`Supervisor::stop`] or a failed task with
-//! [`OnError::Stop`] → every task sees its token cancelled → [`Supervisor::drain`] waits for each task's own deadline, then
-//! aborts it.
+//! returns `Ok` before the stop signal has simply finished. Life cycle: `spawn` … → [`Supervisor::stop`], a failed task with
+//! [`OnError::Stop`] or a [`Fatal`] error → every task sees its token cancelled → [`Supervisor::drain`] waits for each task's
+//! own deadline, then aborts it.
 
 use std::error::Error;
 use std::future::Future;
@@ -20,11 +20,16 @@ use crate::telemetry::record;
 /// Whatever made a task end.
 pub type TaskError = Box<dyn Error + Send + Sync>;
 
+/// An error that no restart mends: it stops the daemon, whatever the task's policy says.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Fatal(pub TaskError);
+
 /// What happens when a task fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnError {
     /// Start it again after `first`, then twice as long each time up to `most`. A task that ran longer than `most` before
-    /// it failed starts over with `first`.
+    /// it failed starts over with `first`. A [`Fatal`] error stops the daemon all the same.
     Restart { first: Duration, most: Duration },
     /// Nothing works without it: stop the daemon.
     Stop,
@@ -75,17 +80,18 @@ impl Supervisor {
             let mut pause = Pause::new(task.on_error);
             loop {
                 let began = tokio::time::Instant::now();
-                let Some(error) = inner.attempt(task, run(inner.token.clone())).await else {
+                let Some(Failed { error, fatal }) = inner.attempt(task, run(inner.token.clone())).await
+                else {
                     return;
                 };
-                let stopping = inner.token.is_cancelled();
+                let last = fatal || inner.token.is_cancelled();
                 record(&TaskFailed {
                     task: task.name,
                     error: &error,
-                    restarts: task.on_error != OnError::Stop && !stopping,
+                    restarts: task.on_error != OnError::Stop && !last,
                 });
                 match pause.next(began.elapsed()) {
-                    Some(wait) if !stopping => {
+                    Some(wait) if !last => {
                         tokio::select! {
                             () = inner.token.cancelled() => return,
                             () = tokio::time::sleep(wait) => {}
@@ -111,7 +117,7 @@ impl Supervisor {
     }
 
     /// Waits for every task to end or to reach its drain deadline. The error names the first task that failed with
-    /// [`OnError::Stop`], if any did.
+    /// [`OnError::Stop`] or a [`Fatal`] error, if any did.
     pub async fn drain(&self) -> Result<(), String> {
         self.inner.token.cancel();
         self.inner.tracker.close();
@@ -123,13 +129,19 @@ impl Supervisor {
     }
 }
 
+/// How an attempt failed.
+struct Failed {
+    error: String,
+    fatal: bool,
+}
+
 impl Inner {
     /// Runs one attempt to its end; the error, if it ended with one.
     async fn attempt(
         &self,
         task: Task,
         job: impl Future<Output = Result<(), TaskError>> + Send + 'static,
-    ) -> Option<String> {
+    ) -> Option<Failed> {
         let mut handle = tokio::spawn(job);
         let overrun = async {
             self.token.cancelled().await;
@@ -138,8 +150,8 @@ impl Inner {
         tokio::select! {
             ended = &mut handle => match ended {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(chain(error.as_ref())),
-                Err(error) => Some(explain(error)),
+                Ok(Err(error)) => Some(Failed { error: chain(error.as_ref()), fatal: error.is::<Fatal>() }),
+                Err(error) => Some(Failed { error: explain(error), fatal: false }),
             },
             () = overrun => {
                 handle.abort();
@@ -314,6 +326,20 @@ mod tests {
             .spawn(task(OnError::Stop, Duration::from_secs(5)), |_| async move { panic!("out of cheese") });
         supervisor.stopped().await;
         assert_eq!(supervisor.drain().await, Err("task `test` failed: panicked: out of cheese".into()));
+    }
+
+    #[tokio::test]
+    async fn a_fatal_error_stops_all_though_the_policy_is_to_restart() {
+        let supervisor = Supervisor::new();
+        let tries = Arc::new(AtomicU32::new(0));
+        let seen = Arc::clone(&tries);
+        supervisor.spawn(task(QUICK, Duration::from_secs(5)), move |_| {
+            tries.fetch_add(1, Ordering::SeqCst);
+            async move { Err(Fatal("the house was sold".into()).into()) }
+        });
+        supervisor.stopped().await;
+        assert_eq!(supervisor.drain().await, Err("task `test` failed: the house was sold".into()));
+        assert_eq!(seen.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]

@@ -24,7 +24,9 @@ use crate::ingest::partition::PartitionState;
 use crate::model::id::DecisionId;
 use crate::model::time::Timestamp;
 use crate::store::snapshot::Snapshots;
-use crate::store::{PlanContext, Position, Routes, SourcePosition, StepRecord, Store, StoreError, Timing};
+use crate::store::{
+    NewAudit, PlanContext, Position, Routes, SourcePosition, StepRecord, Store, StoreError, Timing,
+};
 use crate::supervise::TaskError;
 use crate::telemetry::facts::{ArmedChanged, InvariantBroken, SnapshotMeasured, SourceMeasured};
 use crate::telemetry::record;
@@ -45,6 +47,8 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 const HISTORY: Duration = Duration::from_secs(90 * 24 * 3600);
 /// A database that has not taken a commit for this long (real time) pages by a path that needs none.
 const SHOUT_AFTER: Duration = Duration::from_secs(60);
+/// Asking whether the database is still ours may take this long (real time): nothing is judged meanwhile.
+const CHECK_WITHIN: Duration = Duration::from_secs(2);
 
 /// What others ask of the loop.
 pub enum Request {
@@ -82,6 +86,8 @@ pub struct Core {
     /// Event time from which events are read at the very first start.
     pub start: Option<Timestamp>,
     pub reader: Handle,
+    /// When this process wrote its newest snapshot, and how many bytes it has.
+    pub newest: Option<(Stopwatch, u64)>,
     pub inlets: Inlets,
     pub outlets: Outlets,
 }
@@ -95,6 +101,7 @@ struct Batch {
     replies: Vec<Reply>,
     answered: Vec<DecisionId>,
     automation: Option<bool>,
+    audit: Vec<NewAudit>,
     checkpoint: Option<Vec<PartitionState>>,
     /// Something that must not wait.
     urgent: bool,
@@ -194,6 +201,9 @@ impl Core {
             Taken::Request(Request::Command(command, reply)) => {
                 if let CommandKind::Automation { on } = command.kind {
                     batch.automation = Some(on);
+                    let word = if on { "on" } else { "off" };
+                    let (actor, why) = (command.actor.as_str(), command.reason.as_str());
+                    batch.audit.push(NewAudit::new(actor, "automation", word, why));
                 }
                 batch.urgent = true;
                 self.step(Input::Command(command), batch);
@@ -315,15 +325,29 @@ impl Core {
         let mut step = StepRecord::new(self.seq, now, &done.outputs, &rows, position, &context);
         step.automation = done.automation;
         step.answered = done.answered.clone();
+        step.audit = done.audit.clone();
         let waiting = self.clock.stopwatch();
         loop {
-            match self.outlets.store.commit(&step).await {
+            match self.answer_or_shout(self.outlets.store.commit(&step)).await {
                 Ok(_) => return Ok(()),
                 Err(error) if error.is_transient() => self.database_is_down(&waiting, &error).await,
+                // Whoever has taken the database over acts and pages now; nothing is lost.
+                Err(error @ StoreError::Fenced { .. }) => return Err(error.into()),
                 Err(error) => {
-                    self.shout(&error).await;
+                    self.shout(&error.to_string()).await;
                     return Err(error.into());
                 }
+            }
+        }
+    }
+
+    /// Waits for the database; one that hangs instead of failing is paged about, too.
+    async fn answer_or_shout<T>(&self, asking: impl Future<Output = T>) -> T {
+        let mut asking = std::pin::pin!(asking);
+        loop {
+            tokio::select! {
+                answer = &mut asking => return answer,
+                () = self.clock.sleep_real(SHOUT_AFTER) => self.shout("it does not answer").await,
             }
         }
     }
@@ -331,18 +355,18 @@ impl Core {
     async fn database_is_down(&self, waiting: &Stopwatch, error: &StoreError) {
         tracing::warn!(%error, "the database did not take a commit; nothing is read until it does");
         if waiting.elapsed() >= SHOUT_AFTER {
-            self.shout(error).await;
+            self.shout(&error.to_string()).await;
         }
         self.clock.sleep_real(Duration::from_millis(500)).await;
     }
 
-    async fn shout(&self, error: &StoreError) {
+    async fn shout(&self, why: &str) {
         let summary = "Rearguard cannot write to its database: no rollback and no page can be carried out";
-        self.outlets.siren.sound("rearguard/database", summary, &error.to_string(), self.clock.now()).await;
+        self.outlets.siren.sound("rearguard/database", summary, why, self.clock.now()).await;
     }
 
     /// Writes a snapshot of what has just been stored. A snapshot that fails costs a longer restart, nothing else.
-    async fn snapshot(&self, readers: Vec<PartitionState>) -> Result<(), TaskError> {
+    async fn snapshot(&mut self, readers: Vec<PartitionState>) -> Result<(), TaskError> {
         let watch = self.clock.stopwatch();
         let payload = postcard::to_stdvec(&Cut { engine: self.engine.snapshot()?, readers })?;
         let bytes = payload.len() as u64;
@@ -350,7 +374,7 @@ impl Core {
         let written =
             tokio::task::spawn_blocking(move || snapshots.write(seq, &config_hash(), &payload)).await?;
         match written {
-            Ok(_) => record(&SnapshotMeasured { age: Duration::ZERO, bytes }),
+            Ok(_) => self.newest = Some((self.clock.stopwatch(), bytes)),
             Err(error) => tracing::error!(%error, "no snapshot could be written"),
         }
         tracing::debug!(bytes, took_s = watch.elapsed().as_secs_f64(), "snapshot");
@@ -360,6 +384,9 @@ impl Core {
     fn publish(&self) {
         let report = self.engine.report();
         facts::standing(&report, self.clock.now());
+        if let Some((since, bytes)) = self.newest {
+            record(&SnapshotMeasured { age: since.elapsed(), bytes });
+        }
         self.outlets.report.store(Arc::new(report));
     }
 
@@ -373,10 +400,11 @@ impl Core {
 
     /// A lock that was lost must be noticed before the next write.
     async fn check(&self) -> Result<(), TaskError> {
-        match self.outlets.store.check().await {
-            Ok(()) => Ok(()),
-            Err(error) if error.is_transient() => Ok(()),
-            Err(error) => Err(error.into()),
+        match tokio::time::timeout(CHECK_WITHIN, self.outlets.store.check()).await {
+            // No answer is no news; a commit will tell.
+            Ok(Ok(())) | Err(_) => Ok(()),
+            Ok(Err(error)) if error.is_transient() => Ok(()),
+            Ok(Err(error)) => Err(error.into()),
         }
     }
 }

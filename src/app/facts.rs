@@ -1,5 +1,7 @@
 //! What is said of a committed batch of steps: log lines and metrics.
 
+use std::time::Duration;
+
 use crate::engine::input::Delta;
 use crate::engine::output::{Output, Report};
 use crate::ingest::fate::{Counters, Poison, Refusal};
@@ -91,7 +93,40 @@ pub fn standing(report: &Report, now: Timestamp) {
             topic: &source.source.topic,
             partition: source.source.partition,
             lag: None,
-            watermark_delay: source.watermark.map(|w| now.since(w)),
+            // Silence on a partition that is read to its end is no delay.
+            watermark_delay: source
+                .watermark
+                .map(|w| if source.idle { Duration::ZERO } else { now.since(w) }),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::input::{Fates, Source};
+    use crate::engine::output::SourceReport;
+    use crate::telemetry::Metrics;
+
+    #[test]
+    fn silence_is_no_delay() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let source = |partition, idle| SourceReport {
+            source: Source { topic: "events".into(), partition },
+            next_offset: 1,
+            watermark: Some(now - Duration::from_secs(300)),
+            idle,
+            fates: Fates::default(),
+        };
+        let report = Report { sources: vec![source(0, false), source(1, true)], ..Report::default() };
+        let (rendering, recorder) = Metrics::detached().unwrap();
+        metrics::with_local_recorder(&recorder, || standing(&report, now));
+        let text = rendering.render();
+        for (partition, delay) in [(0, 300), (1, 0)] {
+            let line = format!(
+                "rearguard_watermark_delay_seconds{{topic=\"events\",partition=\"{partition}\"}} {delay}"
+            );
+            assert!(text.contains(&line), "lacks {line}:\n{text}");
+        }
     }
 }

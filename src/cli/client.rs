@@ -29,10 +29,11 @@ pub struct ServerArgs {
         help_heading = "Connection"
     )]
     url: String,
-    /// The token; other users of this machine can see a command line, so prefer the environment or a file
+    /// The token, as `rearguard token create` printed it; other users of this machine can see a command line, so prefer the
+    /// environment or a file
     #[arg(long, global = true, env = "REARGUARD_TOKEN", hide_env_values = true, value_parser = secret, help_heading = "Connection")]
     token: Option<Secret>,
-    /// A file with the token; goes before `--token`
+    /// A file that holds nothing but the token; wins over `--token`
     #[arg(
         long,
         global = true,

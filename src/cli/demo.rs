@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use self::gateway::Gateway;
 use self::news::News;
@@ -33,7 +35,7 @@ use crate::dispatch::words::count;
 use crate::engine::input::Fates;
 use crate::model::id::IncidentId;
 use crate::store::TokenScope;
-use crate::supervise::Supervisor;
+use crate::supervise::{OnError, Supervisor, Task};
 use crate::telemetry::{self, LogFormat, Metrics};
 
 const PARTITIONS: usize = 3;
@@ -43,7 +45,7 @@ const CATCH_UP: Duration = Duration::from_secs(5);
 /// Show a rollback from the first bad answer to the page, in less than a minute; needs no server and no network.
 #[derive(Args, Clone, Debug)]
 pub struct DemoArgs {
-    /// Leave everything running at the end, HTTP port open, until Ctrl-C
+    /// Leave everything running at the end, HTTP port open, until Ctrl-C; says where its files are
     #[arg(long)]
     pub keep: bool,
     /// Other users, other luck
@@ -56,13 +58,15 @@ pub struct DemoArgs {
 
 /// Runs the command; the result is the exit code.
 pub fn run(args: &DemoArgs) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let supervisor = Supervisor::new();
+    // Before there is a folder that a signal could leave behind.
+    let stop = runtime.block_on(async { stop_signals(&supervisor) })?;
     let mut folder = Folder::new()?;
     telemetry::init_logs_to_file(&folder.log(), LogFormat::Human, "info")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let screen = Screen::new(args.plain);
     let told = runtime.block_on(async {
-        let supervisor = Supervisor::new();
-        let told = play(args, &screen, &folder, &supervisor).await;
+        let told = play(args, &screen, &folder, &supervisor, &stop).await;
         let drained = supervisor.drain().await.map_err(|why| anyhow::anyhow!(why));
         // A gateway or receiver that broke down is the cause of whatever the story ran into.
         drained.and(told)
@@ -80,6 +84,31 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<u8> {
             Ok(FAILED)
         }
     }
+}
+
+/// Cancelled by Ctrl-C, SIGTERM, or a terminal that is closed.
+fn stop_signals(supervisor: &Supervisor) -> anyhow::Result<CancellationToken> {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let stop = CancellationToken::new();
+    for kind in kinds {
+        let mut given = Some(signal(kind)?);
+        let stop = stop.clone();
+        let task = Task { name: "demo-signals", on_error: OnError::Stop, drain: Duration::from_secs(1) };
+        supervisor.spawn(task, move |end| {
+            let (given, stop) = (given.take(), stop.clone());
+            async move {
+                let Some(mut signal) = given else {
+                    return Err("signals are heard only once".into());
+                };
+                tokio::select! {
+                    _ = signal.recv() => stop.cancel(),
+                    () = end.cancelled() => {}
+                }
+                Ok(())
+            }
+        });
+    }
+    Ok(stop)
 }
 
 /// How the demo ended, if nothing went wrong.
@@ -110,6 +139,7 @@ async fn play(
     screen: &Screen,
     folder: &Folder,
     supervisor: &Supervisor,
+    stop: &CancellationToken,
 ) -> anyhow::Result<Ended> {
     let real = Clock::system().stopwatch();
     let secret = blake3::hash(folder.path.as_os_str().as_encoded_bytes()).to_hex();
@@ -124,15 +154,17 @@ async fn play(
     let clock = Clock::scaled(start, config.clock.rate);
     let running = App::build(config, settings, clock, Metrics::install()?).await?.spawn().await?;
     let stage = Stage { screen, clock, running: &running, real };
-    let ended = tokio::select! {
-        told = stage.perform(args, &brokers, calls, supervisor) => match told {
-            Ok(legacy) if args.keep => stage.keep(legacy, folder).await,
-            Ok(legacy) => stage.finish(&legacy).await,
-            Err(why) => Err(why),
-        },
+    let told = tokio::select! {
+        told = stage.perform(args, &brokers, calls, supervisor) => told.map(Some),
         () = running.stopped() => Err(anyhow::anyhow!("the daemon stopped")),
         () = supervisor.stopped() => Err(anyhow::anyhow!("the demo's own world broke down")),
-        _ = tokio::signal::ctrl_c() => Ok(Ended::Interrupted),
+        () = stop.cancelled() => Ok(None),
+    };
+    let ended = match told {
+        Ok(Some(legacy)) if args.keep => stage.keep(legacy, folder, stop).await,
+        Ok(Some(legacy)) => stage.finish(&legacy).await,
+        Ok(None) => Ok(Ended::Interrupted),
+        Err(why) => Err(why),
     };
     let drained = running.drain().await;
     drop(cluster);
@@ -227,7 +259,12 @@ impl Stage<'_> {
     }
 
     /// Goes on until Ctrl-C; whoever is paged meanwhile is shown.
-    async fn keep(&self, mut legacy: Legacy, folder: &Folder) -> anyhow::Result<Ended> {
+    async fn keep(
+        &self,
+        mut legacy: Legacy,
+        folder: &Folder,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Ended> {
         let screen = self.screen;
         screen.rest();
         screen.act(5, &format!("Everything goes on, {RATE} times faster than real time, until Ctrl-C"));
@@ -247,10 +284,13 @@ impl Stage<'_> {
         ] {
             screen.line(&format!("     {command}  {}", screen.dim(&format!("# {what}"))));
         }
-        screen.line(&format!("\n   Configuration, rules, database and log: {}\n", folder.path.display()));
+        screen.line(&format!(
+            "\n   Configuration, rules, database and log, until then: {}\n",
+            folder.path.display()
+        ));
         loop {
             tokio::select! {
-                _ = tokio::signal::ctrl_c() => return Ok(Ended::Told),
+                () = stop.cancelled() => return Ok(Ended::Told),
                 () = self.running.stopped() => anyhow::bail!("the daemon stopped"),
                 call = legacy.calls.recv() => match call {
                     Some(call) => news::show(screen, self.clock, &call),

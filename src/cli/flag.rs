@@ -31,7 +31,7 @@ enum FlagCommand {
     List,
     /// Show one flag, with who changed it
     Show {
-        /// The flag
+        /// The flag, as `flag list` names it
         key: String,
     },
     /// Turn a feature off for everybody, at once; not the same as `automation off`
@@ -50,7 +50,7 @@ enum FlagCommand {
 
 #[derive(Args, Clone, Debug)]
 struct Switch {
-    /// The flag
+    /// The flag, as `flag list` names it
     key: String,
     /// Why, for those who read the history
     #[arg(long, value_name = "TEXT")]

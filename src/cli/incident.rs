@@ -12,6 +12,7 @@ use super::client::{Client, ServerArgs};
 use super::output::{Format, Ink, Paint, Trouble, end, show, show_json, utc};
 use super::table::{Side, Table, cell};
 use crate::dispatch::words;
+use crate::model::flag::Scope;
 use crate::model::time::Timestamp;
 use crate::store::TokenScope;
 
@@ -35,7 +36,7 @@ enum IncidentCommand {
     },
     /// Say that you are on it
     Ack {
-        /// The incident
+        /// The incident, as `incident list` names it
         id: String,
         /// For those who read the history
         #[arg(long, value_name = "TEXT")]
@@ -43,7 +44,7 @@ enum IncidentCommand {
     },
     /// Close it; a rollback stays until `flag rearm`
     Resolve {
-        /// The incident
+        /// The incident, as `incident list` names it
         id: String,
         /// What was wrong, for those who read the history
         #[arg(long, value_name = "TEXT")]
@@ -93,6 +94,7 @@ impl Wanted {
 #[derive(Clone, Debug, Deserialize)]
 pub struct IncidentView {
     pub id: String,
+    pub flag: String,
     pub status: String,
     pub severity: String,
     pub title: String,
@@ -103,6 +105,26 @@ pub struct IncidentView {
     pub page_accepted: Option<Timestamp>,
     pub acked_by: Option<String>,
     pub resolved_by: Option<String>,
+    pub withheld: Option<Withheld>,
+}
+
+/// Why a rollback was withheld, as the API says it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Withheld {
+    scope: Scope,
+    why: String,
+    pub advice: String,
+}
+
+impl Withheld {
+    /// `NOT ROLLED BACK: automation is switched off`.
+    pub fn what(&self) -> String {
+        let whom = match &self.scope {
+            Scope::All => String::new(),
+            scope => format!(" for {scope}"),
+        };
+        format!("NOT ROLLED BACK{whom}: {}", self.why)
+    }
 }
 
 impl IncidentView {
@@ -194,6 +216,9 @@ fn render(incidents: &[IncidentView], status: Wanted, limit: u32, paint: Paint) 
             remark(incident).into(),
         ]);
         table.under(cell(Ink::Bold, incident.what()));
+        if let Some(withheld) = &incident.withheld {
+            table.under(cell(Ink::Bad, withheld.what()));
+        }
     }
     let mut out = table.render(paint);
     if incidents.len() >= limit as usize {
@@ -207,8 +232,9 @@ fn remark(incident: &IncidentView) -> String {
     let mut parts = vec![match (incident.took(), incident.flip_outcome.as_deref()) {
         (Some(took), _) => format!("safe and paged in {}", words::span(took)),
         (None, Some("failed" | "expired")) => "ROLLBACK FAILED".to_owned(),
-        (None, Some("superseded")) => "a human changed the flag meanwhile".to_owned(),
+        (None, Some("superseded")) => "a human stepped in, left alone".to_owned(),
         (None, _) if incident.flip_verified.is_some() => "safe, not paged yet".to_owned(),
+        (None, None) if incident.withheld.is_some() => "withheld".to_owned(),
         (None, _) => "no rollback confirmed".to_owned(),
     }];
     match (&incident.resolved_by, &incident.acked_by) {
@@ -229,14 +255,20 @@ mod tests {
             let mut value = json!({
                 "id": "inc-7f3a01c2d4e5", "status": status, "severity": "critical",
                 "title": "support-copilot.prompt-v18 rolled back: faithfulness_1h < 0.92",
-                "opened": 1_689_158_851_000_i64, "t0": 1_689_158_580_000_i64
+                "flag": "ai.support-copilot.prompt-v18", "opened": 1_689_158_851_000_i64, "t0": 1_689_158_580_000_i64
             });
             value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             IncidentView::deserialize(&value).unwrap()
         };
         let verified = json!({"flip_verified": 1_689_158_853_000_i64, "flip_outcome": "verified",
             "page_accepted": 1_689_158_855_000_i64, "acked_by": "ann", "severity": "warning"});
-        let incidents = [one("open", json!({"flip_outcome": "failed"})), one("acknowledged", verified)];
+        let withheld = json!({"withheld": {"decision": "d", "scope": "tenant:acme", "at": 1_689_158_851_000_i64,
+            "gate": "automation_off", "why": "automation is switched off", "advice": "Switch it on."}});
+        let incidents = [
+            one("open", json!({"flip_outcome": "failed"})),
+            one("acknowledged", verified),
+            one("open", withheld),
+        ];
         let text = render(&incidents, Wanted::Unresolved, 20, Paint::new(false));
         let wanted = "\
 INCIDENT          STATUS        OPENED (UTC)         HOW IT WENT
@@ -244,6 +276,9 @@ inc-7f3a01c2d4e5  open          2023-07-12 10:47:31  ROLLBACK FAILED
   support-copilot.prompt-v18 rolled back: faithfulness_1h < 0.92
 inc-7f3a01c2d4e5  acknowledged  2023-07-12 10:47:31  safe and paged in 4 min 35 s, ann is on it
   support-copilot.prompt-v18 rolled back: faithfulness_1h < 0.92 (warning)
+inc-7f3a01c2d4e5  open          2023-07-12 10:47:31  withheld
+  support-copilot.prompt-v18 rolled back: faithfulness_1h < 0.92
+  NOT ROLLED BACK for tenant:acme: automation is switched off
 ";
         assert_eq!(text, wanted);
         let none = render(&[], Wanted::Unresolved, 20, Paint::new(false));

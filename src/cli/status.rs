@@ -116,6 +116,13 @@ impl Page {
         if !report.automation {
             attention.push("automation is off: it judges and pages, and rolls nothing back".to_owned());
         }
+        let withheld: Vec<_> =
+            self.incidents.iter().filter_map(|i| Some((i, i.withheld.as_ref()?))).collect();
+        match withheld.as_slice() {
+            [] => {}
+            [(incident, withheld)] => attention.push(format!("{} {}", incident.flag, withheld.what())),
+            many => attention.push(format!("{} rollbacks are withheld", many.len())),
+        }
         match self.incidents.len() {
             0 => {}
             1 => attention.push("1 incident is unresolved".to_owned()),

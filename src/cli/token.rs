@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use super::{GOOD, WRONG, diagnostics};
 use crate::app::wiring::store_url;
 use crate::clock::Clock;
 use crate::config::{Config, Store as StoreAt};
-use crate::store::{Store, StoreError, TokenInfo, TokenScope};
+use crate::store::{CLI, Store, StoreError, TokenInfo, TokenScope};
 
 /// Make, list and revoke access tokens, in the database itself.
 ///
@@ -36,6 +36,8 @@ pub struct TokenArgs {
 #[derive(Subcommand, Clone, Debug)]
 enum TokenCommand {
     /// Make a token; it is printed once and stored as a hash
+    ///
+    /// For a gateway `--scope evaluate`, for yourself `--scope read,ack,operate,rearm`.
     Create {
         /// Whose it is: the actor in every history
         #[arg(value_parser = name)]
@@ -54,13 +56,27 @@ enum TokenCommand {
 }
 
 fn scopes() -> PossibleValuesParser {
-    PossibleValuesParser::new(TokenScope::ALL.map(TokenScope::as_str))
+    PossibleValuesParser::new(TokenScope::ALL.map(|scope| {
+        let word = PossibleValue::new(scope.as_str());
+        match scope {
+            TokenScope::Evaluate => word.help("gateways: ask which variant to serve"),
+            TokenScope::Metrics => word.help("Prometheus: /metrics"),
+            TokenScope::Read => word.help("people and dashboards: status, incidents, flags"),
+            TokenScope::Ack => word.help("people: acknowledge and resolve incidents"),
+            TokenScope::Operate => word.help("people: `flag kill`, `automation on|off`"),
+            TokenScope::Rearm => {
+                word.help("people: `flag rearm`, `flag unkill`, which serve a variant again")
+            }
+            TokenScope::Consent => word.hide(true),
+            TokenScope::Admin => word.help("everything, and tokens over HTTP"),
+        }
+    }))
 }
 
 fn name(text: &str) -> Result<String, String> {
     match TokenInfo::is_name(text) {
         true => Ok(text.to_owned()),
-        false => Err("a name has 1 to 64 letters, digits, `-`, `_`, `.` or `@`".to_owned()),
+        false => Err(format!("a name has {}", TokenInfo::NAMES)),
     }
 }
 
@@ -116,7 +132,7 @@ async fn work(args: &TokenArgs, store: &Store) -> Result<u8, Trouble> {
     match &args.command {
         TokenCommand::Create { name, scope } => {
             let scopes: Vec<TokenScope> = scope.iter().filter_map(|word| TokenScope::parse(word)).collect();
-            let text = store.create_token(name, &scopes, now).await.map_err(trouble)?;
+            let text = store.create_token_by(CLI, name, &scopes, now).await.map_err(trouble)?;
             match args.format {
                 Format::Json => show_json(&json!({"name": name, "scopes": scopes, "token": text}))?,
                 // The token alone goes to standard output, so that it can be piped into a file.
@@ -134,7 +150,7 @@ async fn work(args: &TokenArgs, store: &Store) -> Result<u8, Trouble> {
             }
         }
         TokenCommand::Revoke { name } => {
-            store.revoke_token(name, "cli", now).await.map_err(trouble)?;
+            store.revoke_token(name, CLI, now).await.map_err(trouble)?;
             let done = format!("token {name} is revoked; a running daemon refuses it within five seconds");
             super::say_done(args.format, &json!({"done": done}))?;
         }

@@ -62,7 +62,9 @@ fn expand(place: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
         return list(folder, &|file| matches(pattern, file));
     }
     if !place.exists() {
-        return Err(Diagnostic::whole_file(&name, "there is no such rule file or folder"));
+        return Err(Diagnostic::whole_file(&name, "there is no such rule file or folder").with_help(
+            "rules are the files in `rules/` beside the configuration, unless `rules:` names others; README.md has one to begin with",
+        ));
     }
     Ok(vec![place.to_owned()])
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::chart;
 use super::story::{Standing, Story};
 use super::words::minute_time;
-use crate::engine::output::Decision;
+use crate::engine::output::{Decision, Gate};
 use crate::model::flag::Scope;
 use crate::model::incident::IncidentStatus;
 use crate::model::time::Timestamp;
@@ -36,9 +36,12 @@ pub fn todo(story: &Story) -> Vec<String> {
         Standing::Superseded => {
             todo.push("Check the flag's history and who changed it; roll back by hand if that was not meant.".into());
         }
-        Standing::Withheld => todo.push(format!(
-            "Decide now whether `{variant}` should go on; if not, turn it off with `flag kill` below."
-        )),
+        Standing::Withheld => {
+            todo.push(format!(
+                "Decide now whether `{variant}` should go on; if not, turn it off with `flag kill` below."
+            ));
+            todo.extend(decision.gate.advice().map(str::to_owned));
+        }
     }
     if story.status == IncidentStatus::Open {
         todo.push("Acknowledge, so that others know that you are on it.".into());
@@ -87,8 +90,8 @@ pub fn commands(story: &Story) -> Vec<Command> {
     };
     let mut commands = Vec::new();
     let mut add = |line: String, why| commands.push((line, why));
-    let safe = Standing::of(&story.opener, story.flip.as_ref()) == Standing::Safe;
-    if !safe {
+    let standing = Standing::of(&story.opener, story.flip.as_ref());
+    if standing != Standing::Safe {
         add(format!("rearguard flag kill {flag} --reason '…'"), "turn the feature off for everybody, now");
     }
     add(format!("rearguard incident ack {id}"), "say that you are on it");
@@ -96,7 +99,11 @@ pub fn commands(story: &Story) -> Vec<Command> {
     add(format!("rearguard flag show {flag}"), "what is served now, and who changed it");
     add(format!("rearguard flag rearm {flag}{scope} --reason '…'"), "undo: serve the variant again");
     add(format!("rearguard incident resolve {id} --reason '…'"), "close the incident");
-    add("rearguard automation off --reason '…'".into(), "stop Rearguard from acting at all; pages go on");
+    if standing == Standing::Withheld && story.opener.gate == Gate::AutomationOff {
+        add("rearguard automation on --reason '…'".into(), "let Rearguard act again");
+    } else {
+        add("rearguard automation off --reason '…'".into(), "stop Rearguard from acting at all; pages go on");
+    }
     let widest = commands.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0);
     commands
         .into_iter()

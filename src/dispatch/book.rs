@@ -4,7 +4,9 @@ use super::incident::{Renderer, TemplateError};
 use super::story::Story;
 use super::worker::told_flip;
 use crate::clock::Clock;
-use crate::model::id::IncidentId;
+use crate::engine::output::{Decision, Gate};
+use crate::model::flag::Scope;
+use crate::model::id::{DecisionId, IncidentId};
 use crate::store::{IncidentDetail, Store, StoreError, TimelineEntry};
 
 /// Renders stored incidents.
@@ -42,19 +44,31 @@ impl IncidentBook {
         let incident = detail.incident;
         let mut decisions = detail.decisions.into_iter();
         let opener = decisions.next().ok_or_else(|| BookError::NoDecision(incident.id.clone()))?;
-        let flip = self.store.flip_state(&opener.decision.id).await?;
+        let joined: Vec<Decision> = decisions.map(|joined| joined.decision).collect();
+        let flip = self.store.flip_state(flipped_by(&opener.decision, &joined)).await?;
         let now = self.clock.now();
         Ok(Story {
             incident: incident.id.to_string(),
             status: incident.status,
             committed: opener.committed,
             opener: opener.decision,
-            joined: decisions.map(|joined| joined.decision).collect(),
+            joined,
             flip: flip.map(|state| told_flip(state, now)),
             page_accepted: incident.page_accepted,
             log: detail.timeline.into_iter().map(entry).collect(),
         })
     }
+}
+
+/// Whose flip is the incident's: the opener's own, or of the decision that was carried out when the opener's was no longer
+/// withheld.
+fn flipped_by<'a>(opener: &'a Decision, joined: &'a [Decision]) -> &'a DecisionId {
+    let later = joined.iter().find(|later| {
+        opener.gate.withholds().is_some()
+            && later.gate == Gate::Act
+            && (later.scope == opener.scope || later.scope == Scope::All)
+    });
+    &later.unwrap_or(opener).id
 }
 
 fn entry(entry: TimelineEntry) -> (crate::model::time::Timestamp, String) {

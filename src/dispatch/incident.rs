@@ -205,7 +205,7 @@ pub fn headline(story: &Story) -> String {
         Standing::Safe => "rolled back",
         Standing::Trying => "is being rolled back",
         Standing::Failed => "ROLLBACK FAILED",
-        Standing::Superseded => "breached, flag changed by a human",
+        Standing::Superseded => "breached, left to a human who stepped in",
         Standing::Withheld => "breached, not rolled back",
         Standing::Joined => "breaches one more rule",
     };
@@ -250,12 +250,16 @@ fn context(evidence: &Evidence) -> Vec<ContextLine> {
 }
 
 fn joined(decision: &Decision) -> Joined {
+    let mut measured = breach(&decision.evidence);
+    if let Some(why) = decision.gate.withholds() {
+        measured.push_str(&format!("; NOT ROLLED BACK: {why}"));
+    }
     Joined {
         at: clock_time(decision.at),
         condition: cell(&decision.condition),
         action: decision.action.as_str(),
         origin: cell(&place(&decision.origin)),
-        breach: cell(&breach(&decision.evidence)),
+        breach: cell(&measured),
     }
 }
 
@@ -269,6 +273,9 @@ fn steps(story: &Story) -> Vec<Step> {
     steps.push((decision.crossing, "the condition became true (start of that minute)".into()));
     steps.push((t0, "the breach that lasted began: the ten minutes start (t0)".into()));
     steps.push((decision.at, format!("decided: the breach had held for {}", span(decision.evidence.held))));
+    if let Some(why) = decision.gate.withholds() {
+        steps.push((decision.at, format!("**withheld**: {}", cell(&why))));
+    }
     steps.push((story.committed, "decision stored".into()));
     if let Some(flip) = &story.flip
         && let (Some(at), Some(outcome)) = (flip.finished, flip.outcome)
@@ -287,7 +294,7 @@ const fn flip_step(outcome: FlipOutcome) -> &'static str {
     match outcome {
         FlipOutcome::Verified => "**control served, read back**",
         FlipOutcome::AlreadySafe => "**control was served already, read back**",
-        FlipOutcome::Superseded => "flag left alone: a human had changed it",
+        FlipOutcome::Superseded => "flag left alone: a human had stepped in",
         FlipOutcome::Failed => "**flip failed**",
         FlipOutcome::Expired => "**flip given up**",
     }

@@ -42,7 +42,7 @@ fn summary(decision: &Decision, standing: Standing) -> String {
         (Standing::Trying, true) => "is being paused, not confirmed yet",
         (Standing::Failed, false) => "ROLLBACK FAILED, ACT BY HAND",
         (Standing::Failed, true) => "PAUSE FAILED",
-        (Standing::Superseded, _) => "breached, but a human changed the flag: left alone",
+        (Standing::Superseded, _) => "breached, but a human stepped in: left alone",
         (Standing::Withheld, false) => "breached, NOT ROLLED BACK",
         (Standing::Withheld, true) => "breached, NOT PAUSED",
         (Standing::Joined, _) => "breaches one more rule, rolled back before",
@@ -100,7 +100,10 @@ fn what_to_do(decision: &Decision, flip: Option<&Flip>) -> String {
             "check with `rearguard flag show {flag}` that {} is served what you want.",
             whom(&decision.scope)
         ),
-        Standing::Withheld => format!("decide; to stop it: `{kill}`."),
+        Standing::Withheld => {
+            let advice = decision.gate.advice().map_or_else(String::new, |advice| format!(" {advice}"));
+            format!("decide whether it may go on; to stop it: `{kill}`.{advice}")
+        }
         Standing::Joined => "see the incident that it joined.".into(),
     }
 }
@@ -155,6 +158,7 @@ mod tests {
         let said = with_outcome(&example::message(), &decision, None);
         assert!(said.summary.contains("NOT ROLLED BACK"));
         assert!(said.detail.contains("automation is switched off"));
+        assert!(said.detail.contains("`rearguard automation on --reason …` lets Rearguard act again"));
         assert_eq!(said.kind, MessageKind::Rollback);
         decision.gate = Gate::AlreadyLatched;
         let said = with_outcome(&example::message(), &decision, None);

@@ -126,7 +126,7 @@ pub fn verdict(decision: &Decision, flip: Option<&Flip>) -> String {
             tries(flip_or)
         ),
         Standing::Superseded => format!(
-            "Rearguard left the flag alone, because a human changed it after the decision: {}. Check that {whom} is served what you want.",
+            "Rearguard left the flag alone, because a human stepped in after the decision: {}. Check that {whom} is served what you want.",
             or(&flip_or.detail, "see the flag's history")
         ),
         Standing::Withheld => withheld(decision, &whom),
@@ -135,16 +135,7 @@ pub fn verdict(decision: &Decision, flip: Option<&Flip>) -> String {
 }
 
 fn withheld(decision: &Decision, whom: &str) -> String {
-    let why = match &decision.gate {
-        Gate::DryRun => "the rule runs dry (`mode: dry_run`)".into(),
-        Gate::AutomationOff => "automation is switched off".into(),
-        Gate::FlipLimit { limit, of } => {
-            format!("the limit of {limit} rollbacks in ten minutes ({of}) is used up")
-        }
-        Gate::WorldBreach { why } => format!("it looks like the world, not the variant: {why}"),
-        Gate::UnknownFlag => format!("no flag `{}` is configured", decision.key.flag),
-        Gate::Act | Gate::AlreadyLatched => "there is nothing to flip".into(),
-    };
+    let why = decision.gate.withholds().unwrap_or_else(|| "there is nothing to flip".into());
     let not = match decision.action {
         RuleAction::PauseRollout => "NOT PAUSED",
         RuleAction::Rollback | RuleAction::Notify => "NOT ROLLED BACK",

@@ -26,7 +26,7 @@ use crate::clock::{Clock, Stopwatch};
 use crate::engine::input::Answer;
 use crate::model::time::Timestamp;
 use crate::store::{OutboxRow, RowKind, Store, StoreError, Task as Work};
-use crate::supervise::{Crew, OnError, Supervisor, Task, TaskError};
+use crate::supervise::{Crew, Fatal, OnError, Supervisor, Task, TaskError};
 use crate::telemetry::facts::{Attempted, OutboxMeasured};
 use crate::telemetry::record;
 
@@ -169,7 +169,8 @@ impl Worker {
                         continue;
                     }
                 }
-                Err(error @ StoreError::Fenced { .. }) => return Err(error.into()),
+                // Another process acts now; beside it this one must not.
+                Err(error @ StoreError::Fenced { .. }) => return Err(Fatal(error.into()).into()),
                 Err(error) => self.store_is_down(&mut down, &error).await,
             }
             tokio::select! {

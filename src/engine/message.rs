@@ -176,18 +176,11 @@ fn detail(decision: &Decision) -> String {
         "{} samples over {} min, {} bad minutes, {about}{} tenants. In breach since {}.",
         e.samples, e.window_minutes, e.bad_minutes, e.tenants, decision.t0
     );
-    let why = match &decision.gate {
-        Gate::Act | Gate::DryRun | Gate::AlreadyLatched => String::new(),
-        Gate::AutomationOff => " Automation is off: nothing was flipped.".into(),
-        Gate::FlipLimit { limit, of } => {
-            format!(" {limit} rollbacks within ten minutes ({of}) are the limit: nothing was flipped.")
-        }
-        Gate::WorldBreach { why } => {
-            format!(" It looks like the world, not the variant: {why}. Nothing was flipped.")
-        }
-        Gate::UnknownFlag => format!(" No flag `{}` is configured: nothing was flipped.", decision.key.flag),
-    };
-    text.push_str(&why);
+    if decision.gate != Gate::DryRun
+        && let Some(why) = decision.gate.withholds()
+    {
+        text.push_str(&format!(" Nothing was flipped: {why}."));
+    }
     text
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::gate::Gate;
 use super::input::{Fates, FlipOutcome, Source};
 use super::rule::{Origin, RuleAction, RuleHash, Side};
 use crate::model::flag::Scope;
@@ -101,45 +102,6 @@ impl Phase {
             Self::Pending => "pending",
             Self::Firing => "firing",
             Self::Latched => "latched",
-        }
-    }
-}
-
-/// Why a decision is, or is not, carried out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "gate", rename_all = "snake_case")]
-pub enum Gate {
-    /// Nothing stands in the way.
-    Act,
-    DryRun,
-    /// `automation off`.
-    AutomationOff,
-    /// Too many flips within ten minutes.
-    FlipLimit {
-        limit: u32,
-        of: String,
-    },
-    /// The flag's control breaches the same condition, or most fresh variants breach together.
-    WorldBreach {
-        why: String,
-    },
-    /// The flag is latched already: this decision joins its incident.
-    AlreadyLatched,
-    /// No configured flag serves this variant, so there is nothing to flip.
-    UnknownFlag,
-}
-
-impl Gate {
-    /// The word stored, shown and counted.
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Act => "act",
-            Self::DryRun => "dry_run",
-            Self::AutomationOff => "automation_off",
-            Self::FlipLimit { .. } => "flip_limit",
-            Self::WorldBreach { .. } => "world_breach",
-            Self::AlreadyLatched => "already_latched",
-            Self::UnknownFlag => "unknown_flag",
         }
     }
 }

@@ -1,21 +1,20 @@
 //! Flags: what is served, and the humans' switches.
 
 use axum::extract::{Path, State};
-use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::App;
-use super::auth::allow;
+use super::auth::{By, Operate, Read, Rearm};
 use super::body::{Body, json as answer, read, reason};
-use super::problem::Problem;
+use super::problem::{Answer, Problem};
 use super::status::command;
 use crate::engine::input::CommandKind;
 use crate::engine::targeting::share;
 use crate::model::flag::{SHARE_MAX, Scope};
 use crate::model::id::FlagKey;
-use crate::store::{FlagChange, FlagState, StoreError, TokenScope};
+use crate::store::{FlagChange, FlagState, FlagWrite, StoreError};
 use crate::telemetry::facts::Commanded;
 use crate::telemetry::record;
 
@@ -81,8 +80,7 @@ fn serving(state: &FlagState) -> String {
 }
 
 /// All flags, by key.
-pub async fn list(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
-    allow(&app, &headers, TokenScope::Read).await?;
+pub async fn list(State(app): State<App>, _: By<Read>) -> Answer {
     let table = app.store.flags();
     let flags: Vec<Shown<'_>> = table.iter().map(|(_, state)| Shown::of(state)).collect();
     Ok(answer(&json!({"flags": flags})))
@@ -97,12 +95,7 @@ struct One<'a> {
 }
 
 /// One flag with who changed it.
-pub async fn show(
-    State(app): State<App>,
-    Path(key): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    allow(&app, &headers, TokenScope::Read).await?;
+pub async fn show(State(app): State<App>, _: By<Read>, Path(key): Path<String>) -> Answer {
     let key = FlagKey::from(key);
     let table = app.store.flags();
     let Some(state) = table.get(&key) else {
@@ -119,62 +112,41 @@ struct Why {
 }
 
 /// Turns the feature off for everybody, at once.
-pub async fn kill(
-    State(app): State<App>,
-    Path(key): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let token = allow(&app, &headers, TokenScope::Operate).await?;
-    let why: Why = read(body, r#"{"reason": "leaks data"}"#)?;
+pub async fn kill(State(app): State<App>, by: By<Operate>, Path(key): Path<String>, body: Body) -> Answer {
+    let (flag, why): (_, Why) = (FlagKey::from(key), read(body, r#"{"reason": "leaks data"}"#)?);
     let why = reason(&why.reason)?;
-    let flag = FlagKey::from(key);
-    let write = app.store.kill(&flag, &token.name, why, app.clock.now()).await?;
-    said(&token.name, "flag kill", &flag, why);
-    Ok(answer(&json!({
-        "done": format!("flag {flag} is off for everybody"),
-        "changed": write.changed,
-        "version": write.version,
-    })))
+    let write = app.store.kill(&flag, &by.name, why, app.clock.now()).await?;
+    Ok(switched(&by.name, "flag kill", &flag, why, write, "off for everybody"))
 }
 
 /// Turns it on again. Needs the same right as a re-arm, since it serves the variant again; pins of a rollback stay.
-pub async fn unkill(
-    State(app): State<App>,
-    Path(key): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let token = allow(&app, &headers, TokenScope::Rearm).await?;
-    let why: Why = read(body, r#"{"reason": "fixed"}"#)?;
+pub async fn unkill(State(app): State<App>, by: By<Rearm>, Path(key): Path<String>, body: Body) -> Answer {
+    let (flag, why): (_, Why) = (FlagKey::from(key), read(body, r#"{"reason": "fixed"}"#)?);
     let why = reason(&why.reason)?;
-    let flag = FlagKey::from(key);
-    let write = app.store.unkill(&flag, &token.name, why, app.clock.now()).await?;
-    said(&token.name, "flag unkill", &flag, why);
-    Ok(answer(&json!({
-        "done": format!("flag {flag} is on again"),
+    let write = app.store.unkill(&flag, &by.name, why, app.clock.now()).await?;
+    Ok(switched(&by.name, "flag unkill", &flag, why, write, "on again"))
+}
+
+fn switched(actor: &str, command: &str, flag: &FlagKey, why: &str, write: FlagWrite, how: &str) -> Response {
+    record(&Commanded { actor, command, target: flag.as_str(), reason: why, result: "done" });
+    answer(&json!({
+        "done": format!("flag {flag} is {how}"),
         "changed": write.changed,
         "version": write.version,
-    })))
+    }))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Rearm {
+struct Taken {
     scope: Option<String>,
     #[serde(default)]
     reason: String,
 }
 
 /// Takes a rollback's latch off; answered when that has been committed.
-pub async fn rearm(
-    State(app): State<App>,
-    Path(key): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let token = allow(&app, &headers, TokenScope::Rearm).await?;
-    let asked: Rearm = read(body, r#"{"scope": "tenant:acme", "reason": "fixed in v19"}"#)?;
+pub async fn rearm(State(app): State<App>, by: By<Rearm>, Path(key): Path<String>, body: Body) -> Answer {
+    let asked: Taken = read(body, r#"{"scope": "tenant:acme", "reason": "fixed in v19"}"#)?;
     let why = reason(&asked.reason)?;
     let scope = asked.scope.map(Scope::try_from).transpose().map_err(|error| {
         Problem::bad_request(error)
@@ -185,9 +157,5 @@ pub async fn rearm(
         return Err(StoreError::UnknownFlag(flag).into());
     }
     let kind = CommandKind::Rearm { flag, scope };
-    command(&app, &token, why, kind, "flag rearm", &key).await
-}
-
-fn said(actor: &str, command: &str, flag: &FlagKey, why: &str) {
-    record(&Commanded { actor, command, target: flag.as_str(), reason: why, result: "done" });
+    command(&app, &by, why, kind, "flag rearm", &key).await
 }

@@ -1,20 +1,20 @@
 //! Incidents: list, read, acknowledge, resolve.
 
 use axum::extract::{Path, Query, State, rejection::QueryRejection};
-use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::header;
+use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::App;
-use super::auth::allow;
+use super::auth::{Ack, By, Read};
 use super::body::{Body, json as answer, read, reason};
-use super::problem::Problem;
+use super::problem::{Answer, Problem};
 use super::status::command;
 use crate::engine::input::CommandKind;
 use crate::model::id::{FlagKey, IncidentId};
 use crate::model::incident::IncidentStatus;
-use crate::store::{IncidentFilter, TokenScope};
+use crate::store::IncidentFilter;
 use crate::telemetry::facts::Commanded;
 use crate::telemetry::record;
 
@@ -46,52 +46,38 @@ const MOST: u32 = 1000;
 /// Newest first.
 pub async fn list(
     State(app): State<App>,
-    headers: HeaderMap,
+    _: By<Read>,
     query: Result<Query<Filter>, QueryRejection>,
-) -> Result<Response, Problem> {
-    allow(&app, &headers, TokenScope::Read).await?;
+) -> Answer {
     let Query(filter) = query.map_err(|error| {
         Problem::bad_request(error.body_text())
             .hint("?status=open|acknowledged|resolved|unresolved|all&flag=KEY&limit=100")
     })?;
-    let wanted = filter.status;
-    let limit = filter.limit.unwrap_or(100).min(MOST);
-    let mut incidents = app
+    let status = match filter.status {
+        Wanted::Open => Some(IncidentStatus::Open),
+        Wanted::Acknowledged => Some(IncidentStatus::Acknowledged),
+        Wanted::Resolved => Some(IncidentStatus::Resolved),
+        Wanted::Unresolved | Wanted::All => None,
+    };
+    let incidents = app
         .store
         .incidents(&IncidentFilter {
             flag: filter.flag.map(FlagKey::from),
-            unresolved: matches!(wanted, Wanted::Open | Wanted::Acknowledged | Wanted::Unresolved),
-            // The store knows only resolved or not; the rest is chosen here, so more may have to be read.
-            limit: Some(if wanted == Wanted::All { limit } else { MOST }),
+            unresolved: filter.status == Wanted::Unresolved,
+            status,
+            limit: Some(filter.limit.unwrap_or(100).min(MOST)),
         })
         .await?;
-    incidents.retain(|incident| match wanted {
-        Wanted::Open => incident.status == IncidentStatus::Open,
-        Wanted::Acknowledged => incident.status == IncidentStatus::Acknowledged,
-        Wanted::Resolved => incident.status == IncidentStatus::Resolved,
-        Wanted::Unresolved | Wanted::All => true,
-    });
-    incidents.truncate(limit as usize);
     Ok(answer(&json!({"incidents": incidents})))
 }
 
 /// All that is known of one.
-pub async fn show(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    allow(&app, &headers, TokenScope::Read).await?;
+pub async fn show(State(app): State<App>, _: By<Read>, Path(id): Path<String>) -> Answer {
     Ok(answer(&app.store.incident(&IncidentId::from(id)).await?))
 }
 
 /// One as people read it.
-pub async fn markdown(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    allow(&app, &headers, TokenScope::Read).await?;
+pub async fn markdown(State(app): State<App>, _: By<Read>, Path(id): Path<String>) -> Answer {
     match app.writer.markdown(IncidentId::from(id.as_str())).await {
         Ok(Some(text)) => {
             Ok(([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], text).into_response())
@@ -112,41 +98,33 @@ struct Reason {
 }
 
 /// Somebody is on it.
-pub async fn acknowledge(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let token = allow(&app, &headers, TokenScope::Ack).await?;
+pub async fn acknowledge(State(app): State<App>, by: By<Ack>, Path(id): Path<String>, body: Body) -> Answer {
     let said: Reason = read(body, r#"{"reason": "looking into it"}"#)?;
+    // May be left out; a bad one is refused before anything is done.
+    let why = match said.reason.trim() {
+        "" => None,
+        text => Some(reason(text)?),
+    };
     let id = IncidentId::from(id);
     let now = app.clock.now();
-    app.store.acknowledge(&id, &token.name, now).await?;
-    if !said.reason.trim().is_empty() {
-        let text = reason(&said.reason)?;
-        app.store.incident_note(&id, &token.name, text, now).await?;
+    app.store.acknowledge(&id, &by.name, now).await?;
+    if let Some(why) = why {
+        app.store.incident_note(&id, &by.name, why, now).await?;
     }
     record(&Commanded {
-        actor: &token.name,
+        actor: &by.name,
         command: "incident ack",
         target: id.as_str(),
-        reason: &said.reason,
+        reason: why.unwrap_or_default(),
         result: "acknowledged",
     });
-    Ok(answer(&json!({"done": format!("incident {id} acknowledged by {}", token.name)})))
+    Ok(answer(&json!({"done": format!("incident {id} acknowledged by {}", by.name)})))
 }
 
 /// A human closes it; its latch stays.
-pub async fn resolve(
-    State(app): State<App>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let token = allow(&app, &headers, TokenScope::Ack).await?;
+pub async fn resolve(State(app): State<App>, by: By<Ack>, Path(id): Path<String>, body: Body) -> Answer {
     let said: Reason = read(body, r#"{"reason": "prompt fixed in v19"}"#)?;
     let kind = CommandKind::ResolveIncident { incident: IncidentId::from(id.as_str()) };
     let why = reason(&said.reason)?;
-    command(&app, &token, why, kind, "incident resolve", &id).await
+    command(&app, &by, why, kind, "incident resolve", &id).await
 }

@@ -10,12 +10,11 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::App;
-use super::auth::allow;
+use super::auth::{By, Evaluate};
 use super::body::Body;
-use super::problem::Problem;
 use crate::engine::targeting::{Context, Resolution, evaluate};
 use crate::model::id::FlagKey;
-use crate::store::{FlagState, TokenScope};
+use crate::store::FlagState;
 use crate::telemetry::facts::Evaluated;
 use crate::telemetry::record;
 
@@ -28,14 +27,13 @@ struct Refusal {
 /// One flag.
 pub async fn single(
     State(app): State<App>,
+    _: By<Evaluate>,
     Path(key): Path<String>,
-    headers: HeaderMap,
     body: Body,
-) -> Result<Response, Problem> {
-    allow(&app, &headers, TokenScope::Evaluate).await?;
+) -> Response {
     let context = match context(body) {
         Ok(context) => context,
-        Err(refusal) => return Ok(refused(Some(&key), &refusal)),
+        Err(refusal) => return refused(Some(&key), &refusal),
     };
     let table = app.store.flags();
     let Some(state) = table.get(&FlagKey::from(key.as_str())) else {
@@ -45,17 +43,16 @@ pub async fn single(
             "errorCode": "FLAG_NOT_FOUND",
             "errorDetails": format!("Flag '{key}' was not found"),
         });
-        return Ok((StatusCode::NOT_FOUND, axum::Json(body)).into_response());
+        return (StatusCode::NOT_FOUND, axum::Json(body)).into_response();
     };
-    Ok(axum::Json(answer(state, &context)).into_response())
+    axum::Json(answer(state, &context)).into_response()
 }
 
 /// All flags for one context.
-pub async fn bulk(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    allow(&app, &headers, TokenScope::Evaluate).await?;
+pub async fn bulk(State(app): State<App>, _: By<Evaluate>, headers: HeaderMap, body: Body) -> Response {
     let context = match context(body) {
         Ok(context) => context,
-        Err(refusal) => return Ok(refused(None, &refusal)),
+        Err(refusal) => return refused(None, &refusal),
     };
     let table = app.store.flags();
     let flags: Vec<Value> = table.iter().map(|(_, state)| answer(state, &context)).collect();
@@ -71,7 +68,7 @@ pub async fn bulk(State(app): State<App>, headers: HeaderMap, body: Body) -> Res
     if let Ok(value) = HeaderValue::from_str(&etag) {
         response.headers_mut().insert(header::ETAG, value);
     }
-    Ok(response)
+    response
 }
 
 /// Whether `If-None-Match` names this tag; weak and unquoted ones count, since clients send back what they please.

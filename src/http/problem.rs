@@ -9,6 +9,9 @@ use super::SubmitError;
 use crate::engine::output::CommandError;
 use crate::store::StoreError;
 
+/// What a route answers.
+pub type Answer = Result<Response, Problem>;
+
 /// An error as a client sees it. Never sends `Retry-After`: OpenFeature clients would pause every flag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -91,6 +94,7 @@ impl From<StoreError> for Problem {
             StoreError::TokenExists(_) => {
                 Self::conflict(detail).hint("choose another name, or revoke that one first")
             }
+            StoreError::Fenced { .. } => Self::unavailable(detail).hint("ask the process that runs now"),
             error if error.is_transient() => {
                 Self::unavailable(detail).hint("the database does not answer; nothing was changed, try again")
             }

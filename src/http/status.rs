@@ -1,18 +1,16 @@
 //! How Rearguard stands, and whether it acts.
 
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::App;
-use super::auth::allow;
+use super::auth::{By, Operate, Read};
 use super::body::{Body, json as answer, read, reason};
-use super::problem::Problem;
+use super::problem::Answer;
 use crate::engine::input::{Command, CommandKind};
 use crate::engine::output::Report;
-use crate::store::{OutboxStats, TokenInfo, TokenScope};
+use crate::store::{OutboxStats, TokenInfo};
 use crate::telemetry::facts::Commanded;
 use crate::telemetry::record;
 
@@ -29,8 +27,7 @@ struct Status<'a> {
 }
 
 /// The engine's report and the outbox in numbers.
-pub async fn status(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
-    allow(&app, &headers, TokenScope::Read).await?;
+pub async fn status(State(app): State<App>, _: By<Read>) -> Answer {
     let now = app.clock.now();
     let outbox = app.store.outbox_stats(now).await?;
     let report = app.report.load();
@@ -54,12 +51,11 @@ struct Switch {
 }
 
 /// `automation on|off`.
-pub async fn automation(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let token = allow(&app, &headers, TokenScope::Operate).await?;
+pub async fn automation(State(app): State<App>, by: By<Operate>, body: Body) -> Answer {
     let switch: Switch = read(body, r#"{"on": false, "reason": "false alarms since 02:00"}"#)?;
     let kind = CommandKind::Automation { on: switch.on };
     let word = if switch.on { "on" } else { "off" };
-    command(&app, &token, reason(&switch.reason)?, kind, "automation", word).await
+    command(&app, &by, reason(&switch.reason)?, kind, "automation", word).await
 }
 
 /// Sends a command to the engine, waits for its commit and says what happened.
@@ -70,7 +66,7 @@ pub async fn command(
     kind: CommandKind,
     name: &str,
     target: &str,
-) -> Result<Response, Problem> {
+) -> Answer {
     let result = app
         .commander
         .submit(Command { actor: token.name.clone(), reason: reason.to_owned(), at: app.clock.now(), kind })

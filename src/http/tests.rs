@@ -195,9 +195,12 @@ async fn commands_carry_who_and_why_and_explain_refusals() {
         ("/v1/flags/ai.bad.v18/kill", "operate", "nonsense", 400, "does not fit"),
         ("/v1/flags/no.such/kill", "operate", r#"{"reason": "x"}"#, 404, "no flag"),
         ("/v1/incidents/no-such/ack", "ack", "", 404, "no incident"),
+        // Nothing is done before all of the request is known to be good.
+        ("/v1/incidents/no-such/ack", "ack", r#"{"reason": "two\nlines"}"#, 400, "`reason`"),
         ("/v1/incidents/x/resolve", "ack", r#"{"reason": "x"}"#, 503, "loading"),
         ("/v1/tokens", "admin", r#"{"name": "x", "scopes": ["fly"]}"#, 400, "`fly` is no scope"),
         ("/v1/tokens", "admin", r#"{"name": "a b", "scopes": ["read"]}"#, 400, "name"),
+        ("/v1/tokens", "admin", r#"{"name": "rearguard", "scopes": ["read"]}"#, 400, "not `rearguard`"),
         ("/v1/tokens", "admin", r#"{"name": "read", "scopes": ["read"]}"#, 409, "exists"),
         ("/nowhere", "admin", "", 404, "/nowhere"),
         ("/healthz", "admin", "", 405, "POST"),
@@ -230,6 +233,8 @@ async fn a_kill_is_served_at_once_and_a_revoked_token_is_out_at_once() {
     let new = r#"{"name": "gw", "scopes": ["evaluate"]}"#;
     let (status, made) = bench.json(Method::POST, "/v1/tokens", "admin", new).await;
     assert_eq!(status, 201);
+    let audited = bench.store.audit_log(1).await.unwrap().remove(0);
+    assert_eq!((&*audited.actor, &*audited.kind, &*audited.subject), ("admin", "token_create", "gw"));
     let ask = || {
         bench
             .client

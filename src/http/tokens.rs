@@ -1,22 +1,21 @@
 //! Tokens: made, listed and revoked by administrators. A token's text is shown once.
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::App;
-use super::auth::allow;
+use super::auth::{Admin, By};
 use super::body::{Body, json as answer, read};
-use super::problem::Problem;
+use super::problem::{Answer, Problem};
 use crate::store::{TokenInfo, TokenScope};
 use crate::telemetry::facts::Commanded;
 use crate::telemetry::record;
 
 /// All tokens without their text.
-pub async fn list(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
-    allow(&app, &headers, TokenScope::Admin).await?;
+pub async fn list(State(app): State<App>, _: By<Admin>) -> Answer {
     Ok(answer(&json!({"tokens": app.store.tokens().await?})))
 }
 
@@ -30,8 +29,7 @@ struct New {
 }
 
 /// Makes a token.
-pub async fn create(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let token = allow(&app, &headers, TokenScope::Admin).await?;
+pub async fn create(State(app): State<App>, by: By<Admin>, body: Body) -> Answer {
     let example = r#"{"name": "gateway-eu", "scopes": ["evaluate"]}"#;
     let new: New = read(body, example)?;
     let words: Vec<&str> = TokenScope::ALL.iter().map(|scope| scope.as_str()).collect();
@@ -43,14 +41,15 @@ pub async fn create(State(app): State<App>, headers: HeaderMap, body: Body) -> R
         })?);
     }
     if !TokenInfo::is_name(&new.name) || scopes.is_empty() {
-        return Err(Problem::bad_request(
-            "a token needs a name of 1 to 64 letters, digits, `-`, `_`, `.` or `@`, and at least one scope",
-        )
+        return Err(Problem::bad_request(format!(
+            "a token needs a name ({}), and at least one scope",
+            TokenInfo::NAMES
+        ))
         .hint(format!("send JSON such as {example}")));
     }
-    let text = app.store.create_token(&new.name, &scopes, app.clock.now()).await?;
+    let text = app.store.create_token_by(&by.name, &new.name, &scopes, app.clock.now()).await?;
     record(&Commanded {
-        actor: &token.name,
+        actor: &by.name,
         command: "token create",
         target: &new.name,
         reason: "",
@@ -63,16 +62,11 @@ pub async fn create(State(app): State<App>, headers: HeaderMap, body: Body) -> R
 }
 
 /// Ends a token at once.
-pub async fn revoke(
-    State(app): State<App>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let token = allow(&app, &headers, TokenScope::Admin).await?;
-    app.store.revoke_token(&name, &token.name, app.clock.now()).await?;
+pub async fn revoke(State(app): State<App>, by: By<Admin>, Path(name): Path<String>) -> Answer {
+    app.store.revoke_token(&name, &by.name, app.clock.now()).await?;
     app.0.door.forget();
     record(&Commanded {
-        actor: &token.name,
+        actor: &by.name,
         command: "token revoke",
         target: &name,
         reason: "",

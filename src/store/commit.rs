@@ -172,8 +172,9 @@ async fn apply_orders(
                 incidents::open(tx, order, made(&order.decision), wall).await?;
             }
             Order::JoinIncident { incident, decision } if !known.contains(decision) => {
-                let rule = made(decision)
-                    .map_or_else(String::new, |d| format!("rule {}: {}", d.key.rule, d.condition));
+                let rule = made(decision).map_or_else(String::new, |d| {
+                    format!("rule {}: {}{}", d.key.rule, d.condition, incidents::withheld_note(d))
+                });
                 incidents::join(tx, incident, decision, &rule, wall).await?;
             }
             Order::CloseIncident { incident, by, why, .. } => {

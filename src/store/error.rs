@@ -40,7 +40,9 @@ pub enum StoreError {
     #[error("migration {version} ({name}) is not the one that made this database: checksums differ")]
     ChangedMigration { version: i64, name: String },
     /// Another process has taken this database over since it was opened here.
-    #[error("ownership was lost: this process has epoch {mine}, the database {current}")]
+    #[error(
+        "another rearguard has taken this database over, so this one stops (its epoch is {mine}, the database's {current})"
+    )]
     Fenced { mine: i64, current: i64 },
     /// The same decision id came with another content.
     #[error("decision {decision} is stored with a different content")]

@@ -15,7 +15,7 @@ use crate::model::id::{DecisionId, FlagKey};
 use crate::model::time::Timestamp;
 
 /// The actor of changes that come from the configuration file.
-const CONFIG: &str = "config";
+pub(super) const CONFIG: &str = "config";
 
 /// What was done to a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +93,13 @@ struct Edit<'a> {
     expected: Option<u64>,
 }
 
+impl<'a> Edit<'a> {
+    /// A change of the flag as a whole, whatever its version.
+    const fn new(flag: &'a FlagKey, kind: ChangeKind, actor: &'a str, reason: &'a str) -> Self {
+        Self { flag, kind, scope: None, decision: None, actor, reason, expected: None }
+    }
+}
+
 impl Store {
     /// Takes in the flags of the configuration. The share of a frozen flag does not move; flags no longer named stay, with
     /// their pins, as undeclared.
@@ -114,7 +121,7 @@ impl Store {
                     .await
                     .map_err(StoreError::db("undeclaring a flag"))?;
                 let reason = "no longer in the configuration";
-                record(&mut tx, &config_edit(&key, ChangeKind::Undeclare, reason), now).await?;
+                record(&mut tx, &Edit::new(&key, ChangeKind::Undeclare, CONFIG, reason), now).await?;
             }
         }
         self.commit_flags(tx).await
@@ -129,16 +136,9 @@ impl Store {
         expected: u64,
         now: Timestamp,
     ) -> Result<FlagWrite, StoreError> {
-        let edit = Edit {
-            flag,
-            kind: ChangeKind::Pin,
-            scope: Some(scope),
-            decision: Some(decision),
-            actor: REARGUARD,
-            reason: "rollback",
-            expected: Some(expected),
-        };
-        self.edit(&edit, now).await
+        let edit = Edit::new(flag, ChangeKind::Pin, REARGUARD, "rollback");
+        let (scope, decision, expected) = (Some(scope), Some(decision), Some(expected));
+        self.edit(&Edit { scope, decision, expected, ..edit }, now).await
     }
 
     /// Takes a pin off: a human re-armed.
@@ -150,16 +150,8 @@ impl Store {
         expected: u64,
         now: Timestamp,
     ) -> Result<FlagWrite, StoreError> {
-        let edit = Edit {
-            flag,
-            kind: ChangeKind::Unpin,
-            scope: Some(scope),
-            decision: None,
-            actor,
-            reason: "re-armed",
-            expected: Some(expected),
-        };
-        self.edit(&edit, now).await
+        let edit = Edit::new(flag, ChangeKind::Unpin, actor, "re-armed");
+        self.edit(&Edit { scope: Some(scope), expected: Some(expected), ..edit }, now).await
     }
 
     /// Holds the share where it stands.
@@ -170,16 +162,8 @@ impl Store {
         expected: u64,
         now: Timestamp,
     ) -> Result<FlagWrite, StoreError> {
-        let edit = Edit {
-            flag,
-            kind: ChangeKind::Freeze,
-            scope: None,
-            decision: Some(decision),
-            actor: REARGUARD,
-            reason: "pause",
-            expected: Some(expected),
-        };
-        self.edit(&edit, now).await
+        let edit = Edit::new(flag, ChangeKind::Freeze, REARGUARD, "pause");
+        self.edit(&Edit { decision: Some(decision), expected: Some(expected), ..edit }, now).await
     }
 
     /// Lets the share follow the configuration again.
@@ -190,16 +174,8 @@ impl Store {
         expected: u64,
         now: Timestamp,
     ) -> Result<FlagWrite, StoreError> {
-        let edit = Edit {
-            flag,
-            kind: ChangeKind::Unfreeze,
-            scope: None,
-            decision: None,
-            actor: REARGUARD,
-            reason: why,
-            expected: Some(expected),
-        };
-        self.edit(&edit, now).await
+        let edit = Edit::new(flag, ChangeKind::Unfreeze, REARGUARD, why);
+        self.edit(&Edit { expected: Some(expected), ..edit }, now).await
     }
 
     /// Turns the feature off, whatever its version: a human's emergency switch.
@@ -210,7 +186,7 @@ impl Store {
         reason: &str,
         now: Timestamp,
     ) -> Result<FlagWrite, StoreError> {
-        self.switch(flag, ChangeKind::Kill, actor, reason, now).await
+        self.edit(&Edit::new(flag, ChangeKind::Kill, actor, reason), now).await
     }
 
     /// Turns the feature on again.
@@ -221,19 +197,7 @@ impl Store {
         reason: &str,
         now: Timestamp,
     ) -> Result<FlagWrite, StoreError> {
-        self.switch(flag, ChangeKind::Unkill, actor, reason, now).await
-    }
-
-    async fn switch(
-        &self,
-        flag: &FlagKey,
-        kind: ChangeKind,
-        actor: &str,
-        reason: &str,
-        now: Timestamp,
-    ) -> Result<FlagWrite, StoreError> {
-        let edit = Edit { flag, kind, scope: None, decision: None, actor, reason, expected: None };
-        self.edit(&edit, now).await
+        self.edit(&Edit::new(flag, ChangeKind::Unkill, actor, reason), now).await
     }
 
     async fn edit(&self, edit: &Edit<'_>, now: Timestamp) -> Result<FlagWrite, StoreError> {
@@ -318,7 +282,7 @@ async fn declare_one(tx: &mut AnyConnection, spec: &FlagSpec, now: Timestamp) ->
             .execute(&mut *tx)
             .await
             .map_err(StoreError::db("declaring a flag"))?;
-        let edit = config_edit(&spec.key, ChangeKind::Declare, "new");
+        let edit = Edit::new(&spec.key, ChangeKind::Declare, CONFIG, "new");
         record(tx, &edit, now).await?;
         return Ok(());
     };
@@ -335,13 +299,9 @@ async fn declare_one(tx: &mut AnyConnection, spec: &FlagSpec, now: Timestamp) ->
         .execute(&mut *tx)
         .await
         .map_err(StoreError::db("declaring a flag"))?;
-    let edit = config_edit(&spec.key, ChangeKind::Declare, "changed");
+    let edit = Edit::new(&spec.key, ChangeKind::Declare, CONFIG, "changed");
     record(tx, &edit, now).await?;
     Ok(())
-}
-
-fn config_edit<'a>(flag: &'a FlagKey, kind: ChangeKind, reason: &'a str) -> Edit<'a> {
-    Edit { flag, kind, scope: None, decision: None, actor: CONFIG, reason, expected: None }
 }
 
 /// Moves the flag's version on and writes down who did it, in the flag's history and in the audit chain.

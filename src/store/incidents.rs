@@ -13,6 +13,7 @@ use super::outbox_state;
 use super::timeline::{self, EntryKind, NewEntry, TimelineEntry};
 use crate::engine::input::FlipOutcome;
 use crate::engine::output::{Decision, IncidentOrder};
+use crate::model::flag::Scope;
 use crate::model::id::{DecisionId, FlagKey, IncidentId, Variant};
 use crate::model::incident::{IncidentStatus, Severity};
 use crate::model::time::Timestamp;
@@ -37,7 +38,8 @@ pub struct IncidentSummary {
     pub decided: Option<Timestamp>,
     /// Wall time of the commit that opened it.
     pub opened: Timestamp,
-    /// Wall time at which the flip of the opening decision was read back, and how that flip ended.
+    /// Wall time at which the flip of the opening decision was read back, and how that flip ended; if that decision was
+    /// withheld, of the one that was carried out later.
     pub flip_verified: Option<Timestamp>,
     pub flip_outcome: Option<FlipOutcome>,
     /// Wall time at which the first page was accepted.
@@ -47,6 +49,36 @@ pub struct IncidentSummary {
     pub resolved: Option<Timestamp>,
     pub resolved_by: Option<String>,
     pub resolve_reason: Option<String>,
+    /// Why the variant was not rolled back, while that is so: by the newest decision that nothing has carried out since.
+    pub withheld: Option<Withheld>,
+}
+
+/// Why a rollback was withheld.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Withheld {
+    pub decision: DecisionId,
+    pub scope: Scope,
+    /// Event time of the decision.
+    pub at: Timestamp,
+    /// The gate's word: `automation_off`, `flip_limit`, `world_breach`, `unknown_flag`.
+    pub gate: &'static str,
+    /// The gate in words.
+    pub why: String,
+    /// What a human does about it.
+    pub advice: &'static str,
+}
+
+impl Withheld {
+    fn of(decision: Decision) -> Option<Self> {
+        Some(Self {
+            gate: decision.gate.as_str(),
+            why: decision.gate.withholds()?,
+            advice: decision.gate.advice()?,
+            decision: decision.id,
+            scope: decision.scope,
+            at: decision.at,
+        })
+    }
 }
 
 impl IncidentSummary {
@@ -76,30 +108,40 @@ pub struct IncidentFilter {
     pub flag: Option<FlagKey>,
     /// Only those not resolved.
     pub unresolved: bool,
+    /// Only those that stand so.
+    pub status: Option<IncidentStatus>,
     pub limit: Option<u32>,
 }
 
 impl Store {
     /// Newest first.
     pub async fn incidents(&self, filter: &IncidentFilter) -> Result<Vec<IncidentSummary>, StoreError> {
+        let mut tx = self.db().read().await?;
         let rows = sqlx::query(
             "SELECT * FROM incidents
              WHERE (CAST($1 AS TEXT) IS NULL OR flag = $1) AND ($2 = 0 OR resolved IS NULL)
-             ORDER BY opened DESC, id LIMIT $3",
+               AND (CAST($3 AS TEXT) IS NULL OR status = $3)
+             ORDER BY opened DESC, id LIMIT $4",
         )
         .bind(filter.flag.as_ref().map(ToString::to_string))
         .bind(i64::from(filter.unresolved))
+        .bind(filter.status.map(|status| status.as_str().to_owned()))
         .bind(i64::from(filter.limit.unwrap_or(100)))
-        .fetch_all(&self.db().pool)
+        .fetch_all(&mut *tx)
         .await
         .map_err(StoreError::db("listing incidents"))?;
-        rows.iter().map(read_incident).collect()
+        let mut incidents = rows.iter().map(read_incident).collect::<Result<Vec<_>, _>>()?;
+        for incident in &mut incidents {
+            incident.withheld = withheld(&mut tx, &incident.id).await?;
+        }
+        Ok(incidents)
     }
 
     /// All that is needed to render it.
     pub async fn incident(&self, id: &IncidentId) -> Result<IncidentDetail, StoreError> {
         let mut tx = self.db().read().await?;
-        let incident = get(&mut tx, id).await?;
+        let mut incident = get(&mut tx, id).await?;
+        incident.withheld = withheld(&mut tx, id).await?;
         let rows = sqlx::query(
             "SELECT d.* FROM decisions d JOIN incident_decisions i ON i.decision = d.id
              WHERE i.incident = $1 ORDER BY CASE WHEN d.id = $2 THEN 0 ELSE 1 END, d.seq, d.id",
@@ -207,8 +249,14 @@ pub(super) async fn open(
     .await
     .map_err(StoreError::db("opening an incident"))?;
     link(tx, &order.incident, &order.decision).await?;
-    let entry = NewEntry::of(EntryKind::Opened, &*order.title);
+    let note = decision.map_or_else(String::new, withheld_note);
+    let entry = NewEntry::of(EntryKind::Opened, format!("{}{note}", order.title));
     timeline::add(tx, &order.incident, Some(&order.decision), &entry, wall).await
+}
+
+/// What an entry adds when a rollback was withheld.
+pub(super) fn withheld_note(decision: &Decision) -> String {
+    decision.gate.withholds().map_or_else(String::new, |why| format!("; not rolled back: {why}"))
 }
 
 /// A further decision joins.
@@ -223,6 +271,24 @@ pub(super) async fn join(
     link(tx, incident, decision).await?;
     let entry = NewEntry::of(EntryKind::Joined, rule);
     timeline::add(tx, incident, Some(decision), &entry, wall).await
+}
+
+/// The newest rollback of an incident that was withheld, unless one in its scope has been carried out since.
+async fn withheld(tx: &mut AnyConnection, id: &IncidentId) -> Result<Option<Withheld>, StoreError> {
+    let row = sqlx::query(
+        "SELECT d.* FROM decisions d JOIN incident_decisions i ON i.decision = d.id
+         WHERE i.incident = $1 AND d.gate NOT IN ('act', 'already_latched')
+           AND NOT EXISTS (
+             SELECT 1 FROM incident_decisions j JOIN decisions a ON a.id = j.decision
+             WHERE j.incident = i.incident AND a.gate IN ('act', 'already_latched') AND a.seq >= d.seq
+               AND a.scope IN (d.scope, 'all'))
+         ORDER BY d.seq DESC, d.id LIMIT 1",
+    )
+    .bind(id.as_str())
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(StoreError::db("looking for a withheld rollback"))?;
+    Ok(row.as_ref().map(read_decision).transpose()?.and_then(|stored| Withheld::of(stored.decision)))
 }
 
 async fn link(
@@ -315,5 +381,6 @@ pub(super) fn read_incident(row: &AnyRow) -> Result<IncidentSummary, StoreError>
         resolved: time("resolved")?,
         resolved_by: row.maybe_text("resolved_by")?,
         resolve_reason: row.maybe_text("resolve_reason")?,
+        withheld: None,
     })
 }

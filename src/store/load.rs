@@ -16,9 +16,6 @@ use crate::model::flag::Scope;
 use crate::model::id::{DecisionId, FlagKey, IncidentId};
 use crate::model::time::{Minute, Timestamp};
 
-/// How many decisions [`Loaded`] carries: many times what any flip limit looks back on.
-const RECENT: i64 = 500;
-
 /// Where the engine stood at the last commit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
@@ -31,8 +28,6 @@ pub struct Loaded {
     pub latches: Vec<OpenLatch>,
     /// Incidents not resolved.
     pub incidents: Vec<IncidentSummary>,
-    /// The newest decisions, oldest first: flip history for the limits.
-    pub decisions: Vec<StoredDecision>,
 }
 
 /// A latch that no human has taken off.
@@ -74,12 +69,6 @@ impl Store {
             .fetch_all(&mut *tx)
             .await
             .map_err(StoreError::db("reading open incidents"))?;
-        let mut decisions = sqlx::query("SELECT * FROM decisions ORDER BY seq DESC, id DESC LIMIT $1")
-            .bind(RECENT)
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(StoreError::db("reading recent decisions"))?;
-        decisions.reverse();
         Ok(Loaded {
             seq,
             position: Position { sources: sources(&mut tx).await?, event_time, closed },
@@ -90,7 +79,6 @@ impl Store {
             automation: outbox_state::automation(&mut tx).await?,
             latches: latches.iter().map(read_latch).collect::<Result<_, _>>()?,
             incidents: incidents.iter().map(read_incident).collect::<Result<_, _>>()?,
-            decisions: decisions.iter().map(read_decision).collect::<Result<_, _>>()?,
         })
     }
 

@@ -58,7 +58,8 @@ pub enum RowOutcome {
 }
 
 impl Store {
-    /// Claims up to `limit` due rows for `lease`: flips first, one per lane, oldest first. `worker` is kept for diagnosis.
+    /// Claims up to `limit` due rows for `lease`: flips first, one per lane, oldest first. `worker` is kept for diagnosis. A row
+    /// that cannot be read fails here; a flip's pages then say so.
     pub async fn claim(
         &self,
         worker: u64,
@@ -98,9 +99,17 @@ impl Store {
             .await
             .map_err(StoreError::db("claiming an outbox row"))?;
             for row in &claimed {
-                let row = read_row(row)?;
-                timeline::flip_started(&mut tx, &row, now).await?;
-                rows.push(row);
+                match read_row(row) {
+                    Ok(row) => {
+                        timeline::flip_started(&mut tx, &row, now).await?;
+                        rows.push(row);
+                    }
+                    // One row that another version wrote must not keep all others from being carried out.
+                    Err(StoreError::Corrupt { what, why }) => {
+                        bury(&mut tx, row, &format!("{what} is not readable: {why}"), now).await?;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         commit(tx).await?;
@@ -199,9 +208,22 @@ async fn finish_flip(
         FlipOutcome::Expired => "expired",
     };
     end(tx, row, status, Some(outcome), detail, now).await?;
-    let Some(decision) = &row.decision else {
-        return Ok(());
-    };
+    let pin = matches!(row.task, Task::Flip(Flip::Pin { .. }));
+    match &row.decision {
+        Some(decision) => flip_ended(tx, decision, pin, outcome, detail, now).await,
+        None => Ok(()),
+    }
+}
+
+/// What follows from the end of a decision's flip: its latch knows, its incident says so if it was a `pin`, its pages go out.
+async fn flip_ended(
+    tx: &mut AnyConnection,
+    decision: &DecisionId,
+    pin: bool,
+    outcome: FlipOutcome,
+    detail: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let word = json("an outcome", &outcome)?;
     sqlx::query("UPDATE latches SET outcome = $1 WHERE decision = $2")
         .bind(&*word)
@@ -209,11 +231,38 @@ async fn finish_flip(
         .execute(&mut *tx)
         .await
         .map_err(StoreError::db("recording a flip at its latch"))?;
-    if matches!(row.task, Task::Flip(Flip::Pin { .. })) {
+    if pin {
         timeline::flip_finished(tx, decision, outcome, detail, now).await?;
     }
     release(tx, decision, now).await?;
     Ok(())
+}
+
+/// Ends a row that cannot be read.
+async fn bury(tx: &mut AnyConnection, row: &AnyRow, why: &str, now: Timestamp) -> Result<(), StoreError> {
+    let flip = row.text("kind")? == RowKind::Flip.as_str();
+    let outcome = flip.then(|| json("an outcome", &FlipOutcome::Failed)).transpose()?;
+    sqlx::query(
+        "UPDATE outbox SET status = 'failed', outcome = $1, result = $2, finished = $3, lease_until = NULL WHERE id = $4",
+    )
+    .bind(outcome)
+    .bind(why)
+    .bind(now.as_millis())
+    .bind(row.int("id")?)
+    .execute(&mut *tx)
+    .await
+    .map_err(StoreError::db("ending an unreadable outbox row"))?;
+    let decision = row.maybe_text("decision")?.map(DecisionId::from);
+    if let (true, Some(decision)) = (flip, &decision) {
+        return flip_ended(tx, decision, true, FlipOutcome::Failed, why, now).await;
+    }
+    match row.maybe_text("incident")?.map(IncidentId::from) {
+        Some(incident) => {
+            let entry = NewEntry::of(EntryKind::MessageRefused, why);
+            timeline::add(tx, &incident, decision.as_ref(), &entry, now).await
+        }
+        None => Ok(()),
+    }
 }
 
 async fn sent(

@@ -70,7 +70,8 @@ impl Snapshots {
         Ok(this)
     }
 
-    /// Writes a snapshot durably and removes all but the newest three. Blocks: call it off the async threads.
+    /// Writes a snapshot durably and removes all but the newest three. Numbers only grow, so a file of a higher number is from
+    /// before the database was replaced by an older one, and goes as well. Blocks: call it off the async threads.
     pub fn write(&self, seq: u64, config_hash: &[u8; 32], payload: &[u8]) -> Result<PathBuf, StoreError> {
         let length = payload.len() as u64;
         if length > MAX_PAYLOAD {
@@ -88,7 +89,8 @@ impl Snapshots {
             let _ = fs::remove_file(&part);
             return Err(failed(error));
         }
-        for old in self.newest_first()?.into_iter().skip(KEEP) {
+        let (ahead, own): (Vec<_>, Vec<_>) = self.newest_first()?.into_iter().partition(|file| *file > path);
+        for old in ahead.into_iter().chain(own.into_iter().skip(KEEP)) {
             fs::remove_file(&old).map_err(StoreError::file("removing an old snapshot", &old))?;
         }
         Ok(path)
@@ -219,7 +221,7 @@ mod tests {
     fn the_three_newest_are_kept_and_the_newest_is_read() {
         let (_folder, snapshots) = folder();
         assert_eq!(newest(&snapshots).0, None);
-        for seq in [3, 11, 2, 100, 9] {
+        for seq in [2, 3, 9, 11, 100] {
             snapshots.write(seq, &CONFIG, &seq.to_le_bytes()).unwrap();
         }
         let names: Vec<_> = snapshots.newest_first().unwrap();
@@ -228,6 +230,19 @@ mod tests {
         let good = good.unwrap();
         assert_eq!((good.seq, &*good.payload), (100, &100_u64.to_le_bytes()[..]));
         assert!(skipped.is_empty());
+    }
+
+    #[test]
+    fn those_of_a_database_that_was_replaced_do_not_outlive_its_successors() {
+        let (_folder, snapshots) = folder();
+        for seq in [100, 200, 300] {
+            snapshots.write(seq, &CONFIG, b"before the backup was restored").unwrap();
+        }
+        for seq in [7, 8] {
+            snapshots.write(seq, &CONFIG, b"after").unwrap();
+        }
+        assert_eq!(newest(&snapshots).0, Some(8));
+        assert_eq!(snapshots.newest_first().unwrap().len(), 2);
     }
 
     #[test]

@@ -179,7 +179,8 @@ async fn incident_of(
     Ok(incident.map(IncidentId::from))
 }
 
-/// A pin has ended: an entry in the incident of its decision; the incident's own flip sets the time that T1 needs.
+/// A pin has ended: an entry in the incident of its decision; the incident's own flip sets the time that T1 needs. Where the
+/// opening decision was withheld, that is the flip of the decision that was carried out later.
 pub(super) async fn flip_finished(
     tx: &mut AnyConnection,
     decision: &DecisionId,
@@ -197,7 +198,9 @@ pub(super) async fn flip_finished(
     add(tx, &incident, Some(decision), &NewEntry::of(kind, text), at).await?;
     sqlx::query(
         "UPDATE incidents SET flip_outcome = $1, flip_done = CASE WHEN $2 = 1 THEN $3 ELSE flip_done END
-         WHERE id = $4 AND decision = $5",
+         WHERE id = $4 AND (decision = $5 OR EXISTS (
+           SELECT 1 FROM decisions opener JOIN decisions own ON own.id = $5
+           WHERE opener.id = incidents.decision AND opener.gate <> 'act' AND own.scope IN (opener.scope, 'all')))",
     )
     .bind(&*word)
     .bind(i64::from(good))

@@ -8,13 +8,17 @@ use sqlx::any::AnyRow;
 use subtle::ConstantTimeEq;
 
 use super::Store;
-use super::audit::{self, NewAudit};
+use super::audit::{self, NewAudit, REARGUARD};
 use super::db::{Columns, commit, json};
 use super::error::StoreError;
+use super::flags::CONFIG;
 use crate::model::time::Timestamp;
 
 /// So that a leaked token is recognised by scanners and people.
 const PREFIX: &str = "rg_";
+
+/// The actor of what is done on the database itself, beside the daemon.
+pub const CLI: &str = "cli";
 
 /// What a token may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -75,11 +79,19 @@ pub struct TokenInfo {
     pub revoked: Option<Timestamp>,
 }
 
+/// Actors that are no human's token: a change by one of these names is not a human's.
+const RESERVED: [&str; 3] = [REARGUARD, CONFIG, CLI];
+
 impl TokenInfo {
-    /// Whether a token may be called this: 1 to 64 letters, digits, `-`, `_`, `.` or `@`.
+    /// What [`Self::is_name`] asks for, in words.
+    pub const NAMES: &'static str =
+        "1 to 64 letters, digits, `-`, `_`, `.` or `@`, and not `rearguard`, `config` or `cli`";
+
+    /// Whether a token may be called this.
     pub fn is_name(text: &str) -> bool {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.@".contains(&b);
-        (1..=64).contains(&text.len()) && text.bytes().all(plain)
+        let reserved = RESERVED.iter().any(|name| name.eq_ignore_ascii_case(text));
+        (1..=64).contains(&text.len()) && text.bytes().all(plain) && !reserved
     }
 
     /// Whether it may do this; `admin` may do all.
@@ -89,9 +101,20 @@ impl TokenInfo {
 }
 
 impl Store {
-    /// Makes a token and gives its plaintext, the only time that it is known. A revoked name may be used again.
+    /// Makes a token by the command line, which works on the database itself. See [`Self::create_token_by`].
     pub async fn create_token(
         &self,
+        name: &str,
+        scopes: &[TokenScope],
+        now: Timestamp,
+    ) -> Result<String, StoreError> {
+        self.create_token_by(CLI, name, scopes, now).await
+    }
+
+    /// Makes a token and gives its plaintext, the only time that it is known. A revoked name may be used again.
+    pub async fn create_token_by(
+        &self,
+        actor: &str,
         name: &str,
         scopes: &[TokenScope],
         now: Timestamp,
@@ -120,7 +143,7 @@ impl Store {
         if hit.rows_affected() == 0 {
             return Err(StoreError::TokenExists(name.to_owned()));
         }
-        let row = NewAudit::new("cli", "token_create", name, &*words);
+        let row = NewAudit::new(actor, "token_create", name, &*words);
         audit::append(&mut tx, now, &row).await?;
         commit(tx).await?;
         Ok(plaintext)

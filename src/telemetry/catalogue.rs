@@ -1,6 +1,6 @@
 //! Every metric that Rearguard exports: name, kind, labels, meaning. `docs/metrics.md` is this table; a test compares them.
 
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 /// How a metric is kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,7 +67,7 @@ metrics! {
     LAG = "rearguard_partition_lag_events", Shape::Gauge, "topic, partition",
         "Events in the partition that have not been read yet.";
     WATERMARK_DELAY = "rearguard_watermark_delay_seconds", Shape::Gauge, "topic, partition",
-        "How far the partition's event time lies behind the clock.";
+        "How far the partition's event time lies behind the clock; 0 while it is read to its end.";
     VERDICTS = "rearguard_verdicts_total", Shape::Counter, "outcome",
         "Verdicts by outcome: pass, breach, inconclusive, error.";
     TRANSITIONS = "rearguard_transitions_total", Shape::Counter, "action, from, to",
@@ -114,7 +114,15 @@ metrics! {
         "Reloads of rules and configuration: ok or refused.";
 }
 
-/// Tells the installed recorder what every metric means, and shows the bounded ones from the start.
+/// Counters that alerts ask for by `increase`, with their label and its values. They are shown as 0 from the start: a series
+/// that first appears with 1 has not increased for Prometheus.
+const FROM_THE_START: [(&str, &str, &[&str]); 3] = [
+    (FLIPS, "outcome", &["verified", "already_safe", "superseded", "failed", "expired"]),
+    (INVARIANTS, "invariant", &["fates", "totals"]),
+    (RELOADS, "result", &["ok", "refused"]),
+];
+
+/// Tells the installed recorder what every metric means, and shows those from the start that alerts ask for.
 pub fn describe() {
     for metric in METRICS {
         let unit = if metric.name.ends_with("_seconds") {
@@ -130,7 +138,18 @@ pub fn describe() {
             Shape::Histogram(_) => describe_histogram!(metric.name, unit, metric.help),
         }
     }
-    metrics::gauge!(ARMED).set(0.0);
+    gauge!(ARMED).set(0.0);
+    for (name, label, values) in FROM_THE_START {
+        for value in values {
+            counter!(name, label => *value).increment(0);
+        }
+    }
+    for name in [TIME_TO_FLIP, TIME_TO_PAGE] {
+        for since in ["t0", "decision"] {
+            // Made known; nothing is recorded.
+            drop(histogram!(name, "since" => since));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -162,6 +181,22 @@ mod tests {
         assert!(documentation.contains(&expected), "docs/metrics.md should contain:\n{expected}");
         let named = documentation.lines().filter(|line| line.starts_with("| `rearguard_")).count();
         assert_eq!(named, METRICS.len());
+    }
+
+    #[test]
+    fn what_alerts_ask_for_is_there_before_it_happens() {
+        let (rendering, recorder) = crate::telemetry::Metrics::detached().unwrap();
+        metrics::with_local_recorder(&recorder, describe);
+        let text = rendering.render();
+        for line in [
+            r#"rearguard_flips_total{outcome="failed"} 0"#,
+            r#"rearguard_reloads_total{result="refused"} 0"#,
+            r#"rearguard_invariant_violations_total{invariant="totals"} 0"#,
+            r#"rearguard_time_to_flip_seconds_bucket{since="t0",le="600"} 0"#,
+            r#"rearguard_time_to_flip_seconds_count{since="t0"} 0"#,
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "lacks {line}:\n{text}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The real binary: exit codes, what it says of mistakes, tokens beside a running daemon, and every client command against
 //! the API in this process. Ports are given by the system.
 
-mod daemon;
+pub mod daemon;
+mod run;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -56,6 +57,7 @@ fn wrong_use_ends_with_two_and_says_what_would_be_right() {
         (&["flag", "rearm", "ai.x", "--reason", "y", "--scope", "planet:x"], "`planet:x` is no scope"),
         (&["incident", "list", "--limit", "0"], "1..=1000"),
         (&["token", "create", "a b", "--scope", "read"], "a name has 1 to 64 letters"),
+        (&["token", "create", "config", "--scope", "read"], "not `rearguard`, `config` or `cli`"),
         (&["token", "create", "a", "--scope", "fly"], "possible values: evaluate, metrics, read"),
         (&["token", "list", "--config", "/none.yaml"], "--database"),
         (&["token", "list", "--database", "mysql://x"], "is no database address"),

@@ -1,5 +1,6 @@
 //! `rearguard demo` as a newcomer runs it: the whole house, end to end, without a server. Takes about 45 s.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,44 @@ fn the_demo_tells_its_story_and_every_event_counts() {
     assert!(numbers.len() == 3 && numbers.iter().all(|number| *number == numbers[0]), "{rest}");
     let folder = std::env::temp_dir().join(format!("rearguard-demo-{}", said_pid(&told)));
     assert!(!folder.exists(), "{} stayed behind", folder.display());
+}
+
+/// Whatever ends it, nothing stays behind: at its very start, and while everything runs.
+#[test]
+fn an_interrupted_demo_leaves_nothing_behind() {
+    for (signal, moment) in
+        [("INT", "gpt-4-0314"), ("TERM", "armed: consumer group joined"), ("HUP", "armed:")]
+    {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut demo = Command::new(env!("CARGO_BIN_EXE_rearguard"))
+            .args(["demo", "--plain"])
+            .env("TMPDIR", temporary.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Kept to the end: a demo that cannot write any more ends otherwise.
+        let mut said = BufReader::new(demo.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.contains(moment) {
+            line.clear();
+            assert!(said.read_line(&mut line).unwrap() > 0, "it ended before it said `{moment}`");
+        }
+        let kill = format!("kill -{signal} {}", demo.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        let mut rest = String::new();
+        said.read_to_string(&mut rest).unwrap();
+        let ended = demo.wait_with_output().unwrap();
+        let complaints = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(
+            (ended.status.code(), complaints.as_str()),
+            (Some(1), "interrupted\n"),
+            "{signal}: {rest}"
+        );
+        let left: Vec<_> = std::fs::read_dir(temporary.path()).unwrap().collect();
+        assert!(left.is_empty(), "SIG{signal} leaves {left:?}");
+    }
 }
 
 /// The process number, from the path of the rule file that the incident names.

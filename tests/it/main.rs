@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should panic")]
 
+mod alerts;
 mod cli;
 mod demo;
 mod layers;
+mod ofrep;
 mod readme;
 
 #[path = "../store_suite/mod.rs"]

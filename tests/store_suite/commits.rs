@@ -42,8 +42,9 @@ pub async fn a_record_is_loaded_as_committed(base: &Base) {
     let loaded = store.load().await.unwrap();
     assert_eq!((loaded.seq, &loaded.position), (4, &position(40)));
     assert!(loaded.automation);
-    assert_eq!(loaded.decisions.len(), 1);
-    assert_eq!(loaded.decisions[0].decision, outputs[0].decisions[0]);
+    let decisions = store.decisions(None, 10).await.unwrap();
+    assert_eq!(decisions.len(), 1);
+    assert_eq!(decisions[0].decision, outputs[0].decisions[0]);
     assert_eq!(loaded.latches.len(), 1);
     assert_eq!(loaded.latches[0].incident, Some(incident_id("i1")));
     assert_eq!(loaded.incidents.len(), 1);

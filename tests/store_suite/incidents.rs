@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use rearguard::engine::input::FlipOutcome;
-use rearguard::engine::output::{Order, Output};
+use rearguard::engine::output::{Decision, Gate, Order, Output};
 use rearguard::engine::rule::RuleAction;
+use rearguard::model::flag::{Dimension, Scope};
 use rearguard::model::incident::IncidentStatus;
 use rearguard::store::{EntryKind, IncidentFilter, RowOutcome, StoreError};
 
@@ -58,6 +59,71 @@ pub async fn an_incident_shows_its_story(base: &Base) {
             (EntryKind::PageAccepted, at(8))
         ]
     );
+}
+
+pub async fn a_withheld_rollback_says_why(base: &Base) {
+    let store = base.ready().await;
+    let made = |id: &str, gate: Gate| Decision {
+        incident: Some("i1".into()),
+        gate,
+        ..decision(id, RuleAction::Rollback)
+    };
+    let first = Output {
+        decisions: vec![made("d1", Gate::AutomationOff)],
+        orders: vec![open_incident("i1", "d1")],
+        ..Output::default()
+    };
+    let joins = |id: &str, gate: Gate, pins: Vec<Order>| Output {
+        decisions: vec![made(id, gate)],
+        orders: [vec![Order::JoinIncident { incident: "i1".into(), decision: id.into() }], pins].concat(),
+        ..Output::default()
+    };
+    let listed = async || store.incidents(&IncidentFilter::default()).await.unwrap().remove(0);
+    commit(&store, 1, &[first]).await;
+    let withheld = listed().await.withheld.unwrap();
+    assert_eq!((withheld.gate, withheld.decision.as_str()), ("automation_off", "d1"));
+    assert_eq!(withheld.why, "automation is switched off");
+    let limit = Gate::FlipLimit { limit: 5, of: "in all".into() };
+    commit(&store, 2, &[joins("d2", limit, Vec::new())]).await;
+    assert_eq!(listed().await.withheld.unwrap().gate, "flip_limit", "the newest counts");
+    assert_eq!(listed().await.flip_outcome, None);
+
+    commit(&store, 3, &[joins("d3", Gate::Act, vec![pin("d3", Scope::All)])]).await;
+    let flip = claim_one(&store, at(4), "builtin").await;
+    store.complete(&flip, &verified(), at(5)).await.unwrap();
+    let detail = store.incident(&incident_id("i1")).await.unwrap();
+    assert_eq!(detail.incident.withheld, None);
+    assert_eq!(detail.incident.flip_verified, Some(at(5)), "the flip that was carried out is the incident's");
+    let said: Vec<_> = detail.timeline.iter().map(|entry| entry.detail.as_str()).collect();
+    assert!(said[0].ends_with("; not rolled back: automation is switched off"), "{said:?}");
+    assert!(said[2].ends_with("faithfulness_1h < 0.92"), "{said:?}");
+}
+
+pub async fn a_withheld_slice_beside_a_rolled_back_one(base: &Base) {
+    let store = base.ready().await;
+    let tenant = |name: &str| Scope::Only(Dimension::Tenant, name.into());
+    let made = |id: &str, gate: Gate, name: &str| Decision {
+        incident: Some("i1".into()),
+        gate,
+        scope: tenant(name),
+        ..decision(id, RuleAction::Rollback)
+    };
+    let limit = Gate::FlipLimit { limit: 2, of: "of tenant acme".into() };
+    let output = Output {
+        decisions: vec![made("d1", limit, "acme"), made("d2", Gate::Act, "calm")],
+        orders: vec![
+            open_incident("i1", "d1"),
+            Order::JoinIncident { incident: "i1".into(), decision: "d2".into() },
+            pin("d2", tenant("calm")),
+        ],
+        ..Output::default()
+    };
+    commit(&store, 1, &[output]).await;
+    let flip = claim_one(&store, at(2), "builtin").await;
+    store.complete(&flip, &verified(), at(3)).await.unwrap();
+    let incident = store.incident(&incident_id("i1")).await.unwrap().incident;
+    assert_eq!(incident.withheld.unwrap().scope, tenant("acme"));
+    assert_eq!(incident.flip_outcome, None, "another slice's flip is not the opener's");
 }
 
 pub async fn a_decision_joins(base: &Base) {
@@ -131,4 +197,10 @@ pub async fn filters(base: &Base) {
     store.resolve(&incident_id("i1"), "ann", "", at(2)).await.unwrap();
     assert!(store.incidents(&unresolved).await.unwrap().is_empty());
     assert_eq!(store.incidents(&all).await.unwrap().len(), 1);
+    for (status, found) in
+        [(IncidentStatus::Open, 0), (IncidentStatus::Acknowledged, 0), (IncidentStatus::Resolved, 1)]
+    {
+        let filter = IncidentFilter { status: Some(status), ..IncidentFilter::default() };
+        assert_eq!(store.incidents(&filter).await.unwrap().len(), found, "{status:?}");
+    }
 }

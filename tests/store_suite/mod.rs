@@ -38,7 +38,8 @@ macro_rules! store_suite {
             ],
             incidents: [
                 one_incident_per_flag, an_incident_shows_its_story, a_decision_joins, acknowledged_and_resolved,
-                a_closing_order_closes, filters
+                a_closing_order_closes, filters,
+                a_withheld_rollback_says_why, a_withheld_slice_beside_a_rolled_back_one
             ],
             opening: [
                 migrations_are_idempotent, a_newer_schema_is_refused, a_changed_migration_is_refused, a_second_opener_is_refused, a_link_is_the_same_database,
@@ -47,7 +48,7 @@ macro_rules! store_suite {
             outbox: [
                 flips_come_first, claims_are_exclusive, a_lease_runs_out, a_dead_owners_claims_are_free, a_stale_completion_is_refused, a_lane_is_first_in_first_out,
                 a_pin_overtakes, a_rearm_voids_a_pending_pin, retry_waits, expiry_is_an_answer, answers_are_given_once,
-                age_and_counts, recheck_tells_the_truth
+                age_and_counts, recheck_tells_the_truth, an_unreadable_row_blocks_nothing
             ],
             pages: [
                 a_page_waits_for_its_flip, a_page_leaves_by_its_own_timer, a_page_without_a_flip_leaves_at_once,

@@ -219,3 +219,19 @@ pub async fn recheck_tells_the_truth(base: &Base) {
     store.supersede(&row, "re-armed", at(3)).await.unwrap();
     assert_eq!(store.unanswered().await.unwrap()[0].outcome, FlipOutcome::Superseded);
 }
+
+/// As another version's might be.
+pub async fn an_unreadable_row_blocks_nothing(base: &Base) {
+    let store = base.ready().await;
+    commit(&store, 1, &[rollback("d1", "i1")]).await;
+    base.tamper("UPDATE outbox SET payload = '{}' WHERE kind IN ('flip', 'publish')").await;
+    assert!(claim(&store, at(2)).await.is_empty());
+    let flip = store.flip_state(&"d1".into()).await.unwrap().unwrap();
+    assert_eq!(flip.outcome, Some(FlipOutcome::Failed));
+    assert!(flip.detail.unwrap().contains("column `payload`"));
+    assert_eq!(store.unanswered().await.unwrap()[0].outcome, FlipOutcome::Failed);
+    let incident = store.incident(&"i1".into()).await.unwrap().incident;
+    assert_eq!(incident.flip_outcome, Some(FlipOutcome::Failed));
+    // The page need not wait for the flip any more, and says what has become of it.
+    assert_eq!(claim_one(&store, at(3), "oncall").await.kind, RowKind::Page);
+}

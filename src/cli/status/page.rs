@@ -127,6 +127,10 @@ impl Page {
             let since = ago(incident.opened, self.now);
             table.row(vec![incident.id.clone().into(), status, since.into()]);
             table.under(cell(Ink::Bold, incident.what()));
+            if let Some(withheld) = &incident.withheld {
+                table.under(cell(Ink::Bad, withheld.what()));
+                table.under(cell(Ink::Plain, withheld.advice.clone()));
+            }
         }
         out.push_str(&table.render(paint));
         let _ = writeln!(out, "  {}", paint.dim("rearguard incident show ID   what broke and what to do"));
@@ -234,6 +238,21 @@ impl Page {
         if let Some(reason) = reason {
             table.note(cell(Ink::Dim, reason));
         }
+        // A rollback that is carried out is latched; one that only fires was withheld.
+        if alert.phase == Phase::Firing && alert.action == RuleAction::Rollback {
+            table.note(cell(Ink::Bad, self.why_withheld(alert)));
+        }
+    }
+
+    fn why_withheld(&self, alert: &AlertReport) -> String {
+        if alert.dry_run {
+            return "not rolled back: it is a dry run".to_owned();
+        }
+        let incident = self.incidents.iter().find(|incident| incident.flag == alert.key.flag.as_str());
+        match incident.and_then(|incident| incident.withheld.as_ref()) {
+            Some(withheld) => withheld.what(),
+            None => "NOT ROLLED BACK: see its incident".to_owned(),
+        }
     }
 }
 
@@ -254,7 +273,9 @@ fn latched(latch: &LatchReport, now: Timestamp) -> Cell {
         None => (Ink::Doubt, "the flip is under way"),
         Some(FlipOutcome::Verified) => (Ink::Plain, "control is served, read back"),
         Some(FlipOutcome::AlreadySafe) => (Ink::Plain, "control was served already"),
-        Some(FlipOutcome::Superseded) => (Ink::Bad, "SUPERSEDED: a human changed the flag meanwhile"),
+        Some(FlipOutcome::Superseded) => {
+            (Ink::Bad, "SUPERSEDED: a human stepped in, the flag was left alone")
+        }
         Some(FlipOutcome::Failed) => (Ink::Bad, "ROLLBACK FAILED: act by hand"),
         Some(FlipOutcome::Expired) => (Ink::Bad, "ROLLBACK FAILED, tries have ended: act by hand"),
     };

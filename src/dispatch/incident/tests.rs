@@ -2,6 +2,7 @@ use super::*;
 use crate::dispatch::advice::quoted;
 use crate::dispatch::example;
 use crate::dispatch::story::Flip;
+use crate::engine::output::Gate;
 
 fn rendered(story: &Story) -> String {
     Renderer::new(None).unwrap().render(story).unwrap()
@@ -34,6 +35,28 @@ fn a_failed_rollback_says_what_to_do_first() {
     let kill = text.find("rearguard flag kill").unwrap();
     let ack = text.find("rearguard incident ack").unwrap();
     assert!(kill < ack);
+}
+
+#[test]
+fn a_withheld_rollback_says_why_and_what_to_do() {
+    let mut story = example::story();
+    story.flip = None;
+    story.opener.gate = Gate::AutomationOff;
+    story.joined[0].gate = Gate::FlipLimit { limit: 5, of: "in all".into() };
+    let text = rendered(&story);
+    assert!(
+        text.starts_with("# support-copilot.prompt-v18 breached, not rolled back: faithfulness_1h < 0.92")
+    );
+    for said in [
+        "NOT ROLLED BACK: automation is switched off. The variant is still served to everybody",
+        "| 10:47:30 | **withheld**: automation is switched off | 4 min 30 s |",
+        "NOT ROLLED BACK: the limit of 5 rollbacks in ten minutes (in all) is used up |",
+        "2. `rearguard automation on --reason …` lets Rearguard act again",
+        "rearguard automation on --reason '…' ",
+    ] {
+        assert!(text.contains(said), "lacks `{said}`:\n{text}");
+    }
+    assert!(!text.contains("automation off --reason"), "{text}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 mod bench;
 
+use sqlx::{Connection as _, Executor as _};
+
 use super::*;
 use crate::dispatch::example;
 use crate::engine::input::FlipOutcome;
@@ -260,4 +262,22 @@ async fn a_notice_of_a_pause_says_that_it_is_in_force() {
     assert_eq!(told.len(), 1);
     assert!(told[0].summary.contains(" paused: "), "{}", told[0].summary);
     assert!(told[0].detail.contains("held where it stands since"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_database_was_taken_over_stops_the_daemon() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.db");
+    let store = Store::open_exclusive(&format!("sqlite:{}", path.display()), "test").await.unwrap();
+    let settings = WorkerSettings { poll: Duration::from_millis(10), ..WorkerSettings::default() };
+    let (answers, _heard) = mpsc::channel(1);
+    let worker =
+        Worker::new(store, Clock::system(), settings, Vec::new(), Vec::new(), Siren::default(), answers);
+    let supervisor = Supervisor::new();
+    worker.spawn(&supervisor);
+    let mut successor = sqlx::AnyConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    successor.execute("UPDATE owner SET epoch = epoch + 1").await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), supervisor.stopped()).await.expect("it stops");
+    let why = supervisor.drain().await.unwrap_err();
+    assert!(why.starts_with("task `dispatch` failed: another rearguard has taken this database"), "{why}");
 }

@@ -91,6 +91,11 @@ impl Daemon {
         ended
     }
 
+    /// The token of this scope.
+    pub fn token(&self, scope: &str) -> &str {
+        &self.tokens[scope]
+    }
+
     /// One rollback, as stored and as reported.
     pub async fn break_it(&self) {
         commit(&self.store, 1, &[rollback("d1", "inc-1")]).await;

@@ -152,6 +152,32 @@ fn the_page_reads_in_five_seconds() {
 }
 
 #[test]
+fn a_withheld_rollback_is_seen_first() {
+    let mut page = busy();
+    page.status.report.latches.clear();
+    page.status.report.alerts[2].phase = Phase::Firing;
+    page.incidents = Vec::deserialize(&json!([{
+        "id": "inc-1", "status": "open", "severity": "critical", "flag": "ai.support-copilot.prompt-v18",
+        "opened": at(68).as_millis(), "title": "support-copilot.prompt-v18: faithfulness_6h < 0.90",
+        "withheld": {"scope": "all", "why": "automation is switched off", "advice": "Switch it on."}
+    }]))
+    .unwrap();
+    let text = page.render(Paint::new(false));
+    let text = text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    for said in [
+        "ARMED; ai.support-copilot.prompt-v18 NOT ROLLED BACK: automation is switched off\n1 incident is",
+        "faithfulness_6h < 0.90\nNOT ROLLED BACK: automation is switched off\nSwitch it on.\n",
+        "faithfulness_6h < 0.90 → rollback\nNOT ROLLED BACK: automation is switched off\n",
+    ] {
+        assert!(text.contains(said), "lacks `{said}`:\n{text}");
+    }
+    page.incidents.clear();
+    page.status.report.alerts[2].dry_run = true;
+    let text = page.render(Paint::new(false));
+    assert!(text.contains("not rolled back: it is a dry run"), "{text}");
+}
+
+#[test]
 fn the_headline_says_whether_it_acts() {
     let good = || Report { armed: true, automation: true, event_time: Some(at(0)), ..Report::default() };
     let why = || Some("event time is 300 s behind".to_owned());
