@@ -111,6 +111,20 @@ impl Snapshots {
         Ok((None, skipped))
     }
 
+    /// Removes the snapshots of inputs after `seq`, and says which. Those are of a future that the database does not know: it
+    /// was restored from an older copy, or is another one. Left alone they would also outlive every new snapshot.
+    pub fn remove_after(&self, seq: u64) -> Result<Vec<PathBuf>, StoreError> {
+        let mut removed = Vec::new();
+        for path in self.newest_first()? {
+            let number = path.file_stem().and_then(|name| name.to_str()?.parse::<u64>().ok());
+            if number.is_some_and(|number| number > seq) {
+                fs::remove_file(&path).map_err(StoreError::file("removing a snapshot", &path))?;
+                removed.push(path);
+            }
+        }
+        Ok(removed)
+    }
+
     fn newest_first(&self) -> Result<Vec<PathBuf>, StoreError> {
         let mut files = self.files(SUFFIX)?;
         // Names begin with the number in twenty digits: their order is the numbers'.
@@ -228,6 +242,19 @@ mod tests {
         let good = good.unwrap();
         assert_eq!((good.seq, &*good.payload), (100, &100_u64.to_le_bytes()[..]));
         assert!(skipped.is_empty());
+    }
+
+    #[test]
+    fn those_ahead_of_the_database_go_and_do_not_outlive_new_ones() {
+        let (_folder, snapshots) = folder();
+        for seq in [40, 50, 60] {
+            snapshots.write(seq, &CONFIG, b"before the backup was restored").unwrap();
+        }
+        assert_eq!(snapshots.remove_after(45).unwrap().len(), 2);
+        assert_eq!(newest(&snapshots).0, Some(40));
+        snapshots.write(46, &CONFIG, b"new").unwrap();
+        assert_eq!(newest(&snapshots).0, Some(46));
+        assert_eq!(snapshots.remove_after(46).unwrap(), Vec::<PathBuf>::new());
     }
 
     #[test]
