@@ -24,7 +24,7 @@ use crate::ingest::partition::PartitionState;
 use crate::model::id::DecisionId;
 use crate::model::time::Timestamp;
 use crate::store::snapshot::Snapshots;
-use crate::store::{PlanContext, Position, Routes, SourcePosition, StepRecord, Store, StoreError, Timing};
+use crate::store::{NewAudit, PlanContext, Position, Routes, SourcePosition, StepRecord, Store, StoreError, Timing};
 use crate::supervise::TaskError;
 use crate::telemetry::facts::{ArmedChanged, InvariantBroken, SnapshotMeasured, SourceMeasured};
 use crate::telemetry::record;
@@ -95,6 +95,7 @@ struct Batch {
     replies: Vec<Reply>,
     answered: Vec<DecisionId>,
     automation: Option<bool>,
+    audit: Vec<NewAudit>,
     checkpoint: Option<Vec<PartitionState>>,
     /// Something that must not wait.
     urgent: bool,
@@ -194,6 +195,8 @@ impl Core {
             Taken::Request(Request::Command(command, reply)) => {
                 if let CommandKind::Automation { on } = command.kind {
                     batch.automation = Some(on);
+                    let word = if on { "on" } else { "off" };
+                    batch.audit.push(NewAudit::new(&*command.actor, "automation", word, &*command.reason));
                 }
                 batch.urgent = true;
                 self.step(Input::Command(command), batch);
@@ -315,6 +318,7 @@ impl Core {
         let mut step = StepRecord::new(self.seq, now, &done.outputs, &rows, position, &context);
         step.automation = done.automation;
         step.answered = done.answered.clone();
+        step.audit = done.audit.clone();
         let waiting = self.clock.stopwatch();
         loop {
             match self.outlets.store.commit(&step).await {
