@@ -24,7 +24,9 @@ use crate::ingest::partition::PartitionState;
 use crate::model::id::DecisionId;
 use crate::model::time::Timestamp;
 use crate::store::snapshot::Snapshots;
-use crate::store::{NewAudit, PlanContext, Position, Routes, SourcePosition, StepRecord, Store, StoreError, Timing};
+use crate::store::{
+    NewAudit, PlanContext, Position, Routes, SourcePosition, StepRecord, Store, StoreError, Timing,
+};
 use crate::supervise::TaskError;
 use crate::telemetry::facts::{ArmedChanged, InvariantBroken, SnapshotMeasured, SourceMeasured};
 use crate::telemetry::record;

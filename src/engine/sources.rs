@@ -324,7 +324,11 @@ mod tests {
         sources.jump(&source(0), 50);
         sources.accept(&delta(0, 0, 10, minute(3)));
         sources.accept(&delta(0, 50, 60, minute(3)));
-        assert_eq!(sources.incomplete(lateness), Some(Minute(i64::MAX)), "neither says how far the hole reaches");
+        assert_eq!(
+            sources.incomplete(lateness),
+            Some(Minute(i64::MAX)),
+            "neither says how far the hole reaches"
+        );
         sources.accept(&delta(0, 60, 70, minute(8)));
         assert_eq!(sources.incomplete(lateness), Some(Minute(9)));
         assert_eq!(sources.accept(&delta(1, 0, 5, minute(2))), Accept::Take);
@@ -334,7 +338,11 @@ mod tests {
         assert_eq!(sources.incomplete(lateness), Some(Minute(13)));
         sources.lose(&source(0));
         sources.idle(&source(0), Timestamp::from_millis(minute(20)));
-        assert_eq!(sources.incomplete(lateness), Some(Minute(21)), "the log ends: nothing is to come of before");
+        assert_eq!(
+            sources.incomplete(lateness),
+            Some(Minute(21)),
+            "the log ends: nothing is to come of before"
+        );
         sources.forget_holes(Minute(21));
         assert_eq!(sources.incomplete(lateness), None);
     }

@@ -85,7 +85,9 @@ impl std::fmt::Display for Reason {
             Self::NoBaseline => f.write_str("the rule compares with a baseline and has none"),
             Self::NotFinite => f.write_str("the condition divides by zero or overflows"),
             Self::TooFewSamples { have, need } => write!(f, "{have} samples of the {need} needed"),
-            Self::Missing { until: Minute(i64::MAX) } => f.write_str("events are missing: there is a gap in their source"),
+            Self::Missing { until: Minute(i64::MAX) } => {
+                f.write_str("events are missing: there is a gap in their source")
+            }
             Self::Missing { until } => {
                 write!(f, "events up to {until} are missing: there is a gap in their source")
             }

@@ -102,7 +102,8 @@ fn is_signed(secret: &str, call: &Call) -> bool {
     let stamp = call.header("x-rearguard-timestamp");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let fresh = stamp.parse::<u64>().is_ok_and(|stamp| now.abs_diff(stamp) < FRESH.as_secs());
-    let given = call.header("x-rearguard-signature").strip_prefix("v1=").and_then(|hex| hex::decode(hex).ok());
+    let given =
+        call.header("x-rearguard-signature").strip_prefix("v1=").and_then(|hex| hex::decode(hex).ok());
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any length will do");
     mac.update(format!("{stamp}.").as_bytes());
     mac.update(&call.body);

@@ -53,7 +53,8 @@ impl Http {
     /// A POST of these very bytes and headers: the status of the answer, if any.
     pub fn post(&self, url: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Option<u16> {
         self.runtime.block_on(async {
-            let request = headers.iter().fold(self.client.post(url), |r, (name, value)| r.header(*name, *value));
+            let request =
+                headers.iter().fold(self.client.post(url), |r, (name, value)| r.header(*name, *value));
             Some(request.body(body).send().await.ok()?.status().as_u16())
         })
     }

@@ -98,7 +98,11 @@ fn escalated_resolved_rearmed_and_told_to_everyone() {
     assert!(stage.timeline.now() >= at(25.0), "on data of its own, not on what was before");
     assert_eq!(open_latches(&stage, 2), 1);
     let latches = format!("SELECT closed_by FROM latches WHERE flag = '{}' AND closed IS NOT NULL", key(2));
-    assert_eq!(stage.daemon.texts(&latches), ["test"], "a human took the first latch off, and nobody else one");
+    assert_eq!(
+        stage.daemon.texts(&latches),
+        ["test"],
+        "a human took the first latch off, and nobody else one"
+    );
 
     stage.producer = player.join().expect("the producer ends");
     stage.settle();
@@ -119,9 +123,7 @@ fn the_share_is_held(stage: &mut Stage) {
     assert_eq!(page["labels"]["flag"], key(1).as_str());
     assert_eq!(flag(stage, 1)["paused"], true);
     stage.daemon.change_config("share: 40%", "share: 80%");
-    eventually("the new share is known", BOUND, || {
-        (flag(stage, 1)["configured_share"] == 0.8).then_some(())
-    });
+    eventually("the new share is known", BOUND, || (flag(stage, 1)["configured_share"] == 0.8).then_some(()));
     assert_eq!(flag(stage, 1)["share"], 0.4, "held while paused");
     let treated = (0..200)
         .filter(|key| stage.daemon.served(&fleet::key(1), &format!("user-{key}")) == treatment(1))
@@ -151,8 +153,7 @@ fn flag(stage: &Stage, flag: usize) -> Value {
 }
 
 fn open_latches(stage: &Stage, flag: usize) -> i64 {
-    stage.daemon.count(&format!(
-        "SELECT count(*) FROM latches WHERE flag = '{}' AND closed IS NULL",
-        key(flag)
-    ))
+    stage
+        .daemon
+        .count(&format!("SELECT count(*) FROM latches WHERE flag = '{}' AND closed IS NULL", key(flag)))
 }

@@ -45,7 +45,8 @@ fn what_retention_deletes_is_told_and_nothing_is_judged_over_it() {
     stage.daemon.spawn();
     stage.daemon.await_answer();
     stage.daemon.await_ready();
-    let told = eventually("a page for each hole", BOUND, || Some(told(&stage)).filter(|told| told.len() == 2));
+    let told =
+        eventually("a page for each hole", BOUND, || Some(told(&stage)).filter(|told| told.len() == 2));
     assert_eq!(told, missing, "the very offsets that retention has deleted");
     println!("gap: while down, {missing:?}; told and armed");
     while stage.timeline.now() < at(23.0) {
@@ -53,7 +54,11 @@ fn what_retention_deletes_is_told_and_nothing_is_judged_over_it() {
         std::thread::sleep(Duration::from_millis(200));
     }
     assert!(!verdict(&stage, "floor").contains("missing"), "the hole has left the short window");
-    assert!(verdict(&stage, "all").contains("missing"), "it has not left the long one: {}", verdict(&stage, "all"));
+    assert!(
+        verdict(&stage, "all").contains("missing"),
+        "it has not left the long one: {}",
+        verdict(&stage, "all")
+    );
 
     stage.timeline.wait_for(at(24.0));
     stage.daemon.signal("STOP");

@@ -54,10 +54,7 @@ fn partitions_that_another_member_takes_come_back_whole() {
     assert_eq!(stage.hook.told("RearguardGap", "firing").len(), 0, "nothing was missing");
     stage.daemon.terminate();
     stage.daemon.assert_healthy_log();
-    println!(
-        "group: {} events, {compared} windows as by brute force",
-        stage.oracle.sent.iter().sum::<u64>()
-    );
+    println!("group: {} events, {compared} windows as by brute force", stage.oracle.sent.iter().sum::<u64>());
 }
 
 fn not_ready(stage: &Stage) {

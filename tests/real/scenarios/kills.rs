@@ -185,7 +185,10 @@ fn exactly_once(stage: &Stage, flags: usize) {
         let told = of(&stage.hook.told("RearguardRollback", "firing"));
         // On PostgreSQL a dead owner's claim lasts as long as its lease, 30 s of real time: at this speed that is beyond the
         // promise, so that a flip under way may be told as failed in between.
-        assert!(told == 1 || told == 2 && stage.daemon.setup.postgres.is_some(), "{told} notifications of {key}");
+        assert!(
+            told == 1 || told == 2 && stage.daemon.setup.postgres.is_some(),
+            "{told} notifications of {key}"
+        );
         assert_eq!(stage.daemon.served(&key, "anybody"), fleet::control(flag));
     }
     assert_eq!(stage.daemon.count("SELECT count(*) FROM decisions WHERE action = 'rollback'"), flags as i64);
@@ -210,8 +213,14 @@ fn what_a_human_said_survives(stage: &mut Stage) {
     eventually("the flag serves its treatment again", Duration::from_secs(60), || {
         (stage.daemon.served("ai.f1.new", "anybody") == "f1.new").then_some(())
     });
-    assert_eq!(stage.daemon.count("SELECT count(*) FROM latches WHERE flag = 'ai.f1.new' AND closed IS NULL"), 0);
-    assert_eq!(stage.daemon.count("SELECT count(*) FROM latches WHERE flag = 'ai.f0.new' AND closed IS NULL"), 1);
+    assert_eq!(
+        stage.daemon.count("SELECT count(*) FROM latches WHERE flag = 'ai.f1.new' AND closed IS NULL"),
+        0
+    );
+    assert_eq!(
+        stage.daemon.count("SELECT count(*) FROM latches WHERE flag = 'ai.f0.new' AND closed IS NULL"),
+        1
+    );
 }
 
 /// What the database of the dead daemon holds of a flag.

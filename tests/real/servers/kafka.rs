@@ -151,8 +151,7 @@ impl Kafka {
 
 /// On a thread of its own: the caller may be inside a run-time, where blocking on another one panics.
 fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| scope.spawn(work).join())
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// One node needs one replica of everything. After SIGKILL the controller half takes the broker half back only when the
