@@ -8,6 +8,7 @@
 mod audit;
 mod commit;
 mod db;
+mod endings;
 mod enqueue;
 mod error;
 mod flag_table;

@@ -51,6 +51,9 @@ pub fn config_hash() -> [u8; 32] {
 
 /// Puts an engine together from what is stored.
 pub fn restore(settings: Settings, loaded: &Loaded, snapshots: &Snapshots) -> Result<Restored, RestoreError> {
+    for path in snapshots.remove_after(loaded.seq)? {
+        record(&SnapshotSkipped { file: &path.display().to_string(), why: "it is ahead of the database" });
+    }
     if loaded.position.sources.is_empty() && loaded.state.is_empty() {
         let engine = Engine::new(settings);
         return Ok(Restored { engine, resume: Resume::default(), seq: loaded.seq, first_start: true });
@@ -62,7 +65,7 @@ pub fn restore(settings: Settings, loaded: &Loaded, snapshots: &Snapshots) -> Re
         let fits =
             cut.readers.iter().all(|r| positions.get(&r.source).is_some_and(|stored| r.next <= *stored));
         if !fits {
-            // A database restored from a backup: panes of events that it does not know of would count twice.
+            // Another database than the one it was made beside: panes of events that this one does not know of would count twice.
             record(&SnapshotSkipped { file: "newest", why: "it is ahead of the database" });
         }
         fits

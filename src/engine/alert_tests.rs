@@ -19,6 +19,7 @@ fn verdicts() -> Vec<(&'static str, Verdict)> {
         ("within noise", inconclusive(Reason::WithinNoise)),
         ("masked", inconclusive(Reason::Masked { pair: NOW })),
         ("error", Verdict::Error { reason: Reason::NoBaseline }),
+        ("missing", inconclusive(Reason::Missing { until: NOW })),
     ]
 }
 
@@ -70,32 +71,32 @@ fn outcome(state: &State, verdict: &Verdict, armed: bool, clear: Option<bool>) -
 #[test]
 fn every_cell_of_state_and_verdict() {
     // Columns as in `verdicts()`; `clear` is unknown to the condition unless the row says so.
-    type Row = (&'static str, State, bool, Option<bool>, [&'static str; 10]);
+    type Row = (&'static str, State, bool, Option<bool>, [&'static str; 11]);
     #[rustfmt::skip]
     let table: Vec<Row> = vec![
         ("quiet", State::Quiet, true, None,
-            ["quiet", "pending 0 began", "quiet", "quiet", "quiet", "quiet", "quiet", "quiet", "quiet", "quiet"]),
+            ["quiet", "pending 0 began", "quiet", "quiet", "quiet", "quiet", "quiet", "quiet", "quiet", "quiet", "quiet"]),
         ("pending", pending(1, 999), true, None,
-            ["quiet ended", "pending 2", "pending 1", "pending 1", "pending 1", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "pending 1"]),
+            ["quiet ended", "pending 2", "pending 1", "pending 1", "pending 1", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "pending 1", "pending 1"]),
         ("pending, due", pending(2, 999), true, None,
-            ["quiet ended", "pending 3 CONFIRMED", "pending 2", "pending 2", "pending 2", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "pending 2"]),
+            ["quiet ended", "pending 3 CONFIRMED", "pending 2", "pending 2", "pending 2", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "pending 2", "pending 2"]),
         ("pending, due, blind", pending(2, 999), false, None,
-            ["quiet ended", "pending 3", "pending 2", "pending 2", "pending 2", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "pending 2"]),
+            ["quiet ended", "pending 3", "pending 2", "pending 2", "pending 2", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "pending 2", "pending 2"]),
         ("pending, a window of ignorance ago", pending(2, 939), true, None,
-            ["quiet ended", "pending 3 CONFIRMED", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "quiet ended"]),
+            ["quiet ended", "pending 3 CONFIRMED", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "quiet ended", "quiet ended"]),
         ("firing", firing(true, 5), true, None,
-            ["firing 5", "firing 0", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5"]),
+            ["firing 5", "firing 0", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5"]),
         ("firing, not clear", firing(true, 5), true, Some(false),
-            ["firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0"]),
+            ["firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0"]),
         ("firing, clear and due", firing(true, 14), true, Some(true),
-            ["quiet resolved", "firing 0", "quiet resolved", "quiet resolved", "quiet resolved", "quiet resolved", "quiet resolved", "quiet resolved", "quiet resolved", "quiet resolved"]),
+            ["quiet resolved", "firing 0", "quiet resolved", "quiet resolved", "quiet resolved", "quiet resolved", "quiet resolved", "quiet resolved", "quiet resolved", "quiet resolved", "quiet resolved"]),
         ("firing, clear and due, blind", firing(true, 14), false, Some(true),
-            ["firing 15", "firing 0", "firing 15", "firing 15", "firing 15", "firing 15", "firing 15", "firing 15", "firing 15", "firing 15"]),
+            ["firing 15", "firing 0", "firing 15", "firing 15", "firing 15", "firing 15", "firing 15", "firing 15", "firing 15", "firing 15", "firing 15"]),
         ("withheld", firing(false, 5), true, None,
-            ["firing 5", "firing 0 WITHHELD", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5"]),
+            ["firing 5", "firing 0 WITHHELD", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5"]),
         ("withheld, blind", firing(false, 5), false, None,
-            ["firing 5", "firing 0", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5"]),
-        ("latched", latched(), true, Some(true), ["latched"; 10]),
+            ["firing 5", "firing 0", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5", "firing 5"]),
+        ("latched", latched(), true, Some(true), ["latched"; 11]),
     ];
     for (row, state, armed, clear, expected) in table {
         for ((column, verdict), expected) in verdicts().iter().zip(expected) {

@@ -63,6 +63,7 @@ fn count(verdicts: &mut Verdicts, verdict: &Verdict) {
 
 fn judge_all(engine: &Engine, minute: Minute, armed: bool) -> Vec<Judged> {
     let mut judged = Vec::new();
+    let incomplete = incomplete(engine);
     for rule in &engine.settings.rules.rules {
         let schema = engine.fleet.schema();
         let own = schema.find(rule.variant.as_str());
@@ -77,11 +78,19 @@ fn judge_all(engine: &Engine, minute: Minute, armed: bool) -> Vec<Judged> {
         for slice in scopes {
             let frame = Frame { closed: minute, floor: engine.memory.floor(&rule.variant, &slice) };
             let view = RuleView::new(&engine.fleet, own, baseline, &slice);
-            let judgement = judge(rule, &view, frame, armed);
+            let mut judgement = judge(rule, &view, frame, armed);
+            if let Some(until) = incomplete.filter(|until| frame.from(rule.condition.window()) <= *until) {
+                judgement.verdict = Verdict::Inconclusive { reason: Reason::Missing { until } };
+            }
             judged.push(Judged { rule: Arc::clone(rule), key: rule.key(&slice), frame, judgement });
         }
     }
     judged
+}
+
+/// The last minute that events are missing from, because they could not be read.
+fn incomplete(engine: &Engine) -> Option<Minute> {
+    engine.memory.core.sources.incomplete(engine.settings.lateness)
 }
 
 fn move_alert(engine: &mut Engine, judged: Judged, armed: bool, world: &World, output: &mut Output) {
@@ -127,6 +136,9 @@ fn move_alert(engine: &mut Engine, judged: Judged, armed: bool, world: &World, o
 
 /// Whether `clear` holds on the window and on its recent part.
 fn clears(engine: &Engine, rule: &Rule, slice: &Scope, frame: Frame) -> Option<bool> {
+    if incomplete(engine).is_some_and(|until| frame.from(rule.clear.window()) <= until) {
+        return None;
+    }
     let schema = engine.fleet.schema();
     let own = schema.find(rule.variant.as_str());
     let baseline = rule.baseline.as_ref().and_then(|b| schema.find(b.as_str()));
@@ -187,10 +199,11 @@ impl World {
     }
 }
 
-/// The flipped variant's own traffic must fall to about zero.
+/// The flipped variant's own traffic must fall to about zero; a human hears when it has not, and when it has at last.
 fn second_proof(engine: &mut Engine, minute: Minute, output: &mut Output) {
     let fleet = &engine.fleet;
-    for latch in engine.memory.core.latches.iter_mut().filter(|l| l.scope == Scope::All && !l.escalated) {
+    let core = &mut engine.memory.core;
+    for latch in core.latches.iter_mut().filter(|l| l.scope == Scope::All) {
         let Some(flipped) = latch.flipped_at.filter(|t| minute.0 - t.minute().0 >= STOP_MINUTES) else {
             continue;
         };
@@ -200,19 +213,17 @@ fn second_proof(engine: &mut Engine, minute: Minute, output: &mut Output) {
         let from = minute.plus(-4).max(flipped.minute().plus(1));
         let (events, _) = fleet.traffic_between(variant, from, minute);
         let per_minute = events as f64 / (minute.0 - from.0 + 1) as f64;
-        if per_minute > (latch.events_before * STOP_SHARE).max(1.0) {
+        let allowed = (latch.events_before * STOP_SHARE).max(1.0);
+        let at = closing_time(minute);
+        if !latch.escalated && per_minute > allowed {
             latch.escalated = true;
-            let key = format!("rearguard/{}/still-serving/{}", latch.flag, latch.decision);
-            let mut told = message::still_serving(
-                key,
-                latch.variant.as_str(),
-                per_minute,
-                latch.events_before,
-                closing_time(minute),
-            );
-            told.flag = Some(latch.flag.clone());
-            told.variant = Some(latch.variant.clone());
+            let mut told = message::still_serving(latch, per_minute, at);
+            // The page of an incident goes with it; where a human has closed that one, this page stands for itself.
+            told.incident = told.incident.filter(|id| core.episodes.iter().any(|e| e.incident == *id));
             output.orders.push(Order::Page(told));
+        } else if latch.escalated && per_minute < allowed / 2.0 {
+            latch.escalated = false;
+            output.orders.push(Order::Notify(message::serves_no_more(latch, "its traffic has stopped", at)));
         }
     }
 }
@@ -248,6 +259,8 @@ fn forget_old(engine: &mut Engine, minute: Minute) {
     let core = &mut engine.memory.core;
     core.flips.retain(|flip| minute.0 - flip.at.0 < decide::LIMIT_MINUTES);
     core.floors.retain(|floor| minute.0 - floor.from.0 < super::series::KEEP);
+    // What may be late by any lateness that anybody configures is let go a window later than it could be.
+    core.sources.forget_holes(minute.plus(-2 * super::series::KEEP));
 }
 
 /// A rule is gone: its pause resolves, its latch stays.

@@ -55,6 +55,7 @@ impl Engine {
                 if !self.loading || anew || to > self.memory.core.sources.next(&source) {
                     self.memory.core.sources.jump(&source, to);
                 }
+                self.memory.core.sources.lose(&source);
                 let at = self.event_time().unwrap_or_default();
                 output.orders.push(Order::Page(message::gap(&source, from..to, &reason, at)));
             }
@@ -149,7 +150,9 @@ impl Engine {
     }
 
     fn delta(&mut self, delta: Delta, output: &mut Output) {
-        if !self.loading {
+        if self.loading {
+            self.memory.core.sources.reread(&delta);
+        } else {
             let at = delta.watermark.or(self.event_time()).unwrap_or_default();
             match self.memory.core.sources.accept(&delta) {
                 Accept::Take => {}
@@ -271,6 +274,10 @@ impl Engine {
         }
         let from = self.memory.core.closed.map_or(Minute(0), |m| m.plus(1));
         for latch in &gone {
+            if latch.escalated {
+                let told = message::serves_no_more(latch, "re-armed, so it may serve", command.at);
+                output.orders.push(Order::Notify(told));
+            }
             let scope = latch.scope.clone();
             self.memory.core.floors.push(Floor {
                 variant: latch.variant.clone(),

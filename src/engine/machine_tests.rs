@@ -1,7 +1,7 @@
 //! Scenarios: a stream in, decisions out.
 
 use super::super::input::{Answer, Command, CommandKind, FlipOutcome, Input};
-use super::super::output::{CommandError, Gate, Order, Output};
+use super::super::output::{CommandError, Gate, MessageKind, Order, Output};
 use super::super::rule::{RuleAction, Side, Stat};
 use super::super::testkit::*;
 use crate::model::flag::{Dimension, Scope};
@@ -258,6 +258,18 @@ fn a_variant_that_still_serves_after_its_rollback_is_escalated() {
     }));
     let later = run(&mut engine, &events, 100..200);
     assert_eq!(later.orders.iter().map(name).collect::<Vec<_>>(), ["page"]);
+    let told = |orders: &[Order]| match orders {
+        [Order::Page(message) | Order::Notify(message)] => (message.kind, message.dedup_key.clone()),
+        other => panic!("{other:?}"),
+    };
+    let (kind, key) = told(&later.orders);
+    assert_eq!(kind, MessageKind::StillServing);
+    let mut rearmed = engine.clone();
+    let stopped = run(&mut engine, &[], 200..210);
+    assert_eq!(told(&stopped.orders), (MessageKind::Resolved, key.clone()), "its traffic has stopped");
+    assert_eq!(run(&mut engine, &[], 210..230).orders, []);
+    let output = rearmed.step(command(CommandKind::Rearm { flag: FLAG.into(), scope: None }));
+    assert_eq!(told(&output.orders[..1]), (MessageKind::Resolved, key), "it may serve again");
 }
 
 #[test]
@@ -320,4 +332,23 @@ fn a_gap_moves_the_source_on_but_not_below_a_position_that_is_being_restored() {
     assert_eq!(restored.report().sources[0].next_offset, 500, "read again up to 500, from 300");
     restored.step(gap(500, 0, true));
     assert_eq!(restored.report().sources[0].next_offset, 0, "the log was made anew");
+}
+
+#[test]
+fn nothing_is_judged_over_a_gap_and_everything_behind_it_is() {
+    let bad = |m: i64, _| if (60..66).contains(&m) || m >= 90 { 0.5 } else { 0.95 };
+    let events = steady(TREATMENT, "faithfulness", 0..110, 60, bad);
+    let quick = || engine(vec![floor(5, 0.9, RuleAction::Rollback)]);
+    let mut whole = quick();
+    assert_eq!(run(&mut whole, &events, 0..80).decisions.len(), 1, "without a gap it fires");
+    let mut engine = quick();
+    run(&mut engine, &events, 0..62);
+    let next = engine.report().sources[0].next_offset;
+    let reason = "retention".into();
+    engine.step(Input::Gap { source: source(0), from: next, to: next + 900, anew: false, reason });
+    assert_eq!(run(&mut engine, &events, 62..66).decisions, []);
+    assert!(engine.report().alerts[0].verdict.contains("missing"), "{:?}", engine.report().alerts);
+    assert_eq!(run(&mut engine, &events, 66..90).decisions, []);
+    assert_eq!(engine.report().alerts[0].verdict, "pass");
+    assert_eq!(run(&mut engine, &events, 90..110).decisions.len(), 1);
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::alert::Firing;
 use super::input::Source;
+use super::memory::Latch;
 use super::output::{AlertKey, Decision, Evidence, Gate, Message, MessageKind};
 use super::rule::{Page, Rule, RuleAction};
 use super::verdict::Reason;
@@ -99,7 +100,8 @@ pub fn gap(source: &Source, missing: Range<i64>, why: &str, at: Timestamp) -> Me
             "{source}: offsets {}..{} are not in the windows: {why}",
             missing.start, missing.end
         ),
-        detail: "Windows that span the gap hold fewer samples than there were. Reading goes on behind it."
+        detail: "Reading goes on behind the gap. Rules are inconclusive, and roll nothing back, until their windows have left \
+                 it behind."
             .into(),
         ..system(
             MessageKind::Gap,
@@ -110,20 +112,34 @@ pub fn gap(source: &Source, missing: Range<i64>, why: &str, at: Timestamp) -> Me
     }
 }
 
-/// Events of a rolled-back variant keep coming.
-pub fn still_serving(
-    decision_key: String,
-    variant: &str,
-    per_minute: f64,
-    before: f64,
-    at: Timestamp,
-) -> Message {
+/// Events of a rolled-back variant keep coming, so many a minute.
+pub fn still_serving(latch: &Latch, per_minute: f64, at: Timestamp) -> Message {
     Message {
-        summary: format!("{variant} is STILL SERVING after its rollback: {per_minute:.1} events/min, {before:.1} before"),
+        summary: format!(
+            "{} is STILL SERVING after its rollback: {per_minute:.1} events/min, {:.1} before",
+            latch.variant, latch.events_before
+        ),
         detail: "The flip was read back, yet the variant's own traffic has not stopped. Some caller does not ask the flag, or \
                  caches it: look there."
             .into(),
-        ..system(MessageKind::StillServing, Severity::Critical, decision_key, at)
+        ..escalation(MessageKind::StillServing, Severity::Critical, latch, at)
+    }
+}
+
+/// The end of [`still_serving`].
+pub fn serves_no_more(latch: &Latch, why: &str, at: Timestamp) -> Message {
+    Message {
+        summary: format!("{}: {why}", latch.variant),
+        ..escalation(MessageKind::Resolved, Severity::Info, latch, at)
+    }
+}
+
+fn escalation(kind: MessageKind, severity: Severity, latch: &Latch, at: Timestamp) -> Message {
+    Message {
+        flag: Some(latch.flag.clone()),
+        variant: Some(latch.variant.clone()),
+        incident: Some(latch.incident.clone()),
+        ..system(kind, severity, format!("rearguard/{}/still-serving/{}", latch.flag, latch.decision), at)
     }
 }
 

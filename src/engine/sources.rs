@@ -35,6 +35,20 @@ struct SourceState {
     fates: Fates,
     /// Whether it takes part in the clock.
     assigned: bool,
+    #[serde(default)]
+    hole: Hole,
+}
+
+/// Whether events of a source are missing from the windows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Hole {
+    #[default]
+    None,
+    /// They are, and none has come since.
+    Open,
+    /// They are; the first event behind them lies in this minute.
+    Before(Minute),
 }
 
 /// What to do with a delta.
@@ -51,6 +65,17 @@ pub enum Accept {
     Overlap {
         expected: i64,
     },
+}
+
+impl SourceState {
+    /// Ends a hole with the first events behind it.
+    fn resume(&mut self, delta: &Delta) {
+        let moved = delta.watermark.filter(|watermark| self.watermark < Some(*watermark));
+        let first = delta.panes.iter().map(|pane| pane.minute).min().or(moved.map(Timestamp::minute));
+        if let (Hole::Open, Some(first)) = (self.hole, first) {
+            self.hole = Hole::Before(first);
+        }
+    }
 }
 
 impl Sources {
@@ -74,7 +99,11 @@ impl Sources {
             Some(next) if delta.from > next => Accept::Gap { expected: next },
             _ => Accept::Take,
         };
+        if matches!(accept, Accept::Gap { .. }) {
+            state.hole = Hole::Open;
+        }
         if matches!(accept, Accept::Take | Accept::Gap { .. }) {
+            state.resume(delta);
             state.next = Some(delta.to);
             state.watermark = state.watermark.max(delta.watermark);
             state.fates.add(&delta.fates);
@@ -92,10 +121,45 @@ impl Sources {
         self.by_source.entry(source.clone()).or_default().next = Some(to);
     }
 
+    /// Events of a source cannot be read any more: windows that should hold them are not to be trusted.
+    pub fn lose(&mut self, source: &Source) {
+        self.by_source.entry(source.clone()).or_default().hole = Hole::Open;
+    }
+
+    /// A delta of the time before the stored position is read again; it moves nothing, but ends a hole.
+    pub fn reread(&mut self, delta: &Delta) {
+        if let Some(state) = self.by_source.get_mut(&delta.source) {
+            state.resume(delta);
+        }
+    }
+
+    /// The last minute that events may be missing from, if they are from any; the largest while none has come since. Events
+    /// that are late by up to `lateness` may be among them.
+    pub fn incomplete(&self, lateness: Duration) -> Option<Minute> {
+        let of = |state: &SourceState| match state.hole {
+            Hole::None => None,
+            Hole::Open => Some(Minute(i64::MAX)),
+            Hole::Before(first) => Some((first.end() + lateness).minute()),
+        };
+        self.by_source.values().filter(|state| state.assigned).filter_map(of).max()
+    }
+
+    /// Forgets holes that no window reaches any more: those before `minute`.
+    pub fn forget_holes(&mut self, minute: Minute) {
+        for state in self.by_source.values_mut() {
+            if matches!(state.hole, Hole::Before(first) if first < minute) {
+                state.hole = Hole::None;
+            }
+        }
+    }
+
     /// The source had been read to the end of its log at `at`.
     pub fn idle(&mut self, source: &Source, at: Timestamp) {
         if let Some(state) = self.by_source.get_mut(source) {
             state.idle_at = state.idle_at.max(Some(at));
+            if state.hole == Hole::Open {
+                state.hole = Hole::Before(at.minute());
+            }
         }
     }
 
@@ -245,6 +309,42 @@ mod tests {
         assert_eq!(sources.time(), Some(Timestamp::from_millis(70)));
         sources.assign(&[source(0)]);
         assert_eq!(sources.time(), Some(Timestamp::from_millis(100)));
+    }
+
+    #[test]
+    fn a_hole_reaches_to_the_first_events_behind_it() {
+        let lateness = Duration::from_secs(30);
+        let minute = |n: i64| n * 60_000;
+        let mut sources = Sources::default();
+        sources.assign(&[source(0), source(1)]);
+        sources.accept(&delta(0, 0, 10, minute(3)));
+        assert_eq!(sources.incomplete(lateness), None);
+        sources.lose(&source(0));
+        assert_eq!(sources.incomplete(lateness), Some(Minute(i64::MAX)));
+        sources.jump(&source(0), 50);
+        sources.accept(&delta(0, 0, 10, minute(3)));
+        sources.accept(&delta(0, 50, 60, minute(3)));
+        assert_eq!(
+            sources.incomplete(lateness),
+            Some(Minute(i64::MAX)),
+            "neither says how far the hole reaches"
+        );
+        sources.accept(&delta(0, 60, 70, minute(8)));
+        assert_eq!(sources.incomplete(lateness), Some(Minute(9)));
+        assert_eq!(sources.accept(&delta(1, 0, 5, minute(2))), Accept::Take);
+        assert_eq!(sources.accept(&delta(1, 9, 12, minute(12))), Accept::Gap { expected: 5 });
+        assert_eq!(sources.incomplete(lateness), Some(Minute(13)));
+        sources.forget_holes(Minute(9));
+        assert_eq!(sources.incomplete(lateness), Some(Minute(13)));
+        sources.lose(&source(0));
+        sources.idle(&source(0), Timestamp::from_millis(minute(20)));
+        assert_eq!(
+            sources.incomplete(lateness),
+            Some(Minute(21)),
+            "the log ends: nothing is to come of before"
+        );
+        sources.forget_holes(Minute(21));
+        assert_eq!(sources.incomplete(lateness), None);
     }
 
     #[test]

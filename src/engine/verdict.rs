@@ -39,6 +39,11 @@ pub enum Reason {
         have: u64,
         need: u64,
     },
+    /// Events up to this minute could not be read (retention, a log made anew) and belong into the window. The largest
+    /// minute while none has come since.
+    Missing {
+        until: Minute,
+    },
     /// True, but not without this pair of minutes.
     SingleMinute {
         pair: Minute,
@@ -64,7 +69,11 @@ impl Reason {
             | Self::FewBadMinutes { .. }
             | Self::WithinNoise
             | Self::Masked { .. } => true,
-            Self::NoData | Self::NoBaseline | Self::NotFinite | Self::TooFewSamples { .. } => false,
+            Self::NoData
+            | Self::NoBaseline
+            | Self::NotFinite
+            | Self::TooFewSamples { .. }
+            | Self::Missing { .. } => false,
         }
     }
 }
@@ -76,6 +85,12 @@ impl std::fmt::Display for Reason {
             Self::NoBaseline => f.write_str("the rule compares with a baseline and has none"),
             Self::NotFinite => f.write_str("the condition divides by zero or overflows"),
             Self::TooFewSamples { have, need } => write!(f, "{have} samples of the {need} needed"),
+            Self::Missing { until: Minute(i64::MAX) } => {
+                f.write_str("events are missing: there is a gap in their source")
+            }
+            Self::Missing { until } => {
+                write!(f, "events up to {until} are missing: there is a gap in their source")
+            }
             Self::SingleMinute { pair } => {
                 write!(f, "true only because of the two minutes from {pair}; a single bad minute never fires")
             }

@@ -218,7 +218,10 @@ impl Reader {
                     if self.unreachable >= DOWN_AFTER {
                         self.set_down(true, &reason)?;
                     } else if self.unreachable == 0 {
-                        self.set_down(false, "connected")?;
+                        match self.elsewhere() {
+                            Some(reason) => self.set_down(true, &reason)?,
+                            None => self.set_down(false, "connected")?,
+                        }
                     }
                 }
             }

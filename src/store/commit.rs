@@ -8,6 +8,7 @@ use sqlx::AnyConnection;
 use super::Store;
 use super::audit::{self, NewAudit, REARGUARD};
 use super::db::{Columns, commit, json, signed};
+use super::endings;
 use super::enqueue;
 use super::error::StoreError;
 use super::incidents;
@@ -53,6 +54,7 @@ impl Store {
             }
             enqueue::insert(&mut tx, row, record.wall).await?;
         }
+        endings::of_messages(&mut tx, &record.outbox, record.wall).await?;
         enqueue::release_unawaited(&mut tx, record.wall).await?;
         for decision in &record.answered {
             mark_answered(&mut tx, decision).await?;

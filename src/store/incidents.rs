@@ -7,6 +7,7 @@ use sqlx::any::AnyRow;
 use super::Store;
 use super::audit::{self, NewAudit};
 use super::db::{Columns, commit};
+use super::endings;
 use super::error::StoreError;
 use super::load::{StoredDecision, read_decision};
 use super::outbox_state;
@@ -305,7 +306,7 @@ async fn link(
     Ok(())
 }
 
-/// Closes an incident and lets its standing pages rest; false when it is not open.
+/// Closes an incident and resolves its pages; false when it is not open.
 pub(super) async fn close(
     tx: &mut AnyConnection,
     id: &IncidentId,
@@ -328,11 +329,7 @@ pub(super) async fn close(
     if hit.rows_affected() == 0 {
         return Ok(false);
     }
-    sqlx::query("UPDATE outbox SET status = 'done' WHERE incident = $1 AND status = 'standing'")
-        .bind(id.as_str())
-        .execute(&mut *tx)
-        .await
-        .map_err(StoreError::db("ending an incident's standing pages"))?;
+    endings::of_incident(tx, id, (actor, reason), wall).await?;
     let entry = NewEntry::by(EntryKind::Resolved, actor, reason);
     timeline::add(tx, id, None, &entry, wall).await?;
     let row = NewAudit::new(actor, "incident_resolve", id.as_str(), reason);

@@ -70,8 +70,7 @@ impl Snapshots {
         Ok(this)
     }
 
-    /// Writes a snapshot durably and removes all but the newest three. Numbers only grow, so a file of a higher number is from
-    /// before the database was replaced by an older one, and goes as well. Blocks: call it off the async threads.
+    /// Writes a snapshot durably and removes all but the newest three. Blocks: call it off the async threads.
     pub fn write(&self, seq: u64, config_hash: &[u8; 32], payload: &[u8]) -> Result<PathBuf, StoreError> {
         let length = payload.len() as u64;
         if length > MAX_PAYLOAD {
@@ -89,8 +88,7 @@ impl Snapshots {
             let _ = fs::remove_file(&part);
             return Err(failed(error));
         }
-        let (ahead, own): (Vec<_>, Vec<_>) = self.newest_first()?.into_iter().partition(|file| *file > path);
-        for old in ahead.into_iter().chain(own.into_iter().skip(KEEP)) {
+        for old in self.newest_first()?.into_iter().skip(KEEP) {
             fs::remove_file(&old).map_err(StoreError::file("removing an old snapshot", &old))?;
         }
         Ok(path)
@@ -111,6 +109,20 @@ impl Snapshots {
             }
         }
         Ok((None, skipped))
+    }
+
+    /// Removes the snapshots of inputs after `seq`, and says which. Those are of a future that the database does not know: it
+    /// was restored from an older copy, or is another one. Left alone they would also outlive every new snapshot.
+    pub fn remove_after(&self, seq: u64) -> Result<Vec<PathBuf>, StoreError> {
+        let mut removed = Vec::new();
+        for path in self.newest_first()? {
+            let number = path.file_stem().and_then(|name| name.to_str()?.parse::<u64>().ok());
+            if number.is_some_and(|number| number > seq) {
+                fs::remove_file(&path).map_err(StoreError::file("removing a snapshot", &path))?;
+                removed.push(path);
+            }
+        }
+        Ok(removed)
     }
 
     fn newest_first(&self) -> Result<Vec<PathBuf>, StoreError> {
@@ -233,16 +245,16 @@ mod tests {
     }
 
     #[test]
-    fn those_of_a_database_that_was_replaced_do_not_outlive_its_successors() {
+    fn those_ahead_of_the_database_go_and_do_not_outlive_new_ones() {
         let (_folder, snapshots) = folder();
-        for seq in [100, 200, 300] {
+        for seq in [40, 50, 60] {
             snapshots.write(seq, &CONFIG, b"before the backup was restored").unwrap();
         }
-        for seq in [7, 8] {
-            snapshots.write(seq, &CONFIG, b"after").unwrap();
-        }
-        assert_eq!(newest(&snapshots).0, Some(8));
-        assert_eq!(snapshots.newest_first().unwrap().len(), 2);
+        assert_eq!(snapshots.remove_after(45).unwrap().len(), 2);
+        assert_eq!(newest(&snapshots).0, Some(40));
+        snapshots.write(46, &CONFIG, b"new").unwrap();
+        assert_eq!(newest(&snapshots).0, Some(46));
+        assert_eq!(snapshots.remove_after(46).unwrap(), Vec::<PathBuf>::new());
     }
 
     #[test]

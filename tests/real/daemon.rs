@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rearguard::model::time::Timestamp;
-use rearguard::store::{Store, TokenScope};
 use reqwest::Method;
 use serde_json::Value;
+use sqlx::{AnyConnection, Connection};
 use tempfile::TempDir;
 
 use crate::http::{Answer, Http};
@@ -19,6 +18,9 @@ use crate::timeline::{Timeline, eventually, text};
 const START_BOUND: Duration = Duration::from_secs(30);
 const READY_BOUND: Duration = Duration::from_secs(60);
 const STOP_BOUND: Duration = Duration::from_secs(40);
+
+/// The key of the signed webhook, in the environment as `REARGUARD_REAL_SECRET`.
+pub const SECRET: &str = "only between these tests and the daemon";
 
 /// What a daemon is started with.
 pub struct Setup {
@@ -31,13 +33,17 @@ pub struct Setup {
     pub config: String,
     /// The address of a PostgreSQL database; SQLite in the daemon's folder without.
     pub postgres: Option<String>,
+    /// More receivers than the on-call's Alertmanager: lines of `receivers:`, two spaces deep.
+    pub receivers: String,
+    /// `host:port` of those among them that are asked over HTTP.
+    pub hosts: Vec<String>,
 }
 
 /// A daemon, running or not. Ends with the value.
 pub struct Daemon {
     folder: TempDir,
     child: Option<Child>,
-    setup: Setup,
+    pub setup: Setup,
     timeline: Timeline,
     port: u16,
     token: String,
@@ -74,6 +80,15 @@ impl Daemon {
     /// Writes `rearguard.yaml` with the clock as it stands.
     pub fn write_config(&self) {
         fs::write(self.folder.path().join("rearguard.yaml"), self.config()).expect("a configuration");
+    }
+
+    /// Changes a word of `rearguard.yaml` while it runs, and has it read again.
+    pub fn change_config(&mut self, from: &str, to: &str) {
+        self.setup.config = self.setup.config.replace(from, to);
+        let path = self.folder.path().join("rearguard.yaml");
+        let text = fs::read_to_string(&path).expect("a configuration");
+        assert!(text.contains(from), "`{from}` is not in {text}");
+        fs::write(path, text.replace(from, to)).expect("a configuration");
     }
 
     /// Replaces the rules while it runs.
@@ -178,9 +193,35 @@ impl Daemon {
         text.lines().filter(wanted).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    /// Opens its database beside it.
-    pub fn store(&self) -> Store {
-        self.http.block_on(Store::open(&self.store_url())).expect("the database opens")
+    /// A command as a human gives it: exit code, standard output, standard error.
+    pub fn command_line(&self, args: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rearguard"));
+        command.args(args).stdin(Stdio::null()).current_dir(self.folder.path());
+        command.env("REARGUARD_URL", format!("http://127.0.0.1:{}", self.port));
+        command.env("REARGUARD_TOKEN", &self.token);
+        self.secrets(&mut command);
+        let output = command.output().expect("the binary starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// A command that must succeed: what it printed.
+    pub fn say(&self, args: &[&str]) -> String {
+        let (code, out, error) = self.command_line(args);
+        assert_eq!(code, Some(0), "rearguard {args:?}: {out}{error}\n{}", self.log_tail());
+        out
+    }
+
+    /// One number from its database, read beside it.
+    pub fn count(&self, sql: &str) -> i64 {
+        let numbers = self.query::<i64>(sql);
+        assert_eq!(numbers.len(), 1, "{sql}");
+        numbers[0]
+    }
+
+    /// One column of texts from its database, read beside it.
+    pub fn texts(&self, sql: &str) -> Vec<String> {
+        self.query::<String>(sql)
     }
 
     pub fn data(&self) -> PathBuf {
@@ -224,10 +265,29 @@ impl Daemon {
     }
 
     fn make_token(&self) -> String {
-        let store = self.store();
-        let made =
-            store.create_token("test", &[TokenScope::Admin], Timestamp::from_millis(self.timeline.now()));
-        self.http.block_on(made).expect("a token")
+        self.say(&["token", "create", "test", "--scope", "admin"]).trim().to_owned()
+    }
+
+    fn query<T>(&self, sql: &str) -> Vec<T>
+    where
+        T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Any> + sqlx::Type<sqlx::Any>,
+    {
+        sqlx::any::install_default_drivers();
+        let url = self.store_url();
+        self.http.block_on(async {
+            let mut connection = AnyConnection::connect(&url).await.expect("the database opens");
+            let sql = sqlx::AssertSqlSafe(sql.to_owned());
+            let values = sqlx::query_scalar(sql).fetch_all(&mut connection).await;
+            connection.close().await.expect("it closes");
+            values.expect("the query is right")
+        })
+    }
+
+    fn secrets(&self, command: &mut Command) {
+        command.env("REARGUARD_REAL_SECRET", SECRET);
+        if let Some(url) = &self.setup.postgres {
+            command.env("REARGUARD_REAL_DATABASE", url);
+        }
     }
 
     fn command(&self) -> Command {
@@ -243,22 +303,21 @@ impl Daemon {
         // It must not outlive a test that is killed.
         command.args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_rearguard"), "run", "--config"]);
         command.arg(config).stdin(Stdio::null());
-        if let Some(url) = &self.setup.postgres {
-            command.env("REARGUARD_REAL_DATABASE", url);
-        }
+        self.secrets(&mut command);
         command
     }
 
     fn config(&self) -> String {
-        let Setup { bootstrap, topic, alertmanager, config, postgres, .. } = &self.setup;
-        let host = alertmanager.trim_start_matches("http://");
+        let Setup { bootstrap, topic, alertmanager, config, postgres, receivers, hosts, .. } = &self.setup;
+        let mut allowed = vec![alertmanager.trim_start_matches("http://")];
+        allowed.extend(hosts.iter().map(String::as_str));
         let mut yaml = format!(
             "kafka:\n  brokers: ['{bootstrap}']\n  topics: [{topic}]\n  group_instance_id: rearguard-0\n\
              \x20 properties: {{ reconnect.backoff.max.ms: \"500\", session.timeout.ms: \"6000\" }}\n\
              rules: [rules/]\n\
              http: {{ listen: 127.0.0.1:{} }}\n\
-             receivers:\n  oncall:\n    alertmanager: {{ url: '{alertmanager}' }}\n\
-             outbound: {{ allow: ['{host}'] }}\n\
+             receivers:\n  oncall:\n    alertmanager: {{ url: '{alertmanager}' }}\n{receivers}\
+             outbound: {{ allow: {allowed:?} }}\n\
              log: {{ format: json, level: info }}\n",
             self.port
         );

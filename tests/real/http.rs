@@ -50,6 +50,15 @@ impl Http {
         })
     }
 
+    /// A POST of these very bytes and headers: the status of the answer, if any.
+    pub fn post(&self, url: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Option<u16> {
+        self.runtime.block_on(async {
+            let request =
+                headers.iter().fold(self.client.post(url), |r, (name, value)| r.header(*name, *value));
+            Some(request.body(body).send().await.ok()?.status().as_u16())
+        })
+    }
+
     /// A GET without a token.
     pub fn get(&self, url: &str) -> Option<Answer> {
         self.ask(Method::GET, url, "", None)

@@ -12,6 +12,7 @@ mod http;
 mod oracle;
 mod pager;
 mod producer;
+mod reader;
 mod scenarios;
 mod servers;
 mod timeline;

@@ -1,11 +1,16 @@
 //! The daemon end to end, one file per story. Each prints what it measured.
 
+mod aftermath;
 mod broker;
+mod commands;
 mod fleet;
+mod gap;
+mod group;
 mod kills;
 mod llmdrift;
 mod poison;
 mod promise;
+mod receivers;
 mod reload;
 mod stage;
 mod starts;

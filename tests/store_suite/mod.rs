@@ -53,7 +53,7 @@ macro_rules! store_suite {
             pages: [
                 a_page_waits_for_its_flip, a_page_leaves_by_its_own_timer, a_page_without_a_flip_leaves_at_once,
                 a_page_sent_early_is_updated, a_page_under_way_is_updated, release_lets_go, a_standing_page_is_sent_again,
-                a_newer_message_replaces_a_standing_one, a_refused_page_is_noted,
+                a_newer_message_replaces_a_standing_one, an_end_reaches_whoever_was_told, a_refused_page_is_noted,
                 a_failed_flip_is_said_after_the_waiting_page
             ],
             tokens: [a_token_is_known_by_its_secret, a_revoked_token_is_unknown, names_are_unique]

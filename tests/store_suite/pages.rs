@@ -98,7 +98,30 @@ pub async fn a_standing_page_is_sent_again(base: &Base) {
     let timeline = store.incident(&incident_id("i1")).await.unwrap().timeline;
     assert_eq!(timeline.len(), 4, "repetitions are no news: {timeline:?}");
     store.resolve(&incident_id("i1"), "ann", "done", at(170)).await.unwrap();
+    let end = claim_one(&store, at(9998), PAGE).await;
+    let Task::Message(said) = &end.task else { panic!("{end:?}") };
+    assert_eq!((end.kind, said.kind), (RowKind::Notify, MessageKind::Resolved), "the page is taken back");
+    assert_eq!(said.dedup_key, message(MessageKind::Rollback, None, None).dedup_key);
+    store.complete(&end, &sent(), at(9998)).await.unwrap();
     assert!(!page_due(&store, at(9999)).await);
+}
+
+pub async fn an_end_reaches_whoever_was_told(base: &Base) {
+    let store = base.ready().await;
+    let blind = |kind| {
+        let mut message = message(kind, None, None);
+        message.dedup_key = "rearguard/blind/1".into();
+        message
+    };
+    commit(&store, 1, &[orders(vec![Order::Page(blind(MessageKind::Blind))])]).await;
+    let page = claim_one(&store, at(2), PAGE).await;
+    store.complete(&page, &standing(60), at(3)).await.unwrap();
+    // Notices go elsewhere than pages.
+    commit(&store, 2, &[orders(vec![Order::Notify(blind(MessageKind::Resolved))])]).await;
+    let end = claim_one(&store, at(4), PAGE).await;
+    assert!(matches!(&end.task, Task::Message(said) if said.kind == MessageKind::Resolved), "{end:?}");
+    store.complete(&end, &sent(), at(4)).await.unwrap();
+    assert!(!page_due(&store, at(9999)).await, "the page stands no more");
 }
 
 pub async fn a_newer_message_replaces_a_standing_one(base: &Base) {

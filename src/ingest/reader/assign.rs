@@ -30,6 +30,21 @@ impl Reader {
         self.say_loaded()
     }
 
+    /// Which partitions are not ours, once any have been: judging without them would be judging a part of the events.
+    pub(super) fn elsewhere(&self) -> Option<String> {
+        let ours = |source: &&Source| self.lanes.get(*source).is_some_and(|lane| lane.queue.is_some());
+        let missing: Vec<String> = self
+            .begin
+            .keys()
+            .filter(|source| !ours(source))
+            .map(|source| format!("{}/{}", source.topic, source.partition))
+            .collect();
+        (self.assigned && !missing.is_empty()).then(|| {
+            let (group, missing) = (&self.config.group, missing.join(", "));
+            format!("{missing}: another member of the consumer group `{group}` has them, or they are being handed over")
+        })
+    }
+
     pub(super) fn new_lane(&mut self, source: &Source, now: Timestamp) -> Lane {
         let (names, limits) = (Arc::clone(&self.names), self.config.limits);
         let position = self.positions.get(source).copied();

@@ -98,7 +98,9 @@ impl Reader {
     }
 
     pub(super) fn say_loaded(&mut self) -> Result<(), End> {
-        let replaying = self.lanes.values().any(|lane| lane.replay_to.is_some());
+        // A partition that is somebody else's for now is still to be read up to its position.
+        let at_position = |source| self.lanes.get(source).is_some_and(|lane| lane.replay_to.is_none());
+        let replaying = !self.begin.keys().all(at_position);
         if self.loaded || !self.assigned || replaying {
             return Ok(());
         }

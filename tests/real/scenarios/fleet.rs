@@ -95,6 +95,25 @@ impl Plan {
     }
 }
 
+/// One flag's events for so many minutes: a healthy control, and a treatment as good as `quality` says of each moment, in
+/// minutes after the start; `None` where nobody gets it.
+pub fn story(
+    flag: usize,
+    start: i64,
+    (minutes, per_minute): (i64, i64),
+    quality: impl Fn(f64) -> Option<f64>,
+) -> Vec<Event> {
+    let mut events = Vec::new();
+    for n in 0..minutes * per_minute {
+        let at = start + n * MINUTE_MS / per_minute;
+        events.push(event(flag, "old", n, at, 0.9));
+        if let Some(value) = quality((at - start) as f64 / MINUTE_MS as f64) {
+            events.push(event(flag, "new", n, at, value));
+        }
+    }
+    events
+}
+
 /// Sends everything at its time on a thread of its own; the oracle knows it at once.
 pub fn play(
     producer: Producer,

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Headers;
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use rdkafka::Message;
 
 use super::stage::{DEAD, Stage};
 use crate::oracle::Event;
 use crate::producer::{PARTITIONS, partition_of};
-use crate::timeline::{MINUTE_MS, eventually, text};
+use crate::reader::{header, read_all};
+use crate::timeline::{MINUTE_MS, text};
 
 const RULES: &str = "
 - variant: chat.v2
@@ -221,36 +220,22 @@ fn check_fates(stage: &Stage, sent: &Sent) {
 
 /// The dead-letter topic: origin, fate and reason of each, sorted.
 fn dead_letters(bootstrap: &str, wanted: usize) -> Vec<(i32, i64, String, String)> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("group.id", "reader-of-the-dead")
-        .set("enable.partition.eof", "true")
-        .create()
-        .expect("a consumer");
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(DEAD, 0, Offset::Beginning).expect("a partition");
-    consumer.assign(&list).expect("an assignment");
-    let mut letters = Vec::new();
-    eventually("the end of the dead-letter topic", Duration::from_secs(30), || {
-        while let Some(message) = consumer.poll(Duration::from_millis(100)) {
-            let Ok(message) = message else { return Some(()) };
-            let headers = message.headers().expect("headers");
-            let header = |name: &str| {
-                let found = headers.iter().find(|header| header.key == name);
-                String::from_utf8(found?.value?.to_vec()).ok()
-            };
-            assert!(message.payload().is_none_or(|value| value.len() <= 256 << 10));
+    let records = read_all(bootstrap, DEAD);
+    let mut letters: Vec<_> = records
+        .iter()
+        .map(|record| {
+            let header = |name: &str| header(record, name);
+            assert!(record.payload().is_none_or(|value| value.len() <= 256 << 10));
             let reason = header("rearguard.reason").expect("a reason");
             assert_eq!(header("rearguard.truncated_from").is_some(), reason == "too_large");
-            letters.push((
+            (
                 header("rearguard.partition").and_then(|p| p.parse().ok()).expect("a partition"),
                 header("rearguard.offset").and_then(|o| o.parse().ok()).expect("an offset"),
                 header("rearguard.fate").expect("a fate"),
                 reason,
-            ));
-        }
-        None
-    });
+            )
+        })
+        .collect();
     assert!(letters.len() >= wanted, "{} of {wanted} letters: {letters:?}", letters.len());
     letters.sort_unstable();
     letters

@@ -63,6 +63,8 @@ impl Stage {
             rules: rules.into(),
             config: config.into(),
             postgres,
+            receivers: String::new(),
+            hosts: Vec::new(),
         };
         let daemon = Daemon::prepare(setup, timeline);
         let producer = Producer::new(kafka.bootstrap(), TOPIC);

@@ -76,8 +76,46 @@ fn damaged_snapshots_fall_back_to_older_ones_and_to_kafka() {
     check(&mut stage, "with damage while events came");
     damage(&mut stage, "all", usize::MAX);
     check(&mut stage, "rebuilt from Kafka at rest");
+    restore_an_older_database(&mut stage);
+    check(&mut stage, "with an older database");
     stage.daemon.terminate();
     stage.daemon.assert_healthy_log();
+}
+
+/// Snapshots that the database knows nothing of are passed over, and do not keep new ones out.
+fn restore_an_older_database(stage: &mut Stage) {
+    let database = stage.daemon.data().join("rearguard.db");
+    let copy = database.with_extension("copy");
+    stage.daemon.terminate();
+    fs::copy(&database, &copy).expect("a copy");
+    let known = snapshots(stage).first().cloned();
+    stage.daemon.spawn();
+    stage.daemon.await_answer();
+    for event in plan().events_until(stage.timeline.now(), stage.timeline.now() + MINUTE_MS) {
+        stage.producer.event(&event, &mut stage.oracle);
+    }
+    stage.producer.flush();
+    let ahead = |stage: &Stage| {
+        let found = snapshots(stage);
+        found.iter().take_while(|path| Some(*path) != known.as_ref()).count()
+    };
+    eventually("snapshots that the copy knows nothing of", Duration::from_secs(60), || {
+        (ahead(stage) >= 2).then_some(())
+    });
+    stage.daemon.kill();
+    for part in ["db-wal", "db-shm"] {
+        // Absent after an orderly end.
+        let _ = fs::remove_file(database.with_extension(part));
+    }
+    fs::copy(&copy, &database).expect("the older database");
+    let future = ahead(stage);
+    stage.daemon.spawn();
+    stage.daemon.await_answer();
+    let told = stage.daemon.log().matches("it is ahead of the database").count();
+    assert_eq!(told, future, "each is told");
+    assert_eq!(ahead(stage), 0);
+    eventually("a new snapshot, which stays", Duration::from_secs(60), || (ahead(stage) > 0).then_some(()));
+    println!("snapshots: {told} ahead of the database passed over");
 }
 
 fn join(stage: &mut Stage, player: std::thread::JoinHandle<Producer>) {

@@ -7,9 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tempfile::TempDir;
 
 use super::process::{Launch, Process, run_tool};
@@ -77,10 +77,14 @@ impl Kafka {
 
     /// Creates a topic with one replica and waits until every partition has its leader.
     pub fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<()> {
-        // A thread of its own: the caller may be inside a run-time, where blocking on another one panics.
-        thread::scope(|scope| scope.spawn(|| self.create_topic_here(name, partitions, configs)).join())
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        apart(|| self.create_topic_here(name, partitions, configs))
             .with_context(|| format!("topic {name} cannot be created"))
+    }
+
+    /// Deletes everything that a partition holds now, as retention would; the offset at which its log begins then.
+    pub fn delete_records(&self, topic: &str, partition: i32) -> Result<i64> {
+        apart(|| self.delete_records_here(topic, partition))
+            .with_context(|| format!("records of {topic}/{partition} cannot be deleted"))
     }
 
     /// SIGTERM, a stop in good order; `restart` brings the broker back.
@@ -103,9 +107,26 @@ impl Kafka {
         self.process.start(START_BOUND, |process| process.log_since_start().contains("Kafka Server started"))
     }
 
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+        Ok(ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create()?)
+    }
+
+    fn delete_records_here(&self, topic: &str, partition: i32) -> Result<i64> {
+        let admin = self.admin()?;
+        let (_, high) = admin.inner().fetch_watermarks(topic, partition, ADMIN_BOUND)?;
+        let mut before = TopicPartitionList::new();
+        before.add_partition_offset(topic, partition, Offset::Offset(high))?;
+        let options = AdminOptions::new().operation_timeout(Some(ADMIN_BOUND));
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        for result in runtime.block_on(admin.delete_records(&before, &options))?.elements() {
+            result.error()?;
+        }
+        let (low, _) = admin.inner().fetch_watermarks(topic, partition, ADMIN_BOUND)?;
+        Ok(low)
+    }
+
     fn create_topic_here(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<()> {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create()?;
+        let admin = self.admin()?;
         let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         for (key, value) in configs {
             topic = topic.set(key, value);
@@ -126,6 +147,11 @@ impl Kafka {
         }
         bail!("not every partition has a leader after {ADMIN_BOUND:?}")
     }
+}
+
+/// On a thread of its own: the caller may be inside a run-time, where blocking on another one panics.
+fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// One node needs one replica of everything. After SIGKILL the controller half takes the broker half back only when the
