@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -116,8 +117,8 @@ pub struct Closest {
 }
 
 impl Closest {
-    /// How far on the bad side, relative to the threshold.
-    fn depth(&self, side: Side) -> f64 {
+    /// How far on the bad side, relative to the threshold; not above zero while it is on the good one.
+    pub fn depth(&self, side: Side) -> f64 {
         let depth = (self.value - self.threshold) / self.threshold.abs().max(1e-9);
         if side == Side::Above { depth } else { -depth }
     }
@@ -131,8 +132,13 @@ pub struct Wait {
 }
 
 impl Wait {
+    /// How long it is.
+    pub fn span(self) -> Duration {
+        self.to.since(self.from)
+    }
+
     fn longer(self, other: Option<Self>) -> Option<Self> {
-        Some(other.filter(|o| o.to.since(o.from) >= self.to.since(self.from)).unwrap_or(self))
+        Some(other.filter(|other| other.span() >= self.span()).unwrap_or(self))
     }
 }
 
@@ -283,6 +289,14 @@ impl Story {
     /// Decisions among the entries.
     pub fn decisions(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| matches!(entry.what, What::Decided { .. }))
+    }
+
+    /// Whether the measurement has ever been beyond its threshold with enough samples.
+    pub fn went_beyond(&self) -> bool {
+        match (&self.closest, &self.rule.condition.shape) {
+            (Some(closest), Shape::Simple { side, .. }) => closest.depth(*side) > 0.0,
+            (None, _) | (_, Shape::Other) => false,
+        }
     }
 
     fn count(&mut self, verdict: &Verdict, at: Timestamp) {
