@@ -13,18 +13,20 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::{Format, Trouble, end, show_json};
 use super::{FAILED, GOOD, WRONG, diagnostics};
+use crate::app::wiring;
 use crate::config::{Config, rule_files};
 use crate::engine::output::Gate;
 use crate::engine::rule::compile::compile_rules;
 use crate::engine::rule::diagnostic::Diagnostic;
 use crate::engine::rule::{RuleAction, RuleSet};
+use crate::ingest::config::StartAt;
 use crate::lab::journal::{Journal, What};
 use crate::lab::recording::Recording;
 use crate::lab::rig::{Rig, Step};
 use crate::lab::setup::{Bench, Census, Setup, needs_variants};
 use crate::model::id::Variant;
 use crate::model::time::Timestamp;
-use read::{BadLines, each_line};
+use read::{BadLines, Events};
 
 /// Run rules over recorded events and say what they would have done, and when.
 ///
@@ -34,8 +36,20 @@ use read::{BadLines, each_line};
 pub struct ReplayArgs {
     /// Events as JSON Lines, in the order of arrival, plain or packed by gzip or zstd; `-` for standard input. Several are read
     /// one after the other
-    #[arg(long, short, value_name = "FILE", required = true)]
+    #[arg(long, short, value_name = "FILE", required_unless_present = "kafka_topic")]
     events: Vec<PathBuf>,
+    /// Events of a Kafka topic instead; partitions are read in step, nothing is committed
+    #[arg(long, value_name = "TOPIC", conflicts_with = "events")]
+    kafka_topic: Option<String>,
+    /// The first time of the topic, by Kafka's timestamps (RFC 3339); default: the start of the log. Windows fill from here
+    #[arg(long, value_name = "TIME", value_parser = time, requires = "kafka_topic", conflicts_with = "events")]
+    from: Option<Timestamp>,
+    /// The time at which to end, excluded; default: the end of the log as it is now
+    #[arg(long, value_name = "TIME", value_parser = time, requires = "kafka_topic", conflicts_with = "events")]
+    to: Option<Timestamp>,
+    /// Brokers of the topic, with commas between them; default: those of the configuration
+    #[arg(long, value_name = "HOST:PORT", requires = "kafka_topic", conflicts_with = "events")]
+    brokers: Option<String>,
     /// A rule file or a folder of them; given several times, the sets are compared. Default: those of the configuration
     #[arg(long, short, value_name = "FILE")]
     rules: Vec<PathBuf>,
@@ -109,8 +123,8 @@ fn compile(args: &ReplayArgs) -> Result<(Vec<Set>, Config), Vec<Diagnostic>> {
 struct Run {
     /// Names of the sets, in their order.
     sets: Vec<String>,
-    /// The files' names.
-    recordings: Vec<String>,
+    /// What the events are called.
+    events: String,
     rig: Rig,
     bad: BadLines,
     /// Event time: the start of the first minute closed, the end of the last.
@@ -123,18 +137,14 @@ struct Run {
 fn replay(args: &ReplayArgs, sets: Vec<Set>, config: &Config) -> Result<u8, Trouble> {
     let given: Vec<Variant> = args.baseline.iter().map(|name| Variant::new(name.as_str())).collect();
     check_baselines(&given, &sets)?;
-    let mut recordings: Vec<Recording> = args.events.iter().map(|path| Recording::new(path)).collect();
-    check_events(&recordings)?;
+    let mut events = events(args, config)?;
     let unknown = sets.iter().any(|set| needs_variants(&set.rules, &given));
     if unknown {
-        // Two passes are needed, and standard input can be read once.
-        for recording in &mut recordings {
-            let failed = |error| Trouble::new(format!("standard input could not be kept: {error}"));
-            recording.spool().map_err(failed)?;
-        }
+        // Two passes are needed.
+        events.keep()?;
     }
-    let bar = progress(&recordings, if unknown { 2 } else { 1 });
-    let seen = if unknown { Some(census(&recordings, &bar)?) } else { None };
+    let bar = progress(&events, if unknown { 2 } else { 1 });
+    let seen = if unknown { Some(census(&events, &bar)?) } else { None };
     let mut doubts = Vec::new();
     let (names, setups): (Vec<String>, Vec<Setup>) = sets
         .into_iter()
@@ -152,21 +162,22 @@ fn replay(args: &ReplayArgs, sets: Vec<Set>, config: &Config) -> Result<u8, Trou
         lateness: config.timing.lateness,
     };
     let mut journals: Vec<Journal> = names.iter().map(|_| Journal::new(false)).collect();
-    let mut run = Run {
-        recordings: recordings.iter().map(|recording| recording.name.clone()).collect(),
-        rig: Rig::new(setups, &bench, 1),
-        sets: names,
-        bad: BadLines::default(),
-        span: None,
-        onset: args.onset,
-        doubts,
-    };
-    let mut lines = json::Lines::new(args.format == Format::Json, &run.sets);
-    record(&mut run, &recordings, args.strict, &bar, &mut |step| {
+    let mut lines = json::Lines::new(args.format == Format::Json, &names);
+    let (mut bad, mut span) = (BadLines::default(), None);
+    let mut watch = |step: Step<'_>| {
         let set = step.set;
+        let (from, _) = span.unwrap_or((step.closed.start(), step.closed.end()));
+        span = Some((from, step.closed.end()));
         journals[set].observe(&step, &mut |story, entry| lines.entry(set, story, entry));
-    })?;
+    };
+    let rig = events.run(
+        &bar,
+        |lanes| Rig::new(setups, &bench, lanes),
+        &mut watch,
+        |fate, place| bad.note(fate, place, args.strict),
+    )?;
     bar.finish_and_clear();
+    let run = Run { events: events.name(), rig, sets: names, bad, span, onset: args.onset, doubts };
     let last = run.span.map_or(Timestamp::default(), |(_, to)| to);
     journals.iter_mut().for_each(|journal| journal.finish(last));
     match args.format {
@@ -176,37 +187,37 @@ fn replay(args: &ReplayArgs, sets: Vec<Set>, config: &Config) -> Result<u8, Trou
     Ok(if journals.iter().any(acted) { FAILED } else { GOOD })
 }
 
-/// Runs every line through the rig.
-fn record(
-    run: &mut Run,
-    recordings: &[Recording],
-    strict: bool,
-    bar: &ProgressBar,
-    told: &mut dyn FnMut(Step<'_>),
-) -> Result<(), Trouble> {
-    let Run { rig, bad, span, .. } = run;
-    let mut watch = |step: Step<'_>| {
-        let (from, _) = span.unwrap_or((step.closed.start(), step.closed.end()));
-        *span = Some((from, step.closed.end()));
-        told(step);
-    };
-    each_line(recordings, bar, |name, line| {
-        let fate = rig.record(0, line.bytes, &mut watch);
-        bad.note(fate, name, line.number, strict)
-    })?;
-    rig.finish(&mut watch);
-    Ok(())
-}
-
-fn census(recordings: &[Recording], bar: &ProgressBar) -> Result<BTreeSet<Variant>, Trouble> {
+/// The variants of all events.
+fn census(events: &Events, bar: &ProgressBar) -> Result<BTreeSet<Variant>, Trouble> {
     let mut census = Census::default();
     bar.set_message("looking for baselines");
-    each_line(recordings, bar, |_, line| {
-        census.look(line.bytes);
-        Ok(())
-    })?;
+    events.each(bar, |message| census.look(message))?;
     bar.set_message("");
     Ok(census.finish())
+}
+
+/// Where events come from, as far as it can be said before they are read.
+fn events(args: &ReplayArgs, config: &Config) -> Result<Events, Trouble> {
+    let Some(topic) = &args.kafka_topic else {
+        let files: Vec<Recording> = args.events.iter().map(|path| Recording::new(path)).collect();
+        check_files(&files)?;
+        return Ok(Events::Files(files));
+    };
+    let mut ingest = wiring::ingest(config, args.from.unwrap_or_default());
+    ingest.topics = vec![topic.clone()];
+    ingest.group = "rearguard-replay".to_owned();
+    ingest.instance = None;
+    ingest.start = args.from.map_or(StartAt::Earliest, StartAt::Time);
+    if let Some(brokers) = &args.brokers {
+        ingest.brokers.clone_from(brokers);
+    }
+    if ingest.brokers.is_empty() {
+        return Err(Trouble::wrong("no brokers are named").hint("use `--brokers`, or a `--config`"));
+    }
+    if args.from.zip(args.to).is_some_and(|(from, to)| from >= to) {
+        return Err(Trouble::wrong("`--from` does not lie before `--to`"));
+    }
+    Ok(Events::Topic(Box::new(ingest), args.to))
 }
 
 fn check_baselines(given: &[Variant], sets: &[Set]) -> Result<(), Trouble> {
@@ -221,7 +232,7 @@ fn check_baselines(given: &[Variant], sets: &[Set]) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn check_events(recordings: &[Recording]) -> Result<(), Trouble> {
+fn check_files(recordings: &[Recording]) -> Result<(), Trouble> {
     if recordings.iter().filter(|recording| recording.is_stdin()).count() > 1 {
         return Err(Trouble::wrong("`--events -` stands there twice: standard input can be read once"));
     }
@@ -242,11 +253,11 @@ fn acted(journal: &Journal) -> bool {
 }
 
 /// Bytes read of those stored, on a terminal.
-fn progress(recordings: &[Recording], passes: u64) -> ProgressBar {
+fn progress(events: &Events, passes: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let total = recordings.iter().map(Recording::size).sum::<Option<u64>>().map(|bytes| bytes * passes);
+    let total = events.size().map(|bytes| bytes * passes);
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
     let known = "{bar:30.cyan} {percent:>3} %  {bytes} of {total_bytes}, {bytes_per_sec}  {msg}";
     let unknown = "{spinner:.cyan} {bytes}, {bytes_per_sec}  {msg}";

@@ -3,7 +3,11 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use rdkafka::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rearguard::model::time::Timestamp;
 use serde_json::Value;
 
@@ -265,6 +269,54 @@ fn wrong_input_ends_with_two_and_says_what_would_be_right() {
         (&["--rules", "r.yaml"], "--events <FILE>"),
     ] {
         let ended = rearguard(folder.path(), &[], &[&["replay"], arguments].concat());
+        assert_eq!(ended.code, 2, "{arguments:?}: {ended:?}");
+        assert!(ended.err.contains(said), "{arguments:?} lacks `{said}`: {}", ended.err);
+    }
+}
+
+#[test]
+fn a_topic_says_what_the_file_says() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("generations", 3, 1).unwrap();
+    let brokers = cluster.bootstrap_servers();
+    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
+    let packed = "tests/data/llmdrift-prime-gpt4.jsonl.gz";
+    let text = Command::new("gzip").args(["-dc", packed]).current_dir(here()).output().unwrap().stdout;
+    let text = String::from_utf8(text).unwrap();
+    for line in text.lines().chain(["no event"]) {
+        let partition = i32::try_from(line.len() % 3).unwrap();
+        producer.send(BaseRecord::<(), str>::to("generations").partition(partition).payload(line)).unwrap();
+    }
+    producer.flush(Duration::from_secs(10)).unwrap();
+
+    let rules = "tests/replay/llmdrift-prime-gpt4.yaml";
+    let run = |more: &[&str]| {
+        let arguments = [&["replay", "--rules", rules, "--format", "json"], more].concat();
+        rearguard(here(), &[], &arguments)
+    };
+    let topic = ["--kafka-topic", "generations", "--brokers", &brokers];
+    let (from_file, from_topic) = (run(&["--events", packed]), run(&topic));
+    assert_eq!((from_topic.code, from_topic.err.as_str()), (1, ""), "{from_topic:?}");
+    let (from_file, from_topic) = (lines(&from_file), lines(&from_topic));
+    let told = |lines: &[Value]| lines[..lines.len() - 1].to_vec();
+    assert_eq!(told(&from_topic), told(&from_file));
+    assert_eq!(summary(&from_topic)["rules"], summary(&from_file)["rules"]);
+    let bad = &summary(&from_topic)["bad_lines"][0];
+    let offset = text.lines().filter(|line| line.len() % 3 == 2).count();
+    assert_eq!(
+        (&bad["reason"], &bad["first"][0]),
+        (&"malformed".into(), &format!("generations/2:{offset}").into())
+    );
+
+    let missing = run(&["--kafka-topic", "nothing", "--brokers", &brokers]);
+    assert_eq!(missing.code, 2, "{missing:?}");
+    for (arguments, said) in [
+        (&["--kafka-topic", "t"][..], "no brokers are named"),
+        (&["--kafka-topic", "t", "--events", "e"], "cannot be used with"),
+        (&["--events", "e", "--from", "2026-01-01T00:00:00Z"], "cannot be used with"),
+        (&["--from", "2026-01-01T00:00:00Z"], "--kafka-topic <TOPIC>"),
+    ] {
+        let ended = rearguard(here(), &[], &[&["replay", "--rules", rules], arguments].concat());
         assert_eq!(ended.code, 2, "{arguments:?}: {ended:?}");
         assert!(ended.err.contains(said), "{arguments:?} lacks `{said}`: {}", ended.err);
     }

@@ -53,7 +53,7 @@ impl Report<'_> {
             None => String::new(),
         };
         let events = count(fates.consumed, "event");
-        let head = format!("{events} from {}{over}", self.run.recordings.join(", "));
+        let head = format!("{events} from {}{over}", self.run.events);
         for line in wrap(&head, WIDTH) {
             let _ = writeln!(out, "{}", self.paint.bold(&line));
         }
