@@ -172,7 +172,7 @@ impl Report<'_> {
         let mut parts = Vec::new();
         parts.extend(entry.crossing.map(|at| format!("crossing {}", clock(at))));
         parts.extend(entry.t0.map(|at| format!("T0 {}", clock(at))));
-        let closed = entry.at + self.run.rig.engines()[0].settings().lateness;
+        let closed = self.closed(entry);
         let mut decided = format!("decided {}", clock(closed));
         if let Some(t0) = entry.t0 {
             let _ = write!(decided, ", {} after T0", span(closed.since(t0)));
@@ -184,6 +184,11 @@ impl Report<'_> {
         let by = entry.numbers.confirmed_by.as_str().map(|by| format!("confirmed by {by}"));
         parts.extend(by.filter(|_| story.rule.action != RuleAction::Notify));
         parts.join(" · ")
+    }
+
+    /// When the minute was closed whose end an entry bears.
+    fn closed(&self, entry: &Entry) -> Timestamp {
+        entry.at + self.run.rig.engines()[0].settings().lateness
     }
 
     fn near_miss(&self, story: &Story, out: &mut String) {
@@ -261,7 +266,11 @@ impl Report<'_> {
             let decisions = journal.decisions();
             let done = |action: RuleAction| {
                 let of = |entry: &Entry| matches!(&entry.what, What::Decided { action: a, gate: Gate::Act } if *a == action);
-                decisions.iter().filter(|(_, entry)| of(entry)).map(|(_, entry)| entry.at).collect::<Vec<_>>()
+                decisions
+                    .iter()
+                    .filter(|(_, entry)| of(entry))
+                    .map(|(_, entry)| self.closed(entry))
+                    .collect::<Vec<_>>()
             };
             let [back, paused, told] =
                 [RuleAction::Rollback, RuleAction::PauseRollout, RuleAction::Notify].map(done);
