@@ -1,7 +1,9 @@
 //! `rearguard replay`: what rules would have done on recorded events.
 
+mod html;
 mod human;
 mod json;
+mod plot;
 mod read;
 
 use std::collections::BTreeSet;
@@ -65,6 +67,9 @@ pub struct ReplayArgs {
     /// End with 2 at the first line that is no good event
     #[arg(long)]
     strict: bool,
+    /// Also write a page with plots to this file; it needs nothing else
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// How to report; `json` writes one object per line
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
@@ -138,6 +143,7 @@ fn replay(args: &ReplayArgs, sets: Vec<Set>, config: &Config) -> Result<u8, Trou
     let given: Vec<Variant> = args.baseline.iter().map(|name| Variant::new(name.as_str())).collect();
     check_baselines(&given, &sets)?;
     let mut events = events(args, config)?;
+    let page = args.html.as_deref().map(html::create).transpose()?;
     let unknown = sets.iter().any(|set| needs_variants(&set.rules, &given));
     if unknown {
         // Two passes are needed.
@@ -161,7 +167,7 @@ fn replay(args: &ReplayArgs, sets: Vec<Set>, config: &Config) -> Result<u8, Trou
         limits: config.limits,
         lateness: config.timing.lateness,
     };
-    let mut journals: Vec<Journal> = names.iter().map(|_| Journal::new(false)).collect();
+    let mut journals: Vec<Journal> = names.iter().map(|_| Journal::new(page.is_some())).collect();
     let mut lines = json::Lines::new(args.format == Format::Json, &names);
     let (mut bad, mut span) = (BadLines::default(), None);
     let mut watch = |step: Step<'_>| {
@@ -180,6 +186,9 @@ fn replay(args: &ReplayArgs, sets: Vec<Set>, config: &Config) -> Result<u8, Trou
     let run = Run { events: events.name(), rig, sets: names, bad, span, onset: args.onset, doubts };
     let last = run.span.map_or(Timestamp::default(), |(_, to)| to);
     journals.iter_mut().for_each(|journal| journal.finish(last));
+    if let Some(page) = &page {
+        html::write(page, &run, &journals)?;
+    }
     match args.format {
         Format::Json => lines.summary(&run, &journals)?,
         Format::Human => human::show(&run, &journals)?,

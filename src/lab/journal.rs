@@ -148,7 +148,25 @@ pub struct Point {
     pub minute: Minute,
     pub value: Option<f64>,
     pub threshold: Option<f64>,
-    pub samples: u64,
+    pub standing: Standing,
+}
+
+/// A verdict in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    Pass,
+    Unknown(Doubt),
+    Breach,
+}
+
+impl Standing {
+    fn of(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Pass => Self::Pass,
+            Verdict::Breach => Self::Breach,
+            Verdict::Inconclusive { reason } | Verdict::Error { reason } => Self::Unknown(Doubt::of(reason)),
+        }
+    }
 }
 
 impl Numbers {
@@ -169,7 +187,7 @@ impl Numbers {
 }
 
 impl Journal {
-    /// An empty journal. `keeps_track` keeps every closing's numbers: 40 bytes per minute, rule and slice.
+    /// An empty journal. `keeps_track` keeps every closing's numbers: 48 bytes per minute, rule and slice.
     pub fn new(keeps_track: bool) -> Self {
         Self { keeps_track, ..Self::default() }
     }
@@ -236,9 +254,8 @@ impl Journal {
             }
         }
         if keeps_track {
-            let samples = if judgement.samples == u64::MAX { 0 } else { judgement.samples };
-            let minute = at.minute().plus(-1);
-            story.track.push(Point { minute, value, threshold, samples });
+            let (minute, standing) = (at.minute().plus(-1), Standing::of(&judgement.verdict));
+            story.track.push(Point { minute, value, threshold, standing });
         }
     }
 

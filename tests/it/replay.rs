@@ -322,6 +322,29 @@ fn a_topic_says_what_the_file_says() {
     }
 }
 
+#[test]
+fn the_page_holds_a_plot_per_rule_and_needs_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = "- variant: math-assistant.gpt-4-0613\n  rules:\n    - { condition: faithfulness_1h < 0.7, action: rollback, by: tier, min_samples: 30, confirm: persistence }\n    - { condition: latency_p95_1h > 1 && faithfulness_1h < 0.1, action: notify }\n";
+    std::fs::write(folder.path().join("r.yaml"), rules).unwrap();
+    let events = here().join("tests/data/llmdrift-prime-gpt4.jsonl.gz");
+    let run = |page: &str| {
+        let events = events.to_str().unwrap();
+        rearguard(folder.path(), &[], &["replay", "--events", events, "--rules", "r.yaml", "--html", page])
+    };
+    assert_eq!(run("page.html").code, 1);
+    let page = std::fs::read_to_string(folder.path().join("page.html")).unwrap();
+    let times = |part: &str| page.matches(part).count();
+    // Two tiers and the rule of two measurements, which has verdicts and no curve.
+    assert_eq!((times("<svg "), times("</svg>"), times("class=\"value\" d=\"M")), (3, 3, 2));
+    assert_eq!((times("<section>"), times("</section>")), (3, 3));
+    assert_eq!(times("class=\"rollback\">would have rolled back"), 2);
+    assert!(page.contains("there is no one curve to draw") && page.contains("faithfulness_1h &lt; 0.7"));
+    assert_eq!(times("<script") + times("href") + times("src=") + times("http") + times("url("), 0);
+    let nowhere = run("no/such/folder/page.html");
+    assert_eq!((nowhere.code, nowhere.out.as_str()), (2, ""), "{nowhere:?}");
+}
+
 /// Every command of the page that is followed by its output is run. `text tail`: the output ends like this.
 #[test]
 fn the_examples_of_the_page_are_what_comes_out() {

@@ -142,7 +142,9 @@ impl Report<'_> {
         if story.decisions().next().is_none() {
             self.near_miss(story, out);
         }
-        self.unknown(story, out);
+        if let Some(unknown) = unknown(story) {
+            self.note(&unknown, out);
+        }
     }
 
     fn entry(&self, story: &Story, entry: &Entry, out: &mut String) {
@@ -158,37 +160,11 @@ impl Report<'_> {
                 if gate == &Gate::AlreadyLatched {
                     return;
                 }
-                for line in wrap(&self.times(story, entry), WIDTH - INDENT) {
+                for line in wrap(&times(self.run, story, entry), WIDTH - INDENT) {
                     let _ = writeln!(out, "{:INDENT$}{}", "", self.paint.dim(&line));
                 }
             }
         }
-    }
-
-    /// Crossing, T0, decision, and how far they lie from each other and from the onset.
-    fn times(&self, story: &Story, entry: &Entry) -> String {
-        let near = entry.at;
-        let clock = |at: Timestamp| words::time_near(at, near);
-        let mut parts = Vec::new();
-        parts.extend(entry.crossing.map(|at| format!("crossing {}", clock(at))));
-        parts.extend(entry.t0.map(|at| format!("T0 {}", clock(at))));
-        let closed = self.closed(entry);
-        let mut decided = format!("decided {}", clock(closed));
-        if let Some(t0) = entry.t0 {
-            let _ = write!(decided, ", {} after T0", span(closed.since(t0)));
-        }
-        if let Some(onset) = self.run.onset.filter(|onset| *onset <= closed) {
-            let _ = write!(decided, ", {} after onset", long(closed.since(onset)));
-        }
-        parts.push(decided);
-        let by = entry.numbers.confirmed_by.as_str().map(|by| format!("confirmed by {by}"));
-        parts.extend(by.filter(|_| story.rule.action != RuleAction::Notify));
-        parts.join(" · ")
-    }
-
-    /// When the minute was closed whose end an entry bears.
-    fn closed(&self, entry: &Entry) -> Timestamp {
-        entry.at + self.run.rig.engines()[0].settings().lateness
     }
 
     fn near_miss(&self, story: &Story, out: &mut String) {
@@ -219,23 +195,6 @@ impl Report<'_> {
             parts.push("in breach at the end of the events".to_owned());
         }
         self.note(&parts.join("; "), out);
-    }
-
-    /// How much of the time nothing was known, and why.
-    fn unknown(&self, story: &Story, out: &mut String) {
-        let v = story.verdicts;
-        let closings = v.pass + v.breach + v.inconclusive + v.error;
-        let told = story.doubts.iter();
-        let reasons: Vec<String> =
-            told.map(|(doubt, minutes)| format!("{} for {}", doubt.as_str(), of_minutes(*minutes))).collect();
-        if reasons.is_empty() {
-            return;
-        }
-        let mut text = format!("of {}: {}", of_minutes(closings), reasons.join(", "));
-        if let Some(wait) = story.longest_silence.filter(|wait| wait.span() >= SILENCE_NOTICE) {
-            let _ = write!(text, "; longest silence from {} to {}", utc(wait.from), utc(wait.to));
-        }
-        self.note(&text, out);
     }
 
     fn note(&self, text: &str, out: &mut String) {
@@ -269,7 +228,7 @@ impl Report<'_> {
                 decisions
                     .iter()
                     .filter(|(_, entry)| of(entry))
-                    .map(|(_, entry)| self.closed(entry))
+                    .map(|(_, entry)| closed(self.run, entry))
                     .collect::<Vec<_>>()
             };
             let [back, paused, told] =
@@ -293,8 +252,34 @@ impl Report<'_> {
     }
 }
 
+/// Crossing, T0, decision, and how far they lie from each other and from the onset.
+pub fn times(run: &Run, story: &Story, entry: &Entry) -> String {
+    let near = entry.at;
+    let clock = |at: Timestamp| words::time_near(at, near);
+    let mut parts = Vec::new();
+    parts.extend(entry.crossing.map(|at| format!("crossing {}", clock(at))));
+    parts.extend(entry.t0.map(|at| format!("T0 {}", clock(at))));
+    let closed = closed(run, entry);
+    let mut decided = format!("decided {}", clock(closed));
+    if let Some(t0) = entry.t0 {
+        let _ = write!(decided, ", {} after T0", span(closed.since(t0)));
+    }
+    if let Some(onset) = run.onset.filter(|onset| *onset <= closed) {
+        let _ = write!(decided, ", {} after onset", long(closed.since(onset)));
+    }
+    parts.push(decided);
+    let by = entry.numbers.confirmed_by.as_str().map(|by| format!("confirmed by {by}"));
+    parts.extend(by.filter(|_| story.rule.action != RuleAction::Notify));
+    parts.join(" · ")
+}
+
+/// When the minute was closed whose end an entry bears.
+fn closed(run: &Run, entry: &Entry) -> Timestamp {
+    entry.at + run.rig.engines()[0].settings().lateness
+}
+
 /// A move that goes with a decision is told by the decision.
-fn is_told(entry: &Entry, story: &Story) -> bool {
+pub fn is_told(entry: &Entry, story: &Story) -> bool {
     match &entry.what {
         What::Moved { to: Phase::Firing | Phase::Latched, .. } => {
             !story.decisions().any(|decision| decision.at == entry.at)
@@ -303,7 +288,8 @@ fn is_told(entry: &Entry, story: &Story) -> bool {
     }
 }
 
-fn decided(action: RuleAction, gate: &Gate) -> (Ink, String) {
+/// What a decision would have done, or why it would not.
+pub fn decided(action: RuleAction, gate: &Gate) -> (Ink, String) {
     let done = match action {
         RuleAction::Rollback => "rolled back",
         RuleAction::PauseRollout => "paused",
@@ -322,15 +308,33 @@ fn decided(action: RuleAction, gate: &Gate) -> (Ink, String) {
     }
 }
 
-fn numbers(numbers: &Numbers) -> String {
+/// The numbers behind an entry, to be put behind its words.
+pub fn numbers(numbers: &Numbers) -> String {
     let Some(value) = numbers.value else { return String::new() };
     let unit = &numbers.unit;
     let limit = numbers.threshold.map(|t| format!(" against {}", measure(t, unit))).unwrap_or_default();
     format!("; {}{limit}, {}", measure(value, unit), count(numbers.samples, "sample"))
 }
 
+/// How much of the time nothing was known, and why.
+pub fn unknown(story: &Story) -> Option<String> {
+    let v = story.verdicts;
+    let closings = v.pass + v.breach + v.inconclusive + v.error;
+    let told = story.doubts.iter();
+    let reasons: Vec<String> =
+        told.map(|(doubt, minutes)| format!("{} for {}", doubt.as_str(), of_minutes(*minutes))).collect();
+    if reasons.is_empty() {
+        return None;
+    }
+    let mut text = format!("of {}: {}", of_minutes(closings), reasons.join(", "));
+    if let Some(wait) = story.longest_silence.filter(|wait| wait.span() >= SILENCE_NOTICE) {
+        let _ = write!(text, "; longest silence from {} to {}", utc(wait.from), utc(wait.to));
+    }
+    Some(text)
+}
+
 /// A span that may be of days.
-fn long(whole: Duration) -> String {
+pub fn long(whole: Duration) -> String {
     if whole < Duration::from_secs(48 * 3600) { span(whole) } else { brief(whole) }
 }
 
