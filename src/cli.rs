@@ -9,6 +9,7 @@ pub mod diagnostics;
 mod flag;
 mod incident;
 mod output;
+mod replay;
 mod run;
 mod status;
 mod table;
@@ -45,6 +46,7 @@ pub struct Cli {
 enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
+    Replay(replay::ReplayArgs),
     Status(status::StatusArgs),
     Incident(incident::IncidentArgs),
     Flag(flag::FlagArgs),
@@ -58,6 +60,7 @@ pub fn main(cli: &Cli) -> anyhow::Result<u8> {
     match &cli.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Status(args) => status::run(args),
         Command::Incident(args) => incident::run(args),
         Command::Flag(args) => flag::run(args),

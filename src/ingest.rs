@@ -15,6 +15,7 @@ mod link;
 pub mod names;
 pub mod panes;
 pub mod partition;
+pub mod range;
 mod reader;
 pub mod recorder;
 pub mod rfc3339;

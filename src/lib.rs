@@ -8,7 +8,8 @@
 //! ```
 //!
 //! `model` and `stats` import nothing of the crate, `engine` only those two, `store` and `ingest` the engine, `dispatch` and
-//! `http` the store; `app` puts them together and only `cli` calls it. A test reads the imports.
+//! `http` the store; `lab` drives ingest and engine without a daemon; `app` puts them together and only `cli` calls it. A test
+//! reads the imports.
 
 #[deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 pub mod model;
@@ -19,6 +20,8 @@ pub mod ingest;
 
 #[deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::disallowed_macros)]
 pub mod engine;
+
+pub mod lab;
 
 pub mod store;
 

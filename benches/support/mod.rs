@@ -46,6 +46,7 @@ pub fn write_event(out: &mut String, n: u64, total: u64, variants: u64) -> u64 {
 }
 
 /// A schema of the variants that the events name.
+#[allow(dead_code, reason = "replays make their own of their rules")]
 pub fn schema(variants: u64) -> Arc<Schema> {
     let mut schema = Schema::new(Arc::new(Catalogue::default()));
     for variant in 0..variants {

@@ -155,6 +155,15 @@ impl Alert {
         }
     }
 
+    /// Minutes that the breach has held, while it is pending or firing.
+    pub fn held(&self) -> u32 {
+        match &self.state {
+            State::Pending(pending) => pending.held,
+            State::Firing(firing) => firing.held,
+            State::Quiet | State::Latched { .. } => 0,
+        }
+    }
+
     /// Takes a closing's verdict in. The only place where an alert's state follows from a verdict.
     pub fn close(&mut self, closing: &Closing<'_>) -> Change {
         match closing.judgement.literal {

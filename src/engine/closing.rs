@@ -312,6 +312,26 @@ fn words(change: &Change, judgement: &Judgement) -> String {
     }
 }
 
+/// What a rule's windows are at the last closing.
+pub(super) fn frame(engine: &Engine, rule: &Rule, slice: &Scope) -> Frame {
+    let closed = engine.memory.core.closed.unwrap_or_default();
+    Frame { closed, floor: engine.memory.floor(&rule.variant, slice) }
+}
+
+/// What a rule of one comparison measures at the last closing, and what it compares with.
+pub(super) fn measured(engine: &Engine, rule: &Rule, slice: &Scope) -> (Option<f64>, Option<f64>) {
+    let Shape::Simple { slot, threshold, .. } = &rule.condition.shape else {
+        return (None, None);
+    };
+    let schema = engine.fleet.schema();
+    let own = schema.find(rule.variant.as_str());
+    let baseline = rule.baseline.as_ref().and_then(|b| schema.find(b.as_str()));
+    let view = RuleView::new(&engine.fleet, own, baseline, slice);
+    let frame = frame(engine, rule, slice);
+    let value = measure::full(&view, &rule.condition.slots[*slot], frame).ok();
+    (value, limit(&rule.condition, *threshold, &view, frame))
+}
+
 /// Every alert as it stands, rules in their order.
 pub(super) fn report(engine: &Engine) -> Vec<AlertReport> {
     let mut by_rule: BTreeMap<usize, Vec<AlertReport>> = BTreeMap::new();
@@ -321,19 +341,7 @@ pub(super) fn report(engine: &Engine) -> Vec<AlertReport> {
         };
         let rule = &engine.settings.rules.rules[place];
         let alert = engine.memory.alert(key).cloned().unwrap_or_default();
-        let schema = engine.fleet.schema();
-        let own = schema.find(rule.variant.as_str());
-        let baseline = rule.baseline.as_ref().and_then(|b| schema.find(b.as_str()));
-        let view = RuleView::new(&engine.fleet, own, baseline, &key.slice);
-        let closed = engine.memory.core.closed.unwrap_or_default();
-        let frame = Frame { closed, floor: engine.memory.floor(&rule.variant, &key.slice) };
-        let (value, threshold) = match &rule.condition.shape {
-            Shape::Simple { slot, threshold, .. } => (
-                measure::full(&view, &rule.condition.slots[*slot], frame).ok(),
-                limit(&rule.condition, *threshold, &view, frame),
-            ),
-            Shape::Other => (None, None),
-        };
+        let (value, threshold) = measured(engine, rule, &key.slice);
         by_rule.entry(place).or_default().push(AlertReport {
             key: key.clone(),
             variant: rule.variant.clone(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fleet::{Fleet, RuleView};
 use super::measure::{self, Frame, Lookup};
 use super::output::{ContextLine, Evidence, PicturePoint, WorstPair};
-use super::rule::{Arm, Measurement, Rule, Shape, Stat, identifier};
+use super::rule::{Arm, Condition, Measurement, Rule, Shape, Stat, identifier};
 use super::schema::VariantId;
 use super::verdict::{Judgement, limit, worst_pair};
 use crate::model::flag::Scope;
@@ -43,7 +43,7 @@ pub fn collect(
         value,
         threshold,
         side,
-        unit: main.map(|m| unit(m, schema.catalogue())).unwrap_or_default(),
+        unit: unit_of(condition, schema.catalogue()),
         samples: main.map_or(0, |m| measure::samples(&view, m, frame)),
         baseline_samples: condition
             .slots
@@ -62,7 +62,11 @@ pub fn collect(
     }
 }
 
-fn unit(m: &Measurement, catalogue: &Catalogue) -> String {
+/// The unit of what a condition measures first; empty for scores and rates.
+pub fn unit_of(condition: &Condition, catalogue: &Catalogue) -> String {
+    let Some(m) = condition.slots.iter().find(|m| m.arm == Arm::Own) else {
+        return String::new();
+    };
     match m.stat {
         Stat::Count => "samples".into(),
         Stat::PerMin => "samples/min".into(),

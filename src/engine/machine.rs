@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::closing;
+use super::evidence;
 use super::fleet::Fleet;
 use super::input::{Answer, Command, CommandKind, Delta, FlipOutcome, Input, Settings, Source};
 use super::memory::{Blind, Floor, Memory};
 use super::message;
 use super::output::{
-    AlertKey, CommandError, LatchChange, LatchReport, MessageKind, Order, Output, Phase, Report, Transition,
+    AlertKey, CommandError, Evidence, LatchChange, LatchReport, MessageKind, Order, Output, Phase, Report,
+    Transition,
 };
 use super::rule::{Rule, RuleAction};
 use super::sources::Accept;
@@ -28,7 +30,7 @@ pub struct Engine {
     pub(super) settings: Settings,
     pub(super) fleet: Fleet,
     pub(super) memory: Memory,
-    /// The last judgement of each alert, for reports only.
+    /// The last judgement of each alert, for those who watch only.
     pub(super) last: BTreeMap<AlertKey, Judgement>,
     /// Panes are being restored: nothing is judged.
     pub(super) loading: bool,
@@ -135,6 +137,24 @@ impl Engine {
                 })
                 .collect(),
         }
+    }
+
+    /// The last judgement of each alert.
+    pub fn judgements(&self) -> impl Iterator<Item = (&AlertKey, &Judgement)> {
+        self.last.iter()
+    }
+
+    /// What a rule of one comparison measures on a slice now, and what it compares with.
+    pub fn measured(&self, rule: &Rule, slice: &Scope) -> (Option<f64>, Option<f64>) {
+        closing::measured(self, rule, slice)
+    }
+
+    /// What the last judgement of an alert rests on, as it would be stored with a decision.
+    pub fn evidence(&self, key: &AlertKey) -> Option<Evidence> {
+        let (rule, judgement) = (self.rule(key)?, self.last.get(key)?);
+        let frame = closing::frame(self, rule, &key.slice);
+        let held = self.memory.alert(key).map_or(0, super::alert::Alert::held);
+        Some(evidence::collect(rule, &self.fleet, &key.slice, frame, judgement, held))
     }
 
     fn assign(&mut self, sources: &[Source], start: Option<Timestamp>) {

@@ -43,6 +43,18 @@ pub(super) fn log_bounds(consumer: &BaseConsumer<Link>, source: &Source) -> Resu
     consumer.fetch_watermarks(&source.topic, source.partition, TIMEOUT)
 }
 
+/// The end of the log of each source as it is now.
+///
+/// # Errors
+///
+/// Brokers that cannot be reached.
+pub(super) fn ends<'a>(
+    consumer: &BaseConsumer<Link>,
+    sources: impl Iterator<Item = &'a Source>,
+) -> Result<BTreeMap<Source, i64>, IngestError> {
+    sources.map(|source| Ok((source.clone(), log_bounds(consumer, source)?.1))).collect()
+}
+
 fn partitions(consumer: &BaseConsumer<Link>, topic: &str) -> Result<Vec<Source>, IngestError> {
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
     let partitions: Vec<Source> = metadata

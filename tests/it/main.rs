@@ -8,6 +8,7 @@ mod demo;
 mod layers;
 mod ofrep;
 mod readme;
+mod replay;
 
 #[path = "../store_suite/mod.rs"]
 #[macro_use]

@@ -9,7 +9,7 @@ use rearguard::telemetry::catalogue::METRICS;
 
 use crate::cli::rearguard;
 
-const DOCUMENTS: [&str; 14] = [
+const DOCUMENTS: [&str; 15] = [
     "README.md",
     "CHANGELOG.md",
     "deploy/README.md",
@@ -23,6 +23,7 @@ const DOCUMENTS: [&str; 14] = [
     "docs/metrics.md",
     "docs/operations.md",
     "docs/performance.md",
+    "docs/replay.md",
     "docs/rules.md",
 ];
 

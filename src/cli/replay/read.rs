@@ -1,0 +1,226 @@
+//! Messages in, from files or from a topic, and what is said of those that are no good events.
+
+use std::collections::BTreeMap;
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use crate::cli::output::Trouble;
+use crate::ingest::config::Config;
+use crate::ingest::consumer::IngestError;
+use crate::ingest::decode::Bounds;
+use crate::ingest::fate::Fate;
+use crate::ingest::range::Range;
+use crate::lab::lines::Lines;
+use crate::lab::recording::Recording;
+use crate::lab::rig::{Rig, Watch};
+use crate::model::time::Timestamp;
+
+/// First places remembered per reason.
+const PLACES: usize = 3;
+
+/// Where events come from.
+pub enum Events {
+    Files(Vec<Recording>),
+    /// A part of a topic: from the configuration's start to a time.
+    Topic(Box<Config>, Option<Timestamp>),
+}
+
+/// A place in the events: a file and a line, or a partition and an offset.
+pub struct Place<'a> {
+    pub name: &'a str,
+    pub number: u64,
+}
+
+impl Events {
+    /// What they are called.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Files(files) => files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(", "),
+            Self::Topic(config, _) => format!("topic {}", config.topics.join(", ")),
+        }
+    }
+
+    /// Bytes as stored, where that is known.
+    pub fn size(&self) -> Option<u64> {
+        match self {
+            Self::Files(files) => files.iter().map(Recording::size).sum(),
+            Self::Topic(..) => None,
+        }
+    }
+
+    /// Makes them readable more than once: keeps what standard input holds.
+    ///
+    /// # Errors
+    ///
+    /// Standard input that cannot be read or kept.
+    pub fn keep(&mut self) -> Result<(), Trouble> {
+        let Self::Files(files) = self else { return Ok(()) };
+        let failed = |error| Trouble::new(format!("standard input could not be kept: {error}"));
+        files.iter_mut().try_for_each(|file| file.spool().map_err(failed))
+    }
+
+    /// Calls `take` for every message, whatever the order of partitions.
+    ///
+    /// # Errors
+    ///
+    /// Files that cannot be read to their end, brokers that do not answer.
+    pub fn each(&self, bar: &ProgressBar, mut take: impl FnMut(&[u8])) -> Result<(), Trouble> {
+        match self {
+            Self::Files(files) => each_line(files, bar, |line, _| {
+                take(line);
+                Ok(())
+            }),
+            Self::Topic(config, to) => {
+                let mut range = Range::open(config, *to)?;
+                for partition in 0..range.partitions() {
+                    while read(&mut range, partition, bar, |message, _| {
+                        take(message);
+                        Ok(())
+                    })? {}
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs every message through a rig, partitions in step, to the end. `told` hears of each fate.
+    ///
+    /// # Errors
+    ///
+    /// As for [`each`](Self::each), and what `told` says.
+    pub fn run(
+        &self,
+        bar: &ProgressBar,
+        rig: impl FnOnce(usize) -> Rig,
+        watch: &mut Watch<'_>,
+        mut told: impl FnMut(Fate, Place<'_>) -> Result<(), Trouble>,
+    ) -> Result<Rig, Trouble> {
+        let mut rig = match self {
+            Self::Files(files) => {
+                let mut rig = rig(1);
+                each_line(files, bar, |line, place| told(rig.record(0, line, watch), place))?;
+                rig
+            }
+            Self::Topic(config, to) => {
+                let mut range = Range::open(config, *to)?;
+                let mut rig = rig(range.partitions());
+                while let Some(lane) = rig.furthest_behind() {
+                    let name = range.name(lane);
+                    let more = read(&mut range, lane, bar, |message, offset| {
+                        let number = u64::try_from(offset).unwrap_or_default();
+                        told(rig.record(lane, message, watch), Place { name: &name, number })
+                    })?;
+                    if !more {
+                        rig.end_lane(lane, watch);
+                    }
+                }
+                rig
+            }
+        };
+        rig.finish(watch);
+        Ok(rig)
+    }
+}
+
+/// Reads what has come of a partition; false at the end of the range.
+fn read(
+    range: &mut Range,
+    partition: usize,
+    bar: &ProgressBar,
+    mut take: impl FnMut(&[u8], i64) -> Result<(), Trouble>,
+) -> Result<bool, Trouble> {
+    let mut bytes = 0;
+    let more = range.read(partition, |message, offset| {
+        bytes += message.len() as u64;
+        take(message, offset)
+    });
+    bar.inc(bytes);
+    more
+}
+
+impl From<IngestError> for Trouble {
+    fn from(error: IngestError) -> Self {
+        Self::wrong(format!("the topic cannot be read: {error}")).hint(
+            "check `--brokers` or `kafka.brokers`, the topic's name, and that the broker still has that time",
+        )
+    }
+}
+
+/// Calls `take` for every line that is not blank.
+fn each_line(
+    recordings: &[Recording],
+    bar: &ProgressBar,
+    mut take: impl FnMut(&[u8], Place<'_>) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    for recording in recordings {
+        let name = recording.name.as_str();
+        let input = recording
+            .open(|stored| Box::new(bar.wrap_read(stored)))
+            .map_err(|error| Trouble::wrong(format!("{name}: cannot be read: {error}")))?;
+        let mut lines = Lines::new(input, Bounds::default().max_bytes);
+        let mut last = 0;
+        loop {
+            match lines.next_line() {
+                Ok(Some(line)) => {
+                    last = line.number;
+                    if !line.is_blank() {
+                        take(line.bytes, Place { name, number: line.number })?;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    let place = format!("{name}: cannot be read beyond line {last}: {error}");
+                    return Err(Trouble::wrong(place).hint("the file seems to be cut off or damaged"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lines that were no events, or held values that no measurement can have.
+#[derive(Debug, Default)]
+pub struct BadLines {
+    /// By fate and reason.
+    pub by_reason: BTreeMap<(&'static str, &'static str), Bad>,
+}
+
+/// Bad lines of one reason.
+#[derive(Debug, Default, Serialize)]
+pub struct Bad {
+    pub count: u64,
+    /// `file:line`, or `topic/partition:offset`, of the first few.
+    pub first: Vec<String>,
+}
+
+impl BadLines {
+    /// Notes what became of a line.
+    ///
+    /// # Errors
+    ///
+    /// If `strict`, the first bad line.
+    #[inline]
+    pub fn note(&mut self, fate: Fate, place: Place<'_>, strict: bool) -> Result<(), Trouble> {
+        match fate {
+            Fate::DeadLetter(_) | Fate::Refused(_) => self.note_bad(fate, place, strict),
+            Fate::Windowed | Fate::Late | Fate::Duplicate | Fate::Other => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn note_bad(&mut self, fate: Fate, place: Place<'_>, strict: bool) -> Result<(), Trouble> {
+        let (word, reason) = fate.words();
+        let place = format!("{}:{}", place.name, place.number);
+        if strict {
+            return Err(Trouble::wrong(format!("{place}: no good event: {word}, {reason}"))
+                .hint("docs/events.md says what an event is; without `--strict` bad lines are counted"));
+        }
+        let bad = self.by_reason.entry((word, reason)).or_default();
+        bad.count += 1;
+        if bad.first.len() < PLACES {
+            bad.first.push(place);
+        }
+        Ok(())
+    }
+}
