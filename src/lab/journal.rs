@@ -97,6 +97,7 @@ pub struct Numbers {
 pub enum Doubt {
     /// Nothing in the window.
     NoData,
+    Missing,
     TooFewSamples,
     NoBaseline,
     /// A burst hides a breach.
@@ -359,6 +360,7 @@ impl Doubt {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NoData => "no data",
+            Self::Missing => "events missing",
             Self::TooFewSamples => "too few samples",
             Self::NoBaseline => "no baseline",
             Self::Masked => "masked by a burst",
@@ -370,6 +372,7 @@ impl Doubt {
     fn of(reason: &Reason) -> Self {
         match reason {
             Reason::NoData => Self::NoData,
+            Reason::Missing { .. } => Self::Missing,
             Reason::TooFewSamples { .. } => Self::TooFewSamples,
             Reason::NoBaseline => Self::NoBaseline,
             Reason::Masked { .. } => Self::Masked,
