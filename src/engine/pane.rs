@@ -210,21 +210,21 @@ impl SealedValues {
 
     /// The exact part.
     pub fn sums(&self) -> Sums {
-        let mut at = 0;
-        self.read_sums(&mut at)
+        Integers(&self.0).sums()
     }
 
     /// The bucket counts, ascending by bucket.
+    #[inline]
     pub fn entries(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
-        let mut at = 0;
-        self.read_sums(&mut at);
+        let mut rest = Integers(&self.0);
+        rest.sums();
         let mut bucket = 0u16;
         std::iter::from_fn(move || {
-            if at >= self.0.len() {
+            if rest.0.is_empty() {
                 return None;
             }
-            bucket += take(&self.0, &mut at) as u16;
-            Some((bucket, take(&self.0, &mut at) as u64))
+            bucket += rest.short() as u16;
+            Some((bucket, rest.short()))
         })
     }
 
@@ -254,18 +254,6 @@ impl SealedValues {
             }
         }
     }
-
-    fn read_sums(&self, at: &mut usize) -> Sums {
-        let n = take(&self.0, at) as u64;
-        if n == 0 {
-            return Sums::default();
-        }
-        let sum = take(&self.0, at) as i128;
-        let squares = take(&self.0, at);
-        let min = take(&self.0, at) as i64;
-        let max = min + take(&self.0, at) as i64;
-        Sums { n, sum, squares, min, max }
-    }
 }
 
 fn put(bytes: &mut Vec<u8>, mut value: u128) {
@@ -286,18 +274,56 @@ fn put_short(bytes: &mut Vec<u8>, mut value: u64) {
     bytes.push(value as u8);
 }
 
-fn take(bytes: &[u8], at: &mut usize) -> u128 {
-    let mut value = 0;
-    let mut shift = 0;
-    while let Some(&byte) = bytes.get(*at) {
-        *at += 1;
-        value |= u128::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            break;
+/// What is left to read of a string of variable-length integers.
+struct Integers<'b>(&'b [u8]);
+
+impl Integers<'_> {
+    fn sums(&mut self) -> Sums {
+        let n = self.short();
+        if n == 0 {
+            return Sums::default();
         }
-        shift += 7;
+        let sum = self.long() as i128;
+        let squares = self.long();
+        let min = self.short() as i64;
+        let max = min.wrapping_add(self.short() as i64);
+        Sums { n, sum, squares, min, max }
     }
-    value
+
+    /// One integer of at most 64 bits.
+    #[inline]
+    fn short(&mut self) -> u64 {
+        match self.0 {
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.0 = rest;
+                u64::from(*byte)
+            }
+            _ => self.bits(64) as u64,
+        }
+    }
+
+    fn long(&mut self) -> u128 {
+        self.bits(128)
+    }
+
+    /// One integer of at most so many bits; in 64-bit arithmetic as far as that goes.
+    fn bits(&mut self, most: u32) -> u128 {
+        let (mut low, mut high, mut shift) = (0u64, 0u128, 0);
+        while let [byte, rest @ ..] = self.0 {
+            self.0 = rest;
+            let part = byte & 0x7f;
+            if shift < 63 {
+                low |= u64::from(part) << shift;
+            } else if shift < most {
+                high |= u128::from(part) << shift;
+            }
+            if *byte < 0x80 {
+                break;
+            }
+            shift += 7;
+        }
+        high | u128::from(low)
+    }
 }
 
 #[cfg(test)]
@@ -328,6 +354,19 @@ mod tests {
             prop_assert_eq!(sums.n, both.len() as u64);
             prop_assert_eq!(sums.sum, both.iter().map(|v| i128::from(micros(*v))).sum::<i128>());
             prop_assert_eq!(merged.entries().map(|(_, n)| n).sum::<u64>(), sums.n);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn integers_are_read_as_they_were_written(long in any::<u128>(), by in 0u32..128, short in any::<u64>(), less in 0u32..64) {
+            let (long, short) = (long >> by, short >> less);
+            let mut bytes = Vec::new();
+            put(&mut bytes, long);
+            put_short(&mut bytes, short);
+            let mut rest = Integers(&bytes);
+            prop_assert_eq!((rest.long(), rest.short()), (long, short));
+            prop_assert!(rest.0.is_empty());
         }
     }
 
