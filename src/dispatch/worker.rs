@@ -221,9 +221,7 @@ impl Worker {
     }
 
     async fn postpone(&self, row: &OutboxRow) -> Result<(), StoreError> {
-        let at = self.clock.now() + self.clock.virtual_span(BUSY);
-        let why = row.last_error.as_deref().unwrap_or("the receiver is busy");
-        self.store.retry(row, at, why).await
+        self.store.postpone(row, self.clock.now() + self.clock.virtual_span(BUSY)).await
     }
 
     async fn store_is_down(&self, down: &mut Option<Stopwatch>, error: &StoreError) {

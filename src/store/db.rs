@@ -74,13 +74,16 @@ impl std::fmt::Debug for Address {
     }
 }
 
-/// A URL without what stands between `://` and `@`, and without its query.
+/// A URL without what stands before its host, and without its query. A password may hold a `?`, and whoever mistyped the
+/// scheme does not want to read it in a log either.
 fn without_password(url: &str) -> String {
-    let url = url.split('?').next().unwrap_or_default();
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-        _ => url.to_owned(),
-    }
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    let rest = match url.rsplit_once('@') {
+        Some((_, host)) => host,
+        None => url.split_once("://").map_or(url, |(_, rest)| rest),
+    };
+    let rest = rest.split('?').next().unwrap_or_default();
+    if scheme.is_empty() { rest.to_owned() } else { format!("{scheme}://{rest}") }
 }
 
 /// A pool and what kind of database is behind it.
@@ -231,7 +234,16 @@ mod tests {
         let pg: Address = "postgres://u:secret@h:5432/d?x=y".parse().unwrap();
         assert_eq!(pg.display(), "postgres://h:5432/d");
         assert_eq!(format!("{pg:?}"), "postgres://h:5432/d");
-        for bad in ["mysql://u:secret@h/d", "sqlite:", "sqlite::memory:", "x.db"] {
+        let odd: Address = "postgres://u:a?secret@h/d?x=y".parse().unwrap();
+        assert_eq!(odd.display(), "postgres://h/d");
+        for bad in [
+            "mysql://u:secret@h/d",
+            "mysql://u:secret?more@h/d",
+            "postgres:/u:secret@h/d",
+            "sqlite:",
+            "sqlite::memory:",
+            "x.db",
+        ] {
             let error = bad.parse::<Address>().unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }

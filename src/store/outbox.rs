@@ -141,15 +141,31 @@ impl Store {
         commit(tx).await
     }
 
-    /// Gives a row back for a later try.
+    /// Gives a row back for a later try, after one that failed.
     pub async fn retry(&self, row: &OutboxRow, next_at: Timestamp, error: &str) -> Result<(), StoreError> {
+        self.give_back(row, next_at, Some(error)).await
+    }
+
+    /// Gives a row back that was not tried: its receiver is busy, or it is too early. The claim does not count as a try.
+    pub async fn postpone(&self, row: &OutboxRow, next_at: Timestamp) -> Result<(), StoreError> {
+        self.give_back(row, next_at, None).await
+    }
+
+    async fn give_back(
+        &self,
+        row: &OutboxRow,
+        next_at: Timestamp,
+        error: Option<&str>,
+    ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         let hit = sqlx::query(
-            "UPDATE outbox SET status = 'pending', not_before = $1, last_error = $2, lease_until = NULL
-             WHERE id = $3 AND epoch = $4 AND status = 'claimed'",
+            "UPDATE outbox SET status = 'pending', not_before = $1, attempts = attempts - $2,
+                last_error = COALESCE(CAST($3 AS TEXT), last_error), lease_until = NULL
+             WHERE id = $4 AND epoch = $5 AND status = 'claimed'",
         )
         .bind(next_at.as_millis())
-        .bind(error)
+        .bind(i64::from(error.is_none()))
+        .bind(error.map(str::to_owned))
         .bind(row.id)
         .bind(row.epoch)
         .execute(&mut *tx)

@@ -29,12 +29,13 @@ pub struct OutboxCounts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OutboxStats {
     pub counts: Vec<OutboxCounts>,
-    /// When the row that has been due the longest became due.
+    /// Since when the row that has waited the longest waits: since it was due, or, once a try has failed, since it was asked for
+    /// or last taken. The end of a pause may wait for automation and does not count.
     pub oldest_due: Option<Timestamp>,
 }
 
 impl OutboxStats {
-    /// How long the oldest due row has been waiting.
+    /// How long the row has waited that waits the longest.
     pub fn age(&self, now: Timestamp) -> Duration {
         self.oldest_due.map_or(Duration::ZERO, |due| now.since(due))
     }
@@ -88,8 +89,9 @@ impl Store {
             });
         }
         let oldest: Option<i64> = sqlx::query_scalar(
-            "SELECT min(CASE WHEN status = 'claimed' THEN lease_until ELSE not_before END) FROM outbox
-             WHERE status IN ('pending', 'claimed', 'standing')",
+            "SELECT min(CASE WHEN last_error IS NOT NULL THEN COALESCE(finished, created)
+                WHEN status = 'claimed' THEN lease_until ELSE not_before END) FROM outbox
+             WHERE status IN ('pending', 'claimed', 'standing') AND dedup NOT LIKE 'flip/%/unfreeze/%'",
         )
         .fetch_one(&mut *tx)
         .await

@@ -33,7 +33,7 @@ pub struct Timing {
     pub promise: Duration,
     /// A flip gets at least this long, however late it was decided.
     pub flip_at_least: Duration,
-    /// Tries of a flip end after this: by then fresh data has to decide anew.
+    /// Tries of a rollback or pause end after this: by then fresh data has to decide anew. What undoes them is tried for good.
     pub flip_ttl: Duration,
     /// Tries of a message end after this.
     pub message_ttl: Duration,

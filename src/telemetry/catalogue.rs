@@ -81,7 +81,7 @@ metrics! {
     FLIPS = "rearguard_flips_total", Shape::Counter, "outcome",
         "Rollbacks carried out, by outcome: verified, already_safe, superseded, failed, expired.";
     OUTBOX_AGE = "rearguard_outbox_oldest_seconds", Shape::Gauge, "",
-        "Age of the oldest outbox row that is not done; 0 without any.";
+        "How long the outbox row has waited that waits the longest; 0 without any.";
     OUTBOX_ROWS = "rearguard_outbox_rows", Shape::Gauge, "status",
         "Outbox rows by status.";
     ATTEMPTS = "rearguard_dispatch_attempts_total", Shape::Counter, "adapter, result",

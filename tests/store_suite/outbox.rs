@@ -204,6 +204,22 @@ pub async fn age_and_counts(base: &Base) {
     assert!(stats.counts.iter().all(|count| count.status == "done"), "{stats:?}");
 }
 
+pub async fn a_row_that_keeps_failing_grows_old(base: &Base) {
+    let store = base.ready().await;
+    commit(&store, 1, &[pause("d1")]).await;
+    let rows = claim(&store, at(1)).await;
+    for row in &rows {
+        store.postpone(row, at(100)).await.unwrap();
+    }
+    let age = async |now| store.outbox_stats(now).await.unwrap().age(now);
+    assert_eq!(age(at(90)).await, Duration::ZERO, "nothing has failed, and nothing is due");
+    for row in claim(&store, at(100)).await {
+        assert_eq!((row.attempts, row.last_error.as_deref()), (1, None), "what was postponed was not tried");
+        store.retry(&row, at(1000), "answered 503").await.unwrap();
+    }
+    assert_eq!(age(at(301)).await, Duration::from_secs(300), "though the next try is not due yet");
+}
+
 pub async fn recheck_tells_the_truth(base: &Base) {
     let store = base.ready().await;
     commit(&store, 1, &[rollback("d1", "i1")]).await;

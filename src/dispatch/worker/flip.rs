@@ -143,7 +143,9 @@ impl Worker {
         if let Some(deadline) = row.deadline.filter(|deadline| *deadline > now) {
             at = at.min(deadline);
         }
-        let at = at.min(row.expires.max(now));
+        if row.expires > now {
+            at = at.min(row.expires);
+        }
         self.recorded(row, self.store.retry(row, at, &failure.to_string()).await);
     }
 
@@ -230,7 +232,8 @@ fn stopped(check: &Recheck, flip: &Flip, row: &OutboxRow) -> Option<Tried> {
     if !check.held {
         return Some(Tried::Lost);
     }
-    if check.expired {
+    // An old rollback must be judged anew. What a human asked for, or the end of a pause, stays right however late it comes.
+    if check.expired && matches!(flip, Flip::Pin { .. } | Flip::Freeze { .. }) {
         let detail = row.last_error.clone().unwrap_or_default();
         return Some(Tried::Done(FlipOutcome::Expired, detail));
     }

@@ -248,6 +248,15 @@ impl Bench {
         self.store.commit(&record).await.unwrap();
     }
 
+    /// `automation on|off`.
+    pub async fn switch(&self, seq: u64, on: bool) {
+        let (routes, timing) = (Routes::default(), self.timing);
+        let context = PlanContext { routes: &routes, timing };
+        let mut record = StepRecord::new(seq, self.clock.now(), &[], &[], Position::default(), &context);
+        record.automation = Some(on);
+        self.store.commit(&record).await.unwrap();
+    }
+
     pub async fn answer(&mut self) -> Answer {
         tokio::time::timeout(Duration::from_secs(30), self.answers.recv())
             .await
