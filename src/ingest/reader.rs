@@ -14,7 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -75,6 +75,9 @@ pub(super) struct Reader {
     assigned: bool,
     loaded: bool,
     room_waits: u32,
+    /// The client is of no use any more: its name in the group counts as another one's.
+    fenced: bool,
+    last_renewal: Option<Timestamp>,
     last_checkpoint: Timestamp,
     last_lag: Timestamp,
 }
@@ -116,6 +119,8 @@ impl Reader {
             assigned: false,
             loaded: false,
             room_waits: 0,
+            fenced: false,
+            last_renewal: None,
             last_checkpoint: now,
             last_lag: now,
         })
@@ -163,6 +168,10 @@ impl Reader {
             self.begin.insert(source, offset);
         }
         self.set_down(false, "positions found")?;
+        self.subscribe()
+    }
+
+    fn subscribe(&self) -> Result<(), End> {
         let topics: Vec<&str> = self.config.topics.iter().map(String::as_str).collect();
         self.consumer.subscribe(&topics).map_err(|error| End::Failed(error.into()))
     }
@@ -171,6 +180,9 @@ impl Reader {
         let mut wait = Duration::ZERO;
         loop {
             self.serve(wait)?;
+            if self.fenced {
+                self.renew()?;
+            }
             self.act_on_events()?;
             self.tick()?;
             let read = self.read_one_batch()?;
@@ -188,6 +200,11 @@ impl Reader {
     fn serve(&mut self, wait: Duration) -> Result<(), End> {
         match self.consumer.poll(wait) {
             None | Some(Err(KafkaError::PartitionEOF(_))) => Ok(()),
+            // Acted upon by the loop: a message that is being handed over must not be lost over it.
+            Some(Err(KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId))) => {
+                self.fenced = true;
+                Ok(())
+            }
             Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                 Err(End::Failed(IngestError::Fatal(code.to_string())))
             }

@@ -1,18 +1,24 @@
 //! Assignments: lanes opened, given up and assigned anew; what a hole in the log means.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use rdkafka::consumer::Consumer;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{End, Reader};
 use crate::engine::input::Source;
 use crate::ingest::batch::{PartitionQueue, detach};
-use crate::ingest::consumer::{FromIngest, Gap, GapReason};
+use crate::ingest::consumer::{FromIngest, Gap, GapReason, IngestError};
 use crate::ingest::lane::Lane;
+use crate::ingest::link::Link;
 use crate::ingest::partition::{Partition, random_key};
 use crate::ingest::{link, start};
 use crate::model::time::Timestamp;
+
+/// A member that is fenced more often than this (wall time) is not alone under its name.
+const RENEWALS_APART: Duration = Duration::from_secs(60);
 
 impl Reader {
     pub(super) fn assigned(&mut self, sources: Vec<Source>) -> Result<(), End> {
@@ -65,6 +71,37 @@ impl Reader {
             }
         }
         self.send(FromIngest::Revoked(sources))
+    }
+
+    /// Goes on with a new client where the fenced one stood.
+    ///
+    /// Brokers fence a static member when another process joins under its name, and also when a request of its own comes from
+    /// before it had to join again, as after an outage longer than the session. The second is no reason to stop. Two processes
+    /// under one name fence each other again and again: then this one gives way.
+    pub(super) fn renew(&mut self) -> Result<(), End> {
+        let now = (self.wall)();
+        let again = self.last_renewal.is_some_and(|last| now.since(last) < RENEWALS_APART);
+        if again {
+            let instance = self.config.instance.as_deref().unwrap_or_default();
+            let why = format!("another process is in the consumer group under the name `{instance}`");
+            return Err(IngestError::Fatal(why).into());
+        }
+        tracing::warn!("the broker has fenced this member of the consumer group; joining anew");
+        self.last_renewal = Some(now);
+        self.fenced = false;
+        let config = self.config.consumer().map_err(IngestError::from)?;
+        let consumer =
+            BaseConsumer::from_config_and_context(&config, Link::default()).map_err(IngestError::from)?;
+        for (source, begin) in &self.begin {
+            consumer.context().set_start(source, *begin);
+        }
+        for (source, lane) in &mut self.lanes {
+            lane.queue = None;
+            lane.at_end = false;
+            consumer.context().set_start(source, lane.partition.next());
+        }
+        self.consumer = Arc::new(consumer);
+        self.subscribe()
     }
 
     /// Assigns all partitions anew at the offsets where each goes on, after a gap.

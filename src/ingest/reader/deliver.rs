@@ -122,6 +122,11 @@ impl Reader {
     }
 
     pub(super) fn commit_stored(&mut self) {
+        // librdkafka keeps what it cannot commit now, and sends it when the coordinator is back: by then this member may have
+        // had to join again, and be fenced for it.
+        if self.down || self.unreachable > 0 || !self.trouble.is_empty() {
+            return;
+        }
         let mut stored = self.wishes.stored.lock().unwrap_or_else(PoisonError::into_inner);
         let stored = std::mem::take(&mut *stored);
         let mut list = TopicPartitionList::new();

@@ -10,6 +10,7 @@ use crate::timeline::{MINUTE_MS, eventually};
 
 const RATE: f64 = 90.0;
 const BOUND: Duration = Duration::from_secs(20);
+const MINUTES: i64 = 44;
 const REASON: &str = "said while it was loading";
 
 /// Flag 0 is rolled back at the start, flag 1 goes bad later, flag 2 stays well.
@@ -24,11 +25,11 @@ fn what_is_said_while_loading_takes_effect_once_and_stays() {
     let start = stage.timeline.now();
     let at = |minute: i64| start + minute * MINUTE_MS;
     let bad_from = |from: f64| move |minute: f64| Some(if minute < from { 0.9 } else { 0.2 });
-    let mut events = fleet::story(0, start, (42, PLAN.per_minute), |minute| {
+    let mut events = fleet::story(0, start, (MINUTES, PLAN.per_minute), |minute| {
         bad_from(4.0)(minute).filter(|_| minute < 11.0)
     });
-    events.extend(fleet::story(1, start, (42, PLAN.per_minute), bad_from(26.0)));
-    events.extend(fleet::story(2, start, (42, PLAN.per_minute), |_| Some(0.9)));
+    events.extend(fleet::story(1, start, (MINUTES, PLAN.per_minute), bad_from(22.0)));
+    events.extend(fleet::story(2, start, (MINUTES, PLAN.per_minute), |_| Some(0.9)));
     events.sort_by_key(|event| event.at);
     let player = fleet::play(stage.new_producer(), events, stage.timeline, &mut stage.oracle);
 
@@ -67,7 +68,7 @@ fn what_is_said_while_loading_takes_effect_once_and_stays() {
         (stage.daemon.count(&withheld) == 1).then_some(())
     });
     assert_eq!(stage.daemon.served(&key(1), "anybody"), treatment(1), "automation is off");
-    assert!(stage.timeline.now() < at(40), "there is traffic left");
+    assert!(stage.timeline.now() < at(MINUTES), "there is traffic left");
     stage.daemon.say(&["automation", "on", "--reason", "seen"]);
     eventually("it is carried out as soon as automation is on", BOUND, || {
         (stage.daemon.served(&key(1), "anybody") == fleet::control(1)).then_some(())

@@ -47,6 +47,12 @@ fn partitions_that_another_member_takes_come_back_whole() {
     intruder.leave();
     stage.daemon.await_ready();
 
+    // One that even has its name: the broker fences Rearguard, which joins anew and gets everything back.
+    let impostor = Intruder::join_as(stage.kafka.bootstrap(), Some("rearguard-0"));
+    eventually("it is fenced", BOUND, || stage.daemon.log().contains("joining anew").then_some(()));
+    stage.daemon.await_ready();
+    impostor.leave();
+
     stage.producer = player.join().expect("the producer ends");
     stage.settle();
     stage.check_fates();
@@ -77,14 +83,21 @@ struct Intruder {
 
 impl Intruder {
     fn join(bootstrap: &str) -> Self {
-        let consumer: BaseConsumer = ClientConfig::new()
+        Self::join_as(bootstrap, None)
+    }
+
+    fn join_as(bootstrap: &str, instance: Option<&str>) -> Self {
+        let mut config = ClientConfig::new();
+        config
             .set("bootstrap.servers", bootstrap)
             .set("group.id", "rearguard")
             .set("partition.assignment.strategy", "range")
             .set("auto.offset.reset", "earliest")
-            .set("enable.auto.commit", "false")
-            .create()
-            .expect("a consumer");
+            .set("enable.auto.commit", "false");
+        if let Some(instance) = instance {
+            config.set("group.instance.id", instance);
+        }
+        let consumer: BaseConsumer = config.create().expect("a consumer");
         consumer.subscribe(&[TOPIC]).expect("a subscription");
         let (leaves, read) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stop, count) = (Arc::clone(&leaves), Arc::clone(&read));
