@@ -7,5 +7,6 @@ mod llmdrift;
 mod poison;
 mod promise;
 mod reload;
+mod replay;
 mod stage;
 mod starts;
