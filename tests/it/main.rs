@@ -6,6 +6,7 @@ mod cli;
 mod demo;
 mod layers;
 mod readme;
+mod vectors;
 
 #[path = "../store_suite/mod.rs"]
 #[macro_use]
