@@ -7,6 +7,7 @@ pub mod alert;
 pub mod budget;
 mod closing;
 mod decide;
+pub mod detector;
 pub mod evidence;
 pub mod fleet;
 pub mod input;
