@@ -10,6 +10,8 @@ pub const BETS: usize = 8;
 
 /// Where a running product is held: far above any threshold in use. Holding it there can only lose evidence, never make any.
 const MOST: f64 = 1e150;
+/// Below this a product counts as 0, which loses evidence too: numbers that are no longer normal take a hundred times as long.
+const LEAST: f64 = 1e-290;
 
 /// One step: a factor per bet, or `None` for a step without data, which has the factor 1 and starts nothing.
 pub type Step<T> = Option<[T; BETS]>;
@@ -47,7 +49,8 @@ pub fn without_pairs<T: Copy + Into<f64>>(steps: &[Step<T>], weights: &[f64; BET
         }
         let Some(Some(factors)) = steps.get(i) else { continue };
         for bet in 0..BETS {
-            product[bet] = (product[bet] * factors[bet].into()).min(MOST);
+            let next = product[bet] * factors[bet].into();
+            product[bet] = if next < LEAST { 0.0 } else { next.min(MOST) };
             starts[bet] = (starts[bet] + product[bet]).min(MOST);
         }
     }

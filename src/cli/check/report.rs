@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::Report;
 use crate::engine::budget::Budget;
+use crate::engine::detector;
 use crate::engine::rule::compile::RuleNote;
-use crate::engine::rule::spec::Confirm;
 use crate::engine::rule::token::tidy;
 use crate::engine::rule::{Page, Rule, RuleAction, Shape, Side, Stat, Threshold, span};
 /// One term of the sum in the JSON report.
@@ -70,7 +70,7 @@ impl Report {
                     clear: &rule.clear.source,
                     action: rule.action.as_str(),
                     meaning: format!("{}; {}", self.breach(rule), self.effect(rule)),
-                    confirm: note.confirm.as_str(),
+                    confirm: rule.confirm.as_str(),
                     for_seconds: rule.hold.as_secs(),
                     dwell_seconds: rule.dwell.as_secs(),
                     min_samples: rule.min_samples,
@@ -135,17 +135,22 @@ impl Report {
             let derived = if note.clear_derived { " (default)" } else { "" };
             line("clears", &format!("{}{derived}, held for {}", rule.clear.source, span::show(rule.dwell)));
         }
-        let confirm = match note.confirm {
-            Confirm::Either => "persistence (either)",
-            Confirm::Persistence => "persistence",
-        };
-        line("confirm", confirm);
+        line("confirm", &self.confirm(rule));
         let terms: Vec<String> =
             budget.terms.iter().map(|(name, d)| format!("{} {name}", d.as_secs())).collect();
         let total = budget.total.as_secs();
         let sign = if budget.fits() { "≤" } else { ">" };
         line("ten minutes", &format!("{} = {total} s {sign} 600 s", terms.join(" + ")));
         out.push('\n');
+    }
+
+    /// What confirms a breach, and why not evidence where the condition gives none.
+    fn confirm(&self, rule: &Rule) -> String {
+        let mode = rule.confirm.as_str();
+        match detector::claims(&rule.condition, &self.catalogue) {
+            Err(why) if rule.confirm.by_evidence() => format!("{mode}, by persistence alone: {why}"),
+            _ => mode.to_owned(),
+        }
     }
 
     /// When it fires and what it does then.
@@ -212,16 +217,10 @@ impl Report {
         let rules = count(self.compiled.rules.rules.len(), "rule");
         let warnings = self.diagnostics.len() - self.refused();
         let also = if warnings > 0 { format!(", {}", count(warnings, "warning")) } else { String::new() };
-        let mut out = match self.refused() {
+        match self.refused() {
             0 => format!("{rules}: every rollback keeps the ten minutes{also}\n"),
             n => format!("{rules}: {n} refused{also}\n"),
-        };
-        if self.compiled.notes.iter().any(|n| n.confirm == Confirm::Either) {
-            out.push_str(
-                "`confirm: either`, the default, means persistence until the change detector is there.\n",
-            );
         }
-        out
     }
 }
 
