@@ -13,7 +13,7 @@ use super::measure::{self, Frame};
 use super::message::{self, closing_time};
 use super::output::{AlertKey, AlertReport, MessageKind, Order, Output, Phase, Transition, Verdicts};
 use super::rule::eval::truth;
-use super::rule::{Rule, RuleAction, Shape};
+use super::rule::{ConfirmedBy, Rule, RuleAction, Shape};
 use super::verdict::{Gathered, Judgement, Reason, Verdict, judge, limit};
 use crate::model::flag::{FlagSpec, Scope};
 use crate::model::id::{FlagKey, Variant};
@@ -183,18 +183,21 @@ fn clears(engine: &Engine, rule: &Rule, slice: &Scope, frame: Frame) -> Option<b
     }
 }
 
-/// Whether the control of a flag breaches a rule's own condition. Rules that compare with the baseline have their answer
-/// in the comparison.
-pub(super) fn control_breaches(engine: &Engine, rule: &Rule, slice: &Scope, frame: Frame) -> Option<Variant> {
+/// Whether the control of a flag breaches a rule's own condition: over the window, or over its recent part where evidence has
+/// confirmed the breach before the window crossed. Rules that compare with the baseline have their answer in the comparison.
+pub(super) fn control_breaches(engine: &Engine, judged: &Judged) -> Option<Variant> {
+    let Judged { rule, key, frame, judgement } = judged;
     if rule.condition.reads_baseline() {
         return None;
     }
     let control = decide::control_of(engine, rule).filter(|c| *c != rule.variant)?;
     let id = engine.fleet.schema().find(control.as_str());
-    let view = RuleView::new(&engine.fleet, id, None, slice);
+    let view = RuleView::new(&engine.fleet, id, None, &key.slice);
     let slots = &rule.condition.slots;
-    let holds = truth(&rule.condition.expr, &mut |slot| measure::full(&view, &slots[slot], frame));
-    (holds == Ok(true)).then_some(control)
+    let full = || truth(&rule.condition.expr, &mut |slot| measure::full(&view, &slots[slot], *frame));
+    let recent = || truth(&rule.condition.expr, &mut |slot| measure::recent(&view, &slots[slot], *frame));
+    let early = judgement.by == Some(ConfirmedBy::Evidence);
+    (full() == Ok(true) || (early && recent() == Ok(true))).then_some(control)
 }
 
 /// How many fresh variants breach together.

@@ -61,6 +61,23 @@ fn evidence_acts_before_the_window_crosses_and_says_what_held() {
     }
 }
 
+/// Evidence is there before either window has crossed, so control is asked on its recent part as well.
+#[test]
+fn when_control_drops_too_evidence_rolls_nothing_back() {
+    let mut events = scores(0..180, 100, |m| if m < 120 { 0.05 } else { 0.40 });
+    let control: Vec<Ev> = events.iter().map(|event| Ev { variant: CONTROL, ..event.clone() }).collect();
+    events.extend(control);
+    let mut engine = engine(vec![confirmed(Confirm::Either, 60, 0.92, RuleAction::Rollback)]);
+    let output = run(&mut engine, &events, 0..180);
+    assert_eq!(output.decisions[0].confirmed_by, Some(ConfirmedBy::Evidence));
+    assert!(
+        output.decisions.iter().all(|d| matches!(d.gate, Gate::WorldBreach { .. })),
+        "{:?}",
+        decided(&output)
+    );
+    assert_eq!(pins(&output), 0);
+}
+
 #[test]
 fn two_terrible_minutes_prove_nothing() {
     let mut rules = vec![

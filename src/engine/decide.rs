@@ -228,7 +228,7 @@ fn gate_of(engine: &Engine, judged: &Judged, action: RuleAction, world: &World) 
     if action == RuleAction::PauseRollout {
         return Gate::Act;
     }
-    if let Some(control) = control_breaches(engine, rule, &judged.key.slice, judged.frame) {
+    if let Some(control) = control_breaches(engine, judged) {
         return Gate::WorldBreach { why: format!("control {control} breaches the same condition") };
     }
     if let Some(why) = world.is_breaking() {

@@ -214,6 +214,25 @@ fn differences_between_arms_are_found_and_common_swings_are_not() {
     assert!(d(text, &arms(text, 240, (60, 60), &mut random, flag(0.70), flag(0.95))) >= C);
 }
 
+/// What `confirm: evidence` promises: at the edge of health, P(false alarm within n minutes) ≤ n/c.
+#[test]
+fn false_alarms_are_as_rare_as_promised() {
+    let (c, minutes, runs) = (1_000.0, 100, 300);
+    for (text, level) in [("faithfulness_1h < 0.92", 0.92), ("abstain_rate_1h > 0.20", 0.20)] {
+        let mut alarms = 0;
+        for seed in 0..runs {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let arms = arms(text, minutes, (20, 0), &mut random, flag(level), flag(0.5));
+            let mut track = track(text);
+            alarms += i32::from((1..=minutes).any(|closed| {
+                track.follow(&arms, Minute(closed), CAP);
+                track.evidence(Minute(1)) >= c
+            }));
+        }
+        assert!(f64::from(alarms) <= minutes as f64 / c * runs as f64, "{text}: {alarms} of {runs}");
+    }
+}
+
 /// Inside one minute everything may be shared, so a minute counts for `cap` samples at most.
 #[test]
 fn more_traffic_than_the_cap_makes_no_more_evidence() {
