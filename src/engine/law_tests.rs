@@ -98,13 +98,13 @@ impl Lcg {
 }
 
 /// What the engine says of a rule at the closing of every minute. It fires at once, and does nothing, so that evidence is never
-/// counted anew. A little evidence is enough, so that chance alone comes near it.
-fn judgements(rule: &Rule, events: &[Ev]) -> Vec<Judgement> {
+/// counted anew. `needed` is the evidence that is enough.
+fn judgements(rule: &Rule, events: &[Ev], needed: u64) -> Vec<Judgement> {
     let mut rule = rule.clone();
     rule.hold = Duration::ZERO;
     rule.dry_run = true;
     let mut engine = engine(vec![rule]);
-    engine.settings.limits.false_rollback_every = Duration::from_secs(20 * 60);
+    engine.settings.limits.false_rollback_every = Duration::from_secs(needed * 60);
     let mut all = Vec::new();
     for minute in 0..75 {
         run(&mut engine, events, minute..minute + 1);
@@ -126,6 +126,7 @@ proptest! {
         volume in prop_oneof![Just(0i64), Just(1), Just(10)],
         per_minute in prop_oneof![Just(30i64), Just(60)],
         both in any::<bool>(),
+        needed in prop_oneof![Just(1u64), Just(20)],
     ) {
         let usual = near_miss(&rule, seed, per_minute);
         let metric = metric_of(&rule);
@@ -144,8 +145,8 @@ proptest! {
         let pair = start.div_euclid(60_000);
         let erased: Vec<Ev> =
             usual.iter().filter(|e| !(pair..=pair + 1).contains(&e.at.div_euclid(60_000))).cloned().collect();
-        let unattacked = judgements(&rule, &erased);
-        for (minute, judgement) in judgements(&rule, &attacked).iter().enumerate() {
+        let unattacked = judgements(&rule, &erased, needed);
+        for (minute, judgement) in judgements(&rule, &attacked, needed).iter().enumerate() {
             let window = i64::from(rule.condition.window().0);
             let closed = minute as i64;
             let would = match judgement.by {
@@ -170,7 +171,7 @@ proptest! {
         let (bad, good) = values(metric_of(&rule));
         let events = [steady(TREATMENT, metric_of(&rule), 0..75, 60, |m, i| if m >= 40 || i == 0 { bad } else { good }),
             steady(CONTROL, metric_of(&rule), 0..75, 60, |_, i| if i == 0 { bad } else { good })].concat();
-        let by: Vec<Option<ConfirmedBy>> = judgements(&rule, &events).iter().map(|j| j.by).collect();
+        let by: Vec<Option<ConfirmedBy>> = judgements(&rule, &events, 20).iter().map(|j| j.by).collect();
         prop_assert!(by[..40].iter().all(Option::is_none));
         let first = by.iter().position(Option::is_some);
         match rule.confirm {

@@ -145,7 +145,7 @@ pub fn probability_interval(positives: f64, n: f64, alpha: f64, t_opt: f64, alph
     let mean = positives / n;
     let limit = -alpha.ln();
     let excluded = |p: f64| BetaBinomial::tuned(p, t_opt, alpha_opt, Sides::Two).ln_e(positives, n) >= limit;
-    let lower = if mean > 0.0 { turning_point(0.0, mean, |p| excluded(p)) } else { 0.0 };
+    let lower = if mean > 0.0 { turning_point(0.0, mean, excluded) } else { 0.0 };
     let upper = if mean < 1.0 { turning_point(mean, 1.0, |p| !excluded(p)) } else { 1.0 };
     (lower, upper)
 }
