@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::Report;
 use crate::engine::budget::Budget;
 use crate::engine::detector;
+use crate::engine::evidence::promise;
 use crate::engine::rule::compile::RuleNote;
 use crate::engine::rule::token::tidy;
 use crate::engine::rule::{Page, Rule, RuleAction, Shape, Side, Stat, Threshold, span};
@@ -135,22 +136,18 @@ impl Report {
             let derived = if note.clear_derived { " (default)" } else { "" };
             line("clears", &format!("{}{derived}, held for {}", rule.clear.source, span::show(rule.dwell)));
         }
-        line("confirm", &self.confirm(rule));
+        let gives_evidence = detector::claims(&rule.condition, &self.catalogue);
+        let without = gives_evidence.as_ref().err().filter(|_| rule.confirm.by_evidence());
+        let why = without.map(|why| format!(", by persistence alone: {why}")).unwrap_or_default();
+        line("confirm", &format!("{}{why}", rule.confirm.as_str()));
+        let every = self.limits.false_rollback_every;
+        line("promises", &promise(rule, gives_evidence.is_ok(), every));
         let terms: Vec<String> =
             budget.terms.iter().map(|(name, d)| format!("{} {name}", d.as_secs())).collect();
         let total = budget.total.as_secs();
         let sign = if budget.fits() { "≤" } else { ">" };
         line("ten minutes", &format!("{} = {total} s {sign} 600 s", terms.join(" + ")));
         out.push('\n');
-    }
-
-    /// What confirms a breach, and why not evidence where the condition gives none.
-    fn confirm(&self, rule: &Rule) -> String {
-        let mode = rule.confirm.as_str();
-        match detector::claims(&rule.condition, &self.catalogue) {
-            Err(why) if rule.confirm.by_evidence() => format!("{mode}, by persistence alone: {why}"),
-            _ => mode.to_owned(),
-        }
     }
 
     /// When it fires and what it does then.
