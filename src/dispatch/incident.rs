@@ -278,13 +278,18 @@ fn steps(story: &Story) -> Vec<Step> {
     if let Some(onset) = onset(decision).filter(|at| *at != decision.crossing) {
         steps.push((onset, "minutes turned bad and stayed so (the last run in the picture)".to_owned()));
     }
-    steps.push((decision.crossing, "the condition became true (start of that minute)".into()));
-    steps.push((t0, "the breach that lasted began: the ten minutes start (t0)".into()));
-    let decided = match decision.confirmed_by {
-        Some(ConfirmedBy::Evidence) => "decided: there was enough evidence".to_owned(),
-        _ => format!("decided: the breach had held for {}", span(decision.evidence.held)),
-    };
-    steps.push((decision.at, decided));
+    let by_evidence = decision.confirmed_by == Some(ConfirmedBy::Evidence);
+    if !by_evidence || decision.crossing < t0 {
+        steps.push((decision.crossing, "the condition became true (start of that minute)".into()));
+    }
+    if by_evidence {
+        steps.push((t0, "a breach had begun by this minute: the ten minutes start (t0)".into()));
+        steps.push((decision.at, "decided: there was enough evidence".into()));
+    } else {
+        steps.push((t0, "the breach that lasted began: the ten minutes start (t0)".into()));
+        let held = span(decision.evidence.held);
+        steps.push((decision.at, format!("decided: the breach had held for {held}")));
+    }
     steps.push((story.committed, "decision stored".into()));
     if let Some(flip) = &story.flip
         && let (Some(at), Some(outcome)) = (flip.finished, flip.outcome)

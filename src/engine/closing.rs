@@ -8,6 +8,7 @@ use super::decide;
 use super::detector::Track;
 use super::fleet::RuleView;
 use super::input::Limits;
+use super::interval::interval;
 use super::machine::Engine;
 use super::measure::{self, Frame};
 use super::message::{self, closing_time};
@@ -360,13 +361,18 @@ pub(super) fn report(engine: &Engine) -> Vec<AlertReport> {
         let view = view_of(engine, rule, &key.slice);
         let closed = engine.memory.core.closed.unwrap_or_default();
         let frame = Frame { closed, floor: engine.memory.floor(&rule.variant, &key.slice) };
-        let (value, threshold) = match &rule.condition.shape {
-            Shape::Simple { slot, threshold, .. } => (
-                measure::full(&view, &rule.condition.slots[*slot], frame).ok(),
-                limit(&rule.condition, *threshold, &view, frame),
-            ),
-            Shape::Other => (None, None),
+        let (value, threshold, of) = match &rule.condition.shape {
+            Shape::Simple { slot, threshold, .. } => {
+                let of = &rule.condition.slots[*slot];
+                let value = measure::full(&view, of, frame).ok();
+                (value, limit(&rule.condition, *threshold, &view, frame), Some(of))
+            }
+            Shape::Other => (None, None, None),
         };
+        // Reports are made every second: intervals of what is quiet can wait until somebody asks.
+        let catalogue = engine.fleet.schema().catalogue();
+        let interval =
+            of.filter(|_| alert.phase() != Phase::Quiet).and_then(|m| interval(&view, m, frame, catalogue));
         by_rule.entry(place).or_default().push(AlertReport {
             key: key.clone(),
             variant: rule.variant.clone(),
@@ -378,6 +384,7 @@ pub(super) fn report(engine: &Engine) -> Vec<AlertReport> {
             value,
             threshold,
             samples: if judgement.samples == u64::MAX { 0 } else { judgement.samples },
+            interval,
             confirm: rule.confirm,
             evidence: judgement.proof.as_ref().map(|proof| proof.evidence),
             evidence_needed: judgement.proof.as_ref().map(|proof| proof.needed),

@@ -52,6 +52,7 @@ fn evidence_acts_before_the_window_crosses_and_says_what_held() {
         let evidence = &decision.evidence;
         assert!(evidence.statement.starts_with("1h 0.9"), "{}", evidence.statement);
         assert!(evidence.statement.contains("; last 5 min 0.7"), "{}", evidence.statement);
+        assert!(evidence.statement.contains(" without the two minutes from 20"), "{}", evidence.statement);
         assert!(evidence.statement.ends_with(" ≥ 5.3e5"), "{}", evidence.statement);
         assert!(evidence.evidence >= evidence.evidence_needed);
         assert!(evidence.bad_minutes >= 3);

@@ -64,7 +64,10 @@ pub fn collect(
         evidence: judgement.proof.as_ref().map(|proof| proof.evidence),
         evidence_needed: judgement.proof.as_ref().map(|proof| proof.needed),
         within_noise: judgement.verdict == Verdict::Inconclusive { reason: Reason::Doubtful },
-        worst_pair: worst_pair(condition, &view, frame).map(|(first, value)| WorstPair { first, value }),
+        // By evidence the pair that weighs most is part of the statement.
+        worst_pair: worst_pair(condition, &view, frame)
+            .filter(|_| judgement.by != Some(ConfirmedBy::Evidence))
+            .map(|(first, value)| WorstPair { first, value }),
         bad_minutes: judgement.bad_minutes,
         held: Duration::from_millis(u64::from(held) * MINUTE_MS.unsigned_abs()),
         tenants: tenants.estimate(),
@@ -99,7 +102,10 @@ fn statement(
     }
     parts.push(match (judgement.by, &judgement.proof) {
         (Some(ConfirmedBy::Evidence), Some(proof)) => {
-            format!("D {} ≥ {}", brief(proof.evidence), brief(proof.needed))
+            let without = proof.without.map_or_else(String::new, |(pair, least)| {
+                format!(" ({} without the two minutes from {pair})", brief(least))
+            });
+            format!("D {}{without} ≥ {}", brief(proof.evidence), brief(proof.needed))
         }
         (_, Some(proof)) => {
             format!("held for {held} min; D {} of {}", brief(proof.evidence), brief(proof.needed))

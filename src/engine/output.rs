@@ -193,7 +193,7 @@ pub struct Evidence {
     pub confirm: Confirm,
     /// What the rule's mode promises, in words.
     pub promise: String,
-    /// Which statement held: `1h 0.951; last 5 min 0.710; D 2.1e6 ≥ 1.6e6`.
+    /// Which statement held: `1h 0.9510; last 5 min 0.7100; D 2.1e6 (1.8e6 without the two minutes from …) ≥ 1.6e6`.
     pub statement: String,
     /// D and c of the change detector, for rules that evidence can confirm.
     pub evidence: Option<f64>,
@@ -376,6 +376,8 @@ pub struct AlertReport {
     pub value: Option<f64>,
     pub threshold: Option<f64>,
     pub samples: u64,
+    /// A 95 % confidence sequence for `value`, while the alert is not quiet.
+    pub interval: Option<(f64, f64)>,
     pub confirm: Confirm,
     /// D and c of the change detector, for rules that evidence can confirm.
     pub evidence: Option<f64>,

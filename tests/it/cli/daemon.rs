@@ -147,6 +147,7 @@ fn report(clock: Clock) -> Report {
             value: Some(0.951),
             threshold: Some(0.92),
             samples: 5214,
+            interval: None,
             confirm: Confirm::Either,
             evidence: Some(0.4),
             evidence_needed: Some(525_600.0),

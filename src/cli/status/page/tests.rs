@@ -36,6 +36,7 @@ fn alert(
         value: values[0],
         threshold: values[1],
         samples: 5214,
+        interval: None,
         confirm: Confirm::Either,
         evidence: None,
         evidence_needed: None,
