@@ -185,10 +185,11 @@ proptest! {
     fn any_split_of_the_input_gives_the_same_output(
         seed in any::<u64>(),
         cuts in prop::collection::vec(1usize..400, 1..12),
+        confirm in prop::sample::select(&Confirm::ALL[..]),
     ) {
         let rules = vec![
-            rule("faithfulness", Stat::Mean, 60, Side::Below, 0.9, RuleAction::Rollback),
-            rule("faithfulness", Stat::Mean, 5, Side::Below, 0.9, RuleAction::PauseRollout),
+            Rule { confirm, ..rule("faithfulness", Stat::Mean, 60, Side::Below, 0.9, RuleAction::Rollback) },
+            Rule { confirm, ..rule("faithfulness", Stat::Mean, 5, Side::Below, 0.9, RuleAction::PauseRollout) },
         ];
         let mut random = Lcg(seed);
         let mut events = steady(TREATMENT, "faithfulness", 0..120, 20, |m, _| f64::from(u8::from(m < 80)));
@@ -208,10 +209,15 @@ proptest! {
 
     /// Restarting from a snapshot, the rows in SQL and the deltas in between is as if it had never stopped.
     #[test]
-    fn restored_is_never_stopped(seed in any::<u64>(), snapshot_at in 1i64..100, stop_after in 0i64..40) {
+    fn restored_is_never_stopped(
+        seed in any::<u64>(),
+        snapshot_at in 1i64..100,
+        stop_after in 0i64..40,
+        confirm in prop::sample::select(&Confirm::ALL[..]),
+    ) {
         let rules = vec![
-            rule("faithfulness", Stat::Mean, 60, Side::Below, 0.93, RuleAction::Rollback),
-            rule("latency", Stat::P95, 60, Side::Above, 900.0, RuleAction::PauseRollout),
+            Rule { confirm, ..rule("faithfulness", Stat::Mean, 60, Side::Below, 0.93, RuleAction::Rollback) },
+            Rule { confirm, ..rule("latency", Stat::P95, 60, Side::Above, 900.0, RuleAction::PauseRollout) },
         ];
         let mut random = Lcg(seed);
         let onset = 40 + (random.next() * 60.0) as i64;

@@ -45,8 +45,8 @@ pub fn weights(claim: &Claim) -> [f64; BETS] {
 }
 
 /// The factors of one minute; `None` where an arm that is needed has no samples. `cap` is the number of samples that a minute
-/// may count for at most: requests inside one minute share shocks. A factor raised to min(1, cap/n) keeps its expectation
-/// at most 1 (Jensen).
+/// may count for at most: requests inside one minute share shocks. A factor raised to min(1, cap/n), n being the samples of the
+/// larger arm, keeps its expectation at most 1 (Jensen).
 pub fn factors(claim: &Claim, own: &Series, base: Option<&Series>, minute: Minute, cap: f64) -> Step<f32> {
     let (n, ln) = match claim.healthy {
         Healthy::Score { m, null } => score(own, minute, m, null)?,
