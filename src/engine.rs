@@ -6,10 +6,14 @@
 pub mod alert;
 pub mod budget;
 mod closing;
+#[cfg(test)]
+mod confirm_tests;
 mod decide;
+pub mod detector;
 pub mod evidence;
 pub mod fleet;
 pub mod input;
+pub mod interval;
 #[cfg(test)]
 mod law_tests;
 pub mod layout;

@@ -7,6 +7,7 @@ mod demo;
 mod layers;
 mod readme;
 mod replay;
+mod vectors;
 
 #[path = "../store_suite/mod.rs"]
 #[macro_use]
