@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use rearguard::engine::detector::Track;
 use rearguard::engine::input::{Delta, Fates, Input, Limits, Settings, Source};
 use rearguard::engine::layout::Layout;
 use rearguard::engine::machine::Engine;
+use rearguard::engine::measure::Lookup;
 use rearguard::engine::pane::{OpenValues, PaneData, SeriesPane, VariantPane};
-use rearguard::engine::rule::Window;
 use rearguard::engine::rule::compile::{compile_rules, schema_for};
+use rearguard::engine::rule::{Arm, Measurement, Window, condition};
 use rearguard::engine::series::Series;
 use rearguard::engine::tenants::Tenants;
 use rearguard::model::flag::{FlagSpec, Scope};
@@ -206,6 +208,82 @@ fn judge(c: &mut Criterion) {
     group.finish();
 }
 
+/// Both arms of a rule.
+struct Arms {
+    own: Series,
+    base: Series,
+}
+
+impl Lookup for Arms {
+    fn series(&self, m: &Measurement) -> Option<&Series> {
+        Some(if m.arm == Arm::Own { &self.own } else { &self.base })
+    }
+
+    fn has_arm(&self, _: Arm) -> bool {
+        true
+    }
+}
+
+/// The change detector of one 6 h rule: a minute comes in and D is known; D without every pair of minutes.
+fn detector(c: &mut Criterion) {
+    let catalogue = Catalogue::default();
+    let mut group = c.benchmark_group("detector, one 6 h rule at 60 samples a minute");
+    for condition in [
+        "faithfulness_6h < 0.92",
+        "abstain_rate_6h > 0.20",
+        "latency_p95_6h > 4000",
+        "abstain_rate_6h > baseline * 3",
+        "latency_p95_6h > baseline * 1.5",
+    ] {
+        let compiled = condition::parse(condition, &catalogue).unwrap().finish(&catalogue).0;
+        let metric = catalogue.get(compiled.slots[0].metric);
+        let layout = Layout::of(metric);
+        let mut random = Lcg(11);
+        let mut minute = || match &layout {
+            None => PaneData::Counts { n: 60, trues: (12.0 * random.next()) as u64 },
+            Some(layout) if metric.max == 1.0 => {
+                let mut open = OpenValues::default();
+                (0..60).for_each(|_| open.record(layout, 1.0 - 0.3 * random.next() * random.next()));
+                PaneData::Values(open.seal())
+            }
+            Some(layout) => pane(layout, &mut random, 60),
+        };
+        let mut arms = Arms { own: Series::new(layout), base: Series::new(layout) };
+        for at in 0..361 {
+            arms.own.add(Minute(BASE + at), minute(), None);
+            arms.base.add(Minute(BASE + at), minute(), None);
+        }
+        let (cap, closed) = (60.0, Minute(BASE + 360));
+        let mut track = Track::new(&compiled, &catalogue).unwrap();
+        track.follow(&arms, closed.plus(-1), cap);
+        group.bench_function(format!("{condition}: next minute and D"), |b| {
+            b.iter_batched(
+                || track.clone(),
+                |mut track| {
+                    track.follow(&arms, closed, cap);
+                    (track.evidence(Minute(BASE)), track)
+                },
+                BatchSize::LargeInput,
+            );
+        });
+        track.follow(&arms, closed, cap);
+        group.bench_function(format!("{condition}: D without every pair"), |b| {
+            b.iter(|| track.least_without_a_pair(black_box(Minute(BASE))));
+        });
+    }
+    group.bench_function("baseline: all 360 minutes computed from panes, and D", |b| {
+        let compiled = condition::parse("latency_p95_6h > 4000", &catalogue).unwrap().finish(&catalogue).0;
+        let (own, closed) = full_series();
+        let arms = Arms { base: own.clone(), own };
+        b.iter(|| {
+            let mut track = Track::new(&compiled, &catalogue).unwrap();
+            track.follow(&arms, closed, 60.0);
+            track.evidence(Minute(BASE))
+        });
+    });
+    group.finish();
+}
+
 /// 5,000 series × 6 h at 60 samples a minute: 2,500 flags, control and treatment.
 fn snapshot(c: &mut Criterion) {
     let (engine, _) = engine(2_500, "latency_p95_6h > 60000", 60);
@@ -228,5 +306,5 @@ fn snapshot(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, slide, evaluate, judge, snapshot);
+criterion_group!(benches, slide, evaluate, judge, detector, snapshot);
 criterion_main!(benches);

@@ -3,6 +3,8 @@
 //!
 //! One thread. The best of five rounds each, in turn, since the machine may be shared.
 
+#![allow(clippy::expect_used, reason = "a bench that cannot go on should panic")]
+
 use std::hint::black_box;
 use std::io::Cursor;
 use std::sync::Arc;

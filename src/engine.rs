@@ -6,11 +6,15 @@
 pub mod alert;
 pub mod budget;
 mod closing;
+#[cfg(test)]
+mod confirm_tests;
 mod decide;
+pub mod detector;
 pub mod evidence;
 pub mod fleet;
 pub mod gate;
 pub mod input;
+pub mod interval;
 #[cfg(test)]
 mod law_tests;
 pub mod layout;

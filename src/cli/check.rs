@@ -12,9 +12,10 @@ use super::{FAILED, GOOD, WRONG, diagnostics};
 use crate::app::rules::check_receivers;
 use crate::config::{Config, rule_files};
 use crate::engine::budget::Timing;
+use crate::engine::input::Limits;
 use crate::engine::rule::compile::{Compiled, compile_rules};
 use crate::engine::rule::diagnostic::Diagnostic;
-use crate::engine::rule::review::{check_budgets, without_fast_companion};
+use crate::engine::rule::review::{check_budgets, without_fast_companion, without_time_bound};
 use crate::model::metric::Catalogue;
 use report::count;
 
@@ -70,6 +71,7 @@ pub struct Report {
     pub compiled: Compiled,
     pub catalogue: std::sync::Arc<Catalogue>,
     pub timing: Timing,
+    pub limits: Limits,
     pub dry_run: bool,
     /// Warnings, and the errors of rules that cannot keep the promise.
     pub diagnostics: Vec<Diagnostic>,
@@ -102,12 +104,14 @@ pub fn check(args: &CheckArgs) -> Result<Report, Vec<Diagnostic>> {
         }
     }
     found.extend(without_fast_companion(&compiled));
+    found.extend(without_time_bound(&compiled));
     found.extend(check_budgets(&compiled, &config.timing));
     found.sort_by(|a, b| (&a.file, a.span).cmp(&(&b.file, b.span)));
     Ok(Report {
         compiled,
         catalogue: config.catalogue,
         timing: config.timing,
+        limits: config.limits,
         dry_run: config.dry_run,
         diagnostics: found,
     })

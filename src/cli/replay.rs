@@ -20,7 +20,7 @@ use crate::config::{Config, rule_files};
 use crate::engine::output::Gate;
 use crate::engine::rule::compile::compile_rules;
 use crate::engine::rule::diagnostic::Diagnostic;
-use crate::engine::rule::{RuleAction, RuleSet};
+use crate::engine::rule::{Rule, RuleAction, RuleSet};
 use crate::ingest::config::StartAt;
 use crate::lab::journal::{Journal, What};
 use crate::lab::recording::Recording;
@@ -162,6 +162,7 @@ fn replay(args: &ReplayArgs, sets: Vec<Set>, config: &Config) -> Result<u8, Trou
             rule.condition.source, rule.variant
         ));
     }
+    doubts.extend(unconfigured(&setups, config));
     let bench = Bench {
         catalogue: config.catalogue.clone(),
         limits: config.limits,
@@ -194,6 +195,18 @@ fn replay(args: &ReplayArgs, sets: Vec<Set>, config: &Config) -> Result<u8, Trou
         Format::Human => human::show(&run, &journals)?,
     }
     Ok(if journals.iter().any(acted) { FAILED } else { GOOD })
+}
+
+/// Flags that a rule acts on and a configuration with flags does not hold: the daemon would page and flip nothing.
+fn unconfigured(setups: &[Setup], config: &Config) -> BTreeSet<String> {
+    let known = |rule: &Rule| config.flags.iter().any(|flag| flag.key == rule.flag);
+    let rules = setups.iter().flat_map(|setup| &setup.rules.rules);
+    rules
+        .filter(|rule| !config.flags.is_empty() && rule.action > RuleAction::Notify && !known(rule))
+        .map(|rule| {
+            format!("flag `{}` is not configured: the daemon could roll back or pause nothing", rule.flag)
+        })
+        .collect()
 }
 
 /// The variants of all events.

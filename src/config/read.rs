@@ -10,7 +10,7 @@ use crate::engine::input::Limits;
 use crate::engine::rule::diagnostic::Span;
 use crate::engine::rule::yaml::{Document, Fields, Node, Value};
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "kafka",
     "rules",
     "flags",
@@ -23,6 +23,7 @@ const KEYS: [&str; 16] = [
     "outbound",
     "timing",
     "limits",
+    "detector",
     "dry_run",
     "clock",
     "log",
@@ -61,6 +62,8 @@ impl Reader<'_, '_> {
         let metrics = fields.get("metrics").map(|n| Arc::new(self.metrics(n)));
         let store = fields.get("store").and_then(|n| self.store(n));
         let dry_run = fields.get("dry_run").and_then(|n| self.doc.boolean(n, "`dry_run`"));
+        let limits = fields.get("limits").map(|n| self.limits(n)).unwrap_or_default();
+        let limits = fields.get("detector").map_or(limits, |n| self.detector(n, limits));
         let url = fields.get("external_url").and_then(|n| self.url(n, "`external_url`"));
         let config = Config {
             path: path.to_owned(),
@@ -74,7 +77,7 @@ impl Reader<'_, '_> {
             routes,
             outbound,
             timing: fields.get("timing").map(|n| self.timing(n)).unwrap_or_default(),
-            limits: fields.get("limits").map(|n| self.limits(n)).unwrap_or_default(),
+            limits,
             dry_run: dry_run.unwrap_or(false),
             clock: fields.get("clock").map(|n| self.clock(n)).unwrap_or_default(),
             log: fields.get("log").map_or(defaults.log, |n| self.log(n)),
@@ -190,6 +193,26 @@ impl Reader<'_, '_> {
                 .unwrap_or(defaults.flips_per_tenant),
             slices: count("slices", 10_000, defaults.slices).unwrap_or(defaults.slices),
             blind_after: self.span(&fields, "blind_after", (60, 3_600), defaults.blind_after),
+            ..defaults
+        }
+    }
+
+    fn detector(&mut self, node: &Node, limits: Limits) -> Limits {
+        let Some(fields) = self.doc.fields(node, "`detector`", &["false_rollback_every", "minute_cap"])
+        else {
+            return limits;
+        };
+        let cap = fields.get("minute_cap").and_then(|n| self.doc.integer(n, "`minute_cap`", 1, 1_000_000));
+        let target = (86_400, 36_500 * 86_400);
+        Limits {
+            false_rollback_every: self.span(
+                &fields,
+                "false_rollback_every",
+                target,
+                limits.false_rollback_every,
+            ),
+            minute_cap: cap.and_then(|n| u32::try_from(n).ok()).unwrap_or(limits.minute_cap),
+            ..limits
         }
     }
 

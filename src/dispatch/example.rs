@@ -7,7 +7,7 @@ use crate::engine::input::FlipOutcome;
 use crate::engine::output::{
     AlertKey, ContextLine, Decision, Evidence, Gate, Message, MessageKind, PicturePoint, WorstPair,
 };
-use crate::engine::rule::{Origin, RuleAction, RuleHash, Side};
+use crate::engine::rule::{ConfirmedBy, Origin, RuleAction, RuleHash, Side};
 use crate::model::flag::Scope;
 use crate::model::incident::{IncidentStatus, Severity};
 use crate::model::time::{Minute, Timestamp};
@@ -87,6 +87,7 @@ pub fn decision(condition: &str, line: usize) -> Decision {
         control: Some("support-copilot.prompt-v17".into()),
         scope: Scope::All,
         action: RuleAction::Rollback,
+        confirmed_by: Some(ConfirmedBy::Persistence),
         gate: Gate::Act,
         at: minute(60) + Duration::from_secs(30),
         crossing: minute(55),
@@ -110,6 +111,13 @@ fn evidence() -> Evidence {
         side: Some(Side::Below),
         samples: 5214,
         min_samples: 100,
+        interval: Some((0.8538, 0.8871)),
+        promise:
+            "acts within ten minutes of the literal breach, on evidence earlier; no bound on false alarms"
+                .into(),
+        statement: "1h 0.8713; last 5 min 0.7024; held for 3 min; D 9.3e5 of 1.6e6".into(),
+        evidence: Some(930_000.0),
+        evidence_needed: Some(1_576_800.0),
         worst_pair: Some(WorstPair { first: START.plus(57), value: Some(0.8822) }),
         bad_minutes: 14,
         held: Duration::from_secs(180),

@@ -13,7 +13,7 @@ use super::story::{Standing, Story, budget, verdict};
 use super::words::{breach, clock_time, count, long_time, maybe, minute_time, span, tenants, time_near};
 use crate::engine::input::FlipOutcome;
 use crate::engine::output::{Decision, Evidence};
-use crate::engine::rule::{Origin, Side};
+use crate::engine::rule::{ConfirmedBy, Origin, Side};
 use crate::model::flag::Scope;
 use crate::model::time::Timestamp;
 
@@ -95,6 +95,7 @@ struct View {
     action: &'static str,
     origin: String,
     breach: String,
+    interval: Option<String>,
     samples: String,
     baseline_samples: Option<String>,
     min_samples: Option<String>,
@@ -103,6 +104,10 @@ struct View {
     tenants: String,
     bad_minutes: u32,
     held: String,
+    confirmed_by: &'static str,
+    statement: String,
+    confirm: &'static str,
+    promise: String,
     picture_is: &'static str,
     worst_pair: Option<WorstPair>,
     chart: Option<String>,
@@ -171,6 +176,9 @@ impl View {
             action: decision.action.as_str(),
             origin: cell(&place(&decision.origin)),
             breach: cell(&breach(evidence)),
+            interval: evidence.interval.map(|(low, high)| {
+                format!("{} to {}", maybe(Some(low), &evidence.unit), maybe(Some(high), &evidence.unit))
+            }),
             samples: count(evidence.samples),
             baseline_samples: evidence.baseline_samples.map(count),
             min_samples: (evidence.min_samples > 0).then(|| count(evidence.min_samples)),
@@ -179,6 +187,10 @@ impl View {
             tenants: tenants(evidence),
             bad_minutes: evidence.bad_minutes,
             held: span(evidence.held),
+            confirmed_by: decision.confirmed_by.map_or("silence", ConfirmedBy::as_str),
+            statement: cell(&evidence.statement),
+            confirm: evidence.confirm.as_str(),
+            promise: cell(&evidence.promise),
             picture_is: "Each point is one minute by itself; the rule looks at the whole window.",
             worst_pair: worst_pair(evidence),
             chart: chart::draw(evidence).map(|chart| chart.trim_end().to_owned()),
@@ -270,9 +282,18 @@ fn steps(story: &Story) -> Vec<Step> {
     if let Some(onset) = onset(decision).filter(|at| *at != decision.crossing) {
         steps.push((onset, "minutes turned bad and stayed so (the last run in the picture)".to_owned()));
     }
-    steps.push((decision.crossing, "the condition became true (start of that minute)".into()));
-    steps.push((t0, "the breach that lasted began: the ten minutes start (t0)".into()));
-    steps.push((decision.at, format!("decided: the breach had held for {}", span(decision.evidence.held))));
+    let by_evidence = decision.confirmed_by == Some(ConfirmedBy::Evidence);
+    if !by_evidence || decision.crossing < t0 {
+        steps.push((decision.crossing, "the condition became true (start of that minute)".into()));
+    }
+    if by_evidence {
+        steps.push((t0, "a breach had begun by this minute: the ten minutes start (t0)".into()));
+        steps.push((decision.at, "decided: there was enough evidence".into()));
+    } else {
+        steps.push((t0, "the breach that lasted began: the ten minutes start (t0)".into()));
+        let held = span(decision.evidence.held);
+        steps.push((decision.at, format!("decided: the breach had held for {held}")));
+    }
     if let Some(why) = decision.gate.withholds() {
         steps.push((decision.at, format!("**withheld**: {}", cell(&why))));
     }

@@ -95,12 +95,14 @@ pub fn breach(evidence: &Evidence) -> String {
     let unit = &evidence.unit;
     match (evidence.value, evidence.threshold) {
         (Some(value), Some(threshold)) => {
-            let side = match evidence.side {
-                Some(Side::Below) => "below",
-                Some(Side::Above) => "above",
-                None => "against",
+            let (side, beyond) = match evidence.side {
+                Some(Side::Below) => ("below", value < threshold),
+                Some(Side::Above) => ("above", value > threshold),
+                None => ("against", true),
             };
-            format!("{}, {side} the limit of {}", measure(value, unit), measure(threshold, unit))
+            // Evidence can be enough before the whole window has crossed.
+            let not_yet = if beyond { "" } else { "not yet " };
+            format!("{}, {not_yet}{side} the limit of {}", measure(value, unit), measure(threshold, unit))
         }
         _ => {
             let values: Vec<String> = evidence

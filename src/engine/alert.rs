@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! quiet ──breach──▶ pending ──held for `for`──▶ firing ──clear held for `dwell`──▶ quiet
-//!                     │                           │ (rollback carried out)
-//!                     └──pass──▶ quiet            └──▶ latched ──re-armed by a human──▶ quiet
+//!   │                 │                           │ (rollback carried out)
+//!   │                 └──pass──▶ quiet            └──▶ latched ──re-armed by a human──▶ quiet
+//!   └──proof: enough evidence waits for nothing──▶ firing
 //! ```
+//!
+//! A rollback within noise (`confirm: significant`), or on silence, becomes a pause that is firing; a breach beyond noise then
+//! escalates it.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::output::Phase;
-use super::rule::{NoData, Rule, RuleAction};
+use super::rule::{ConfirmedBy, NoData, Rule, RuleAction};
 use super::verdict::{Judgement, Reason, Verdict};
 use crate::model::id::{DecisionId, IncidentId};
 use crate::model::time::{MINUTE_MS, Minute};
@@ -38,12 +42,26 @@ pub enum State {
 /// A breach that has not held long enough yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
-    /// The pane whose closing first satisfied P: T0 is its start.
+    /// The pane whose closing first satisfied P, or E if that came first: T0 is its start.
     pub first: Minute,
     /// The last closing at which P was true.
     pub last: Minute,
     /// Closings after the first at which P was true: the minutes that it has held.
     pub held: u32,
+    /// The same counted since P was last within noise; `None` while it is. Equal to `held` but for `confirm: significant`.
+    pub firm: Option<u32>,
+}
+
+impl Pending {
+    /// A breach that begins at a closing.
+    pub const fn begin(at: Minute, firm: bool) -> Self {
+        Self { first: at, last: at, held: 0, firm: if firm { Some(0) } else { None } }
+    }
+
+    fn went_on(self, at: Minute, firm: bool) -> Self {
+        let firm = firm.then(|| self.firm.map_or(0, |closings| closings + 1));
+        Self { first: self.first, last: at, held: self.held + 1, firm }
+    }
 }
 
 /// A decision has been taken and stands until `clear` has held for `dwell`.
@@ -57,6 +75,10 @@ pub struct Firing {
     pub incident: Option<IncidentId>,
     /// Whether the action was carried out, or only reported (dry-run, limits, automation off, the world breaks).
     pub acted: bool,
+    /// Whether this alert holds the share where it stands.
+    pub froze: bool,
+    /// A breach that builds up while a weaker action than the rule's own stands in for it.
+    pub rising: Option<Pending>,
     /// How often the rollback was withheld and looked at again: part of the next decision's id.
     pub tries: u32,
     /// Closings in a row at which `clear` has held.
@@ -71,6 +93,9 @@ pub struct Alert {
     pub crossing: Option<Minute>,
     pub silence: Watch,
     pub masked: Watch,
+    /// The first minute that counts as evidence: since the rule was first judged, fired, resolved or was re-armed. `None` for
+    /// rules that evidence cannot confirm.
+    pub evidence_since: Option<Minute>,
 }
 
 /// A condition that is told about once, after it has lasted.
@@ -105,6 +130,10 @@ pub enum Change {
     Ended,
     /// `for` has been waited out: decide.
     Confirmed(Pending),
+    /// Within noise for `for`: pause instead of rolling back.
+    Doubted(Pending),
+    /// A weaker action stands, and the breach has been confirmed for the rule's own: decide.
+    Escalated(Firing, Pending),
     /// Still in breach, and the rollback was withheld: look at the gates again.
     Withheld(Firing),
     /// `clear` has held for `dwell`.
@@ -171,9 +200,28 @@ impl Alert {
             Some(false) => self.crossing = None,
             None => {}
         }
+        if closing.rule.confirm.by_evidence() {
+            self.evidence_since.get_or_insert(closing.at);
+        }
         let (state, change) = transition(std::mem::take(&mut self.state), closing);
         self.state = state;
+        if let Change::Resolved(_) = change {
+            self.evidence_since = Some(closing.at.plus(1));
+        }
         change
+    }
+
+    /// Takes the state that follows from a decision at a closing. Evidence that was acted upon counts no further.
+    pub fn decided(&mut self, state: State, at: Minute) {
+        let acted = match &state {
+            State::Firing(firing) => firing.acted,
+            State::Latched { .. } => true,
+            State::Quiet | State::Pending(_) => false,
+        };
+        if acted {
+            self.evidence_since = Some(at.plus(1));
+        }
+        self.state = state;
     }
 
     /// Notices about silence and masks; they have their own timers and never touch the state.
@@ -199,17 +247,24 @@ impl Alert {
 /// What a verdict means to a state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Signal {
+    /// E holds: nothing is to be waited for.
+    Proof,
+    /// P holds.
     Breach,
-    /// P does not hold.
+    /// P holds within noise, which is not enough for a rollback.
+    Doubt,
+    /// Neither P nor E holds.
     Clear,
     /// Nothing is known: neither counts nor resets.
     Unknown,
 }
 
-fn signal(verdict: &Verdict) -> Signal {
-    match verdict {
+fn signal(judgement: &Judgement) -> Signal {
+    match &judgement.verdict {
+        Verdict::Breach if judgement.by == Some(ConfirmedBy::Evidence) => Signal::Proof,
         Verdict::Breach => Signal::Breach,
         Verdict::Pass => Signal::Clear,
+        Verdict::Inconclusive { reason: Reason::Doubtful } => Signal::Doubt,
         Verdict::Inconclusive { reason } | Verdict::Error { reason } => {
             if reason.resets() {
                 Signal::Clear
@@ -222,13 +277,15 @@ fn signal(verdict: &Verdict) -> Signal {
 
 fn transition(state: State, closing: &Closing<'_>) -> (State, Change) {
     let at = closing.at;
-    match (state, signal(&closing.judgement.verdict)) {
-        (State::Quiet, Signal::Breach) => {
-            confirm(Pending { first: at, last: at, held: 0 }, Change::Began, closing)
+    let signal = signal(closing.judgement);
+    let firm = signal != Signal::Doubt;
+    match (state, signal) {
+        (State::Quiet, Signal::Proof | Signal::Breach | Signal::Doubt) => {
+            confirm(Pending::begin(at, firm), Change::Began, signal, closing)
         }
         (State::Quiet, Signal::Clear | Signal::Unknown) => (State::Quiet, Change::None),
-        (State::Pending(pending), Signal::Breach) => {
-            confirm(Pending { held: pending.held + 1, last: at, ..pending }, Change::None, closing)
+        (State::Pending(pending), Signal::Proof | Signal::Breach | Signal::Doubt) => {
+            confirm(pending.went_on(at, firm), Change::None, signal, closing)
         }
         (State::Pending(_), Signal::Clear) => (State::Quiet, Change::Ended),
         (State::Pending(pending), Signal::Unknown) => {
@@ -239,25 +296,59 @@ fn transition(state: State, closing: &Closing<'_>) -> (State, Change) {
                 (State::Pending(pending), Change::None)
             }
         }
-        (State::Firing(firing), Signal::Breach) => {
+        (State::Firing(firing), Signal::Proof | Signal::Breach | Signal::Doubt) => {
             let firing = Firing { clear: 0, ..firing };
-            if firing.acted || !closing.armed {
+            if firing.action < closing.rule.action {
+                return rise(firing, signal, closing);
+            }
+            if firing.acted || !closing.armed || !firm {
                 (State::Firing(firing), Change::None)
             } else {
                 (State::Firing(firing.clone()), Change::Withheld(firing))
             }
         }
-        (State::Firing(firing), Signal::Clear | Signal::Unknown) => resolve(firing, closing),
-        (State::Latched { since, decision }, Signal::Breach | Signal::Clear | Signal::Unknown) => {
-            (State::Latched { since, decision }, Change::None)
-        }
+        (State::Firing(firing), Signal::Clear) => resolve(Firing { rising: None, ..firing }, closing),
+        (State::Firing(firing), Signal::Unknown) => resolve(firing, closing),
+        (
+            State::Latched { since, decision },
+            Signal::Proof | Signal::Breach | Signal::Doubt | Signal::Clear | Signal::Unknown,
+        ) => (State::Latched { since, decision }, Change::None),
     }
 }
 
-fn confirm(pending: Pending, otherwise: Change, closing: &Closing<'_>) -> (State, Change) {
-    let held_long_enough = i64::from(pending.held) >= minutes(closing.rule.hold);
-    let change = if held_long_enough && closing.armed { Change::Confirmed(pending) } else { otherwise };
+fn confirm(pending: Pending, otherwise: Change, signal: Signal, closing: &Closing<'_>) -> (State, Change) {
+    let change = if is_confirmed(&pending, signal, closing) {
+        Change::Confirmed(pending)
+    } else if signal == Signal::Doubt && closing.armed && lasted(pending.held, closing) {
+        Change::Doubted(pending)
+    } else {
+        otherwise
+    };
     (State::Pending(pending), change)
+}
+
+/// A breach while a weaker action than the rule's own stands: it has to be confirmed on its own.
+fn rise(firing: Firing, signal: Signal, closing: &Closing<'_>) -> (State, Change) {
+    let firm = signal != Signal::Doubt;
+    let rising =
+        firing.rising.map_or(Pending::begin(closing.at, firm), |pending| pending.went_on(closing.at, firm));
+    let firing = Firing { rising: Some(rising), ..firing };
+    let change = if is_confirmed(&rising, signal, closing) {
+        Change::Escalated(firing.clone(), rising)
+    } else {
+        Change::None
+    };
+    (State::Firing(firing), change)
+}
+
+/// Evidence confirms at once, persistence after it has held beyond noise for `for`.
+fn is_confirmed(pending: &Pending, signal: Signal, closing: &Closing<'_>) -> bool {
+    let persisted = pending.firm.is_some_and(|closings| lasted(closings, closing));
+    closing.armed && (signal == Signal::Proof || persisted)
+}
+
+fn lasted(closings: u32, closing: &Closing<'_>) -> bool {
+    i64::from(closings) >= minutes(closing.rule.hold)
 }
 
 fn resolve(firing: Firing, closing: &Closing<'_>) -> (State, Change) {
@@ -271,13 +362,6 @@ fn resolve(firing: Firing, closing: &Closing<'_>) -> (State, Change) {
         return (State::Quiet, Change::Resolved(firing));
     }
     (State::Firing(firing), Change::None)
-}
-
-impl Closing<'_> {
-    /// Whether this rule's action is to roll back.
-    pub fn rolls_back(&self) -> bool {
-        self.rule.action == RuleAction::Rollback
-    }
 }
 
 fn minutes(span: Duration) -> i64 {

@@ -55,15 +55,14 @@ pub struct Budget {
 impl Budget {
     /// Adds up everything between T0 and T1 for a rule.
     ///
-    /// The page follows the flip; when `page_after` comes first, it does not wait: then the later of the two ends the sum.
+    /// By evidence alone T0 is the closing at which there is enough of it, and nothing is waited out. The page follows the
+    /// flip; when `page_after` comes first, it does not wait: then the later of the two ends the sum.
     pub fn of(rule: &Rule, timing: &Timing) -> Self {
-        let mut terms = vec![
-            ("pane", PANE),
-            ("lateness", timing.lateness),
-            ("tick", timing.tick),
-            ("for", rule.hold),
-            ("commit", COMMIT),
-        ];
+        let mut terms = vec![("pane", PANE), ("lateness", timing.lateness), ("tick", timing.tick)];
+        if rule.confirm.by_persistence() {
+            terms.push(("for", rule.hold));
+        }
+        terms.push(("commit", COMMIT));
         let wait = timing.flip_deadline.min(timing.page_after);
         match rule.action {
             RuleAction::Notify => terms.push(("notify", PAGE)),
@@ -81,9 +80,9 @@ impl Budget {
         self.total <= PROMISE
     }
 
-    /// The longest `for`, in whole minutes, with which the rule would keep the promise; `None` if no `for` does.
+    /// The longest `for`, in whole minutes, with which the rule would keep the promise; `None` if no `for` does, or none is waited out.
     pub fn longest_hold(&self) -> Option<Duration> {
-        let hold: Duration = self.terms.iter().filter(|(name, _)| *name == "for").map(|(_, t)| *t).sum();
+        let hold = self.terms.iter().find(|(name, _)| *name == "for").map(|(_, term)| *term)?;
         let rest = PROMISE.checked_sub(self.total.saturating_sub(hold))?;
         let minutes = rest.as_secs() / 60;
         (minutes > 0).then(|| Duration::from_secs(minutes * 60))

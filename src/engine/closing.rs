@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use super::alert::{Alert, Change, Closing, State};
 use super::decide;
+use super::detector::Track;
 use super::fleet::RuleView;
+use super::input::Limits;
+use super::interval::interval;
 use super::machine::Engine;
 use super::measure::{self, Frame};
 use super::message::{self, closing_time};
 use super::output::{AlertKey, AlertReport, MessageKind, Order, Output, Phase, Transition, Verdicts};
 use super::rule::eval::truth;
-use super::rule::{Rule, RuleAction, Shape};
-use super::verdict::{Judgement, Reason, Verdict, judge, limit};
+use super::rule::{ConfirmedBy, Rule, RuleAction, Shape};
+use super::verdict::{Gathered, Judgement, Reason, Verdict, judge, limit};
 use crate::model::flag::{FlagSpec, Scope};
 use crate::model::id::{FlagKey, Variant};
 use crate::model::time::Minute;
@@ -61,36 +64,74 @@ fn count(verdicts: &mut Verdicts, verdict: &Verdict) {
     }
 }
 
-fn judge_all(engine: &Engine, minute: Minute, armed: bool) -> Vec<Judged> {
-    let mut judged = Vec::new();
-    let incomplete = incomplete(engine);
-    for rule in &engine.settings.rules.rules {
-        let schema = engine.fleet.schema();
-        let own = schema.find(rule.variant.as_str());
-        let baseline = rule.baseline.as_ref().and_then(|b| schema.find(b.as_str()));
-        let scopes: Vec<Scope> = match (rule.by, own) {
-            (None, _) => vec![Scope::All],
-            (Some(dimension), Some(own)) => {
-                engine.fleet.slices(own, dimension).map(|v| Scope::Only(dimension, v.clone())).collect()
-            }
-            (Some(_), None) => Vec::new(),
-        };
-        for slice in scopes {
-            let frame = Frame { closed: minute, floor: engine.memory.floor(&rule.variant, &slice) };
-            let view = RuleView::new(&engine.fleet, own, baseline, &slice);
-            let mut judgement = judge(rule, &view, frame, armed);
-            if let Some(until) = incomplete.filter(|until| frame.from(rule.condition.window()) <= *until) {
-                judgement.verdict = Verdict::Inconclusive { reason: Reason::Missing { until } };
-            }
-            judged.push(Judged { rule: Arc::clone(rule), key: rule.key(&slice), frame, judgement });
+/// Every rule on every slice. Tracks of rules and slices that are gone are dropped.
+fn judge_all(engine: &mut Engine, minute: Minute, armed: bool) -> Vec<Judged> {
+    let mut before = std::mem::take(&mut engine.tracks);
+    let engine_now = &*engine;
+    let subjects: Vec<(&Arc<Rule>, Scope)> = engine_now
+        .settings
+        .rules
+        .rules
+        .iter()
+        .flat_map(|rule| scopes(engine_now, rule).into_iter().map(move |slice| (rule, slice)))
+        .collect();
+    let needed = needed_evidence(&subjects, &engine_now.settings.limits);
+    let incomplete = incomplete(engine_now);
+    let mut tracks = BTreeMap::new();
+    let mut judged = Vec::with_capacity(subjects.len());
+    for (rule, slice) in subjects {
+        let key = rule.key(&slice);
+        let frame = Frame { closed: minute, floor: engine_now.memory.floor(&rule.variant, &slice) };
+        let view = view_of(engine_now, rule, &slice);
+        let track = rule.confirm.by_evidence().then(|| {
+            let catalogue = engine_now.fleet.schema().catalogue();
+            before.remove(&key).or_else(|| Track::new(&rule.condition, catalogue).ok())
+        });
+        let track = track.flatten().map(|mut track| {
+            track.follow(&view, minute, f64::from(engine_now.settings.limits.minute_cap));
+            track
+        });
+        let since = engine_now.memory.alert(&key).and_then(|alert| alert.evidence_since).unwrap_or(minute);
+        let gathered = track.as_ref().map(|track| Gathered { track, since: since.max(frame.floor), needed });
+        let mut judgement = judge(rule, &view, frame, armed, gathered);
+        if let Some(until) = incomplete.filter(|until| frame.from(rule.condition.window()) <= *until) {
+            judgement.verdict = Verdict::Inconclusive { reason: Reason::Missing { until } };
         }
+        if let Some(track) = track {
+            tracks.insert(key.clone(), track);
+        }
+        judged.push(Judged { rule: Arc::clone(rule), key, frame, judgement });
     }
+    engine.tracks = tracks;
     judged
 }
 
 /// The last minute that events are missing from, because they could not be read.
 fn incomplete(engine: &Engine) -> Option<Minute> {
     engine.memory.core.sources.incomplete(engine.settings.lateness)
+}
+
+/// The slices that a rule is judged on.
+fn scopes(engine: &Engine, rule: &Rule) -> Vec<Scope> {
+    let Some(dimension) = rule.by else { return vec![Scope::All] };
+    let own = engine.fleet.schema().find(rule.variant.as_str());
+    own.map(|own| engine.fleet.slices(own, dimension).map(|v| Scope::Only(dimension, v.clone())).collect())
+        .unwrap_or_default()
+}
+
+/// What a rule reads on a slice.
+fn view_of<'a>(engine: &'a Engine, rule: &Rule, slice: &'a Scope) -> RuleView<'a> {
+    let schema = engine.fleet.schema();
+    let own = schema.find(rule.variant.as_str());
+    let baseline = rule.baseline.as_ref().and_then(|b| schema.find(b.as_str()));
+    RuleView::new(&engine.fleet, own, baseline, slice)
+}
+
+/// c: the evidence at which, over all rollback rules on all their slices, one false rollback is to be expected in
+/// `false_rollback_every`. Each of them alarms falsely once in c minutes on average.
+fn needed_evidence(subjects: &[(&Arc<Rule>, Scope)], limits: &Limits) -> f64 {
+    let rollbacks = subjects.iter().filter(|(rule, _)| rule.action == RuleAction::Rollback).count().max(1);
+    rollbacks as f64 * limits.false_rollback_every.as_secs_f64() / 60.0
 }
 
 fn move_alert(engine: &mut Engine, judged: Judged, armed: bool, world: &World, output: &mut Output) {
@@ -110,12 +151,17 @@ fn move_alert(engine: &mut Engine, judged: Judged, armed: bool, world: &World, o
         let change = alert.close(&closing);
         (from, alert.phase(), change, alert.notices(&closing))
     });
-    if from != to && !matches!(change, Change::Confirmed(_)) {
+    let decides = matches!(change, Change::Confirmed(_) | Change::Doubted(_) | Change::Escalated(..));
+    if from != to && !decides {
         note(output, &judged, from, to, &words(&change, judgement));
     }
     match change {
         Change::None | Change::Began | Change::Ended => {}
         Change::Confirmed(pending) => decide::confirmed(engine, &judged, pending, from, world, output),
+        Change::Doubted(pending) => decide::doubted(engine, &judged, pending, world, output),
+        Change::Escalated(firing, pending) => {
+            decide::escalated(engine, &judged, &firing, pending, world, output);
+        }
         Change::Withheld(firing) => decide::withheld(engine, &judged, firing, world, output),
         Change::Resolved(firing) => decide::resolved(engine, rule, &firing, key, output),
     }
@@ -139,10 +185,7 @@ fn clears(engine: &Engine, rule: &Rule, slice: &Scope, frame: Frame) -> Option<b
     if incomplete(engine).is_some_and(|until| frame.from(rule.clear.window()) <= until) {
         return None;
     }
-    let schema = engine.fleet.schema();
-    let own = schema.find(rule.variant.as_str());
-    let baseline = rule.baseline.as_ref().and_then(|b| schema.find(b.as_str()));
-    let view = RuleView::new(&engine.fleet, own, baseline, slice);
+    let view = view_of(engine, rule, slice);
     let slots = &rule.clear.slots;
     let full = truth(&rule.clear.expr, &mut |slot| measure::full(&view, &slots[slot], frame));
     let recent = truth(&rule.clear.expr, &mut |slot| measure::recent(&view, &slots[slot], frame));
@@ -153,18 +196,21 @@ fn clears(engine: &Engine, rule: &Rule, slice: &Scope, frame: Frame) -> Option<b
     }
 }
 
-/// Whether the control of a flag breaches a rule's own condition. Rules that compare with the baseline have their answer
-/// in the comparison.
-pub(super) fn control_breaches(engine: &Engine, rule: &Rule, slice: &Scope, frame: Frame) -> Option<Variant> {
+/// Whether the control of a flag breaches a rule's own condition: over the window, or over its recent part where evidence has
+/// confirmed the breach before the window crossed. Rules that compare with the baseline have their answer in the comparison.
+pub(super) fn control_breaches(engine: &Engine, judged: &Judged) -> Option<Variant> {
+    let Judged { rule, key, frame, judgement } = judged;
     if rule.condition.reads_baseline() {
         return None;
     }
     let control = decide::control_of(engine, rule).filter(|c| *c != rule.variant)?;
     let id = engine.fleet.schema().find(control.as_str());
-    let view = RuleView::new(&engine.fleet, id, None, slice);
+    let view = RuleView::new(&engine.fleet, id, None, &key.slice);
     let slots = &rule.condition.slots;
-    let holds = truth(&rule.condition.expr, &mut |slot| measure::full(&view, &slots[slot], frame));
-    (holds == Ok(true)).then_some(control)
+    let full = || truth(&rule.condition.expr, &mut |slot| measure::full(&view, &slots[slot], *frame));
+    let recent = || truth(&rule.condition.expr, &mut |slot| measure::recent(&view, &slots[slot], *frame));
+    let early = judgement.by == Some(ConfirmedBy::Evidence);
+    (full() == Ok(true) || (early && recent() == Ok(true))).then_some(control)
 }
 
 /// How many fresh variants breach together.
@@ -308,7 +354,11 @@ fn words(change: &Change, judgement: &Judgement) -> String {
         Change::Began => "in breach; waiting out `for`".into(),
         Change::Ended => format!("no longer in breach: {}", judgement.verdict),
         Change::Resolved(_) => "`clear` has held for `dwell`".into(),
-        Change::None | Change::Confirmed(_) | Change::Withheld(_) => judgement.verdict.to_string(),
+        Change::None
+        | Change::Confirmed(_)
+        | Change::Doubted(_)
+        | Change::Escalated(..)
+        | Change::Withheld(_) => judgement.verdict.to_string(),
     }
 }
 
@@ -323,10 +373,7 @@ pub(super) fn measured(engine: &Engine, rule: &Rule, slice: &Scope) -> (Option<f
     let Shape::Simple { slot, threshold, .. } = &rule.condition.shape else {
         return (None, None);
     };
-    let schema = engine.fleet.schema();
-    let own = schema.find(rule.variant.as_str());
-    let baseline = rule.baseline.as_ref().and_then(|b| schema.find(b.as_str()));
-    let view = RuleView::new(&engine.fleet, own, baseline, slice);
+    let view = view_of(engine, rule, slice);
     let frame = frame(engine, rule, slice);
     let value = measure::full(&view, &rule.condition.slots[*slot], frame).ok();
     (value, limit(&rule.condition, *threshold, &view, frame))
@@ -342,6 +389,15 @@ pub(super) fn report(engine: &Engine) -> Vec<AlertReport> {
         let rule = &engine.settings.rules.rules[place];
         let alert = engine.memory.alert(key).cloned().unwrap_or_default();
         let (value, threshold) = measured(engine, rule, &key.slice);
+        let interval = match &rule.condition.shape {
+            // Reports are made every second: intervals of what is quiet can wait until somebody asks.
+            Shape::Simple { slot, .. } if alert.phase() != Phase::Quiet => {
+                let view = view_of(engine, rule, &key.slice);
+                let catalogue = engine.fleet.schema().catalogue();
+                interval(&view, &rule.condition.slots[*slot], frame(engine, rule, &key.slice), catalogue)
+            }
+            Shape::Simple { .. } | Shape::Other => None,
+        };
         by_rule.entry(place).or_default().push(AlertReport {
             key: key.clone(),
             variant: rule.variant.clone(),
@@ -353,6 +409,10 @@ pub(super) fn report(engine: &Engine) -> Vec<AlertReport> {
             value,
             threshold,
             samples: if judgement.samples == u64::MAX { 0 } else { judgement.samples },
+            interval,
+            confirm: rule.confirm,
+            evidence: judgement.proof.as_ref().map(|proof| proof.evidence),
+            evidence_needed: judgement.proof.as_ref().map(|proof| proof.needed),
             dry_run: rule.dry_run || engine.settings.dry_run,
         });
     }

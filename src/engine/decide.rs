@@ -7,7 +7,7 @@ use super::machine::Engine;
 use super::memory::{Episode, Flip, Latch};
 use super::message::{self, closing_time};
 use super::output::{AlertKey, Decision, Evidence, Gate, IncidentOrder, LatchChange, Order, Output, Phase};
-use super::rule::{Page, Rule, RuleAction};
+use super::rule::{ConfirmedBy, Page, Rule, RuleAction};
 use crate::model::flag::{Dimension, FlagSpec, Scope};
 use crate::model::id::{DecisionId, IncidentId, Variant};
 use crate::model::incident::Severity;
@@ -30,7 +30,35 @@ fn flag_of<'a>(engine: &'a Engine, rule: &Rule) -> Option<&'a FlagSpec> {
     engine.settings.flags.iter().find(|f| f.key == rule.flag)
 }
 
-/// `for` has been waited out.
+/// What leads to a decision, beside the judgement itself.
+#[derive(Clone, Copy, Debug)]
+struct Cause {
+    action: RuleAction,
+    pending: Pending,
+    /// How often this breach was decided upon before: part of the decision's id.
+    tries: u32,
+    /// Whether the alert holds the share already.
+    froze: bool,
+    /// Why a weaker action than the rule's own is taken.
+    instead: Option<Instead>,
+}
+
+/// Why a pause stands in for a rollback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Instead {
+    /// `no_data: pause`.
+    Silence,
+    /// `confirm: significant`: within noise.
+    Noise,
+}
+
+impl Cause {
+    fn own(judged: &Judged, pending: Pending) -> Self {
+        Self { action: judged.rule.action, pending, tries: 0, froze: false, instead: None }
+    }
+}
+
+/// `for` has been waited out, or there is enough evidence.
 pub(super) fn confirmed(
     engine: &mut Engine,
     judged: &Judged,
@@ -40,14 +68,45 @@ pub(super) fn confirmed(
     output: &mut Output,
 ) {
     let gate = gate(engine, judged, world);
-    let crossing = engine.memory.alert(&judged.key).and_then(|a| a.crossing).unwrap_or(pending.first);
-    let decision = decision(engine, judged, &gate, pending, crossing, 0);
-    let state = carry_out(engine, judged, decision, pending, 0, output);
+    let why = match judged.judgement.by {
+        Some(ConfirmedBy::Evidence) => format!("confirmed by evidence: {}", gate.as_str()),
+        _ => format!("held for {} min: {}", pending.held, gate.as_str()),
+    };
+    decide(engine, judged, &gate, &Cause::own(judged, pending), from, &why, output);
+}
+
+/// A pause stood in for the rollback, and the breach has been confirmed since.
+pub(super) fn escalated(
+    engine: &mut Engine,
+    judged: &Judged,
+    firing: &Firing,
+    pending: Pending,
+    world: &World,
+    output: &mut Output,
+) {
+    let gate = gate(engine, judged, world);
+    let cause = Cause { tries: firing.tries + 1, froze: firing.froze, ..Cause::own(judged, pending) };
+    decide(engine, judged, &gate, &cause, Phase::Firing, &format!("confirmed: {}", gate.as_str()), output);
+}
+
+/// Writes the decision, gives its orders and moves the alert.
+fn decide(
+    engine: &mut Engine,
+    judged: &Judged,
+    gate: &Gate,
+    cause: &Cause,
+    from: Phase,
+    why: &str,
+    output: &mut Output,
+) {
+    let crossing = engine.memory.alert(&judged.key).and_then(|a| a.crossing);
+    let decision = decision(engine, judged, gate, cause, crossing.unwrap_or(cause.pending.first));
+    let state = carry_out(engine, judged, decision, cause, output);
     let to = engine.memory.update(&judged.key, |alert| {
-        alert.state = state;
+        alert.decided(state, judged.frame.closed);
         alert.phase()
     });
-    note(output, judged, from, to, &format!("held for {} min: {}", pending.held, gate.as_str()));
+    note(output, judged, from, to, why);
 }
 
 /// The rollback was withheld and the breach goes on: act as soon as nothing stands in the way any more.
@@ -67,33 +126,48 @@ pub(super) fn withheld(
     if !opens {
         return;
     }
-    let tries = firing.tries + 1;
-    let pending = Pending { first: firing.first, last: judged.frame.closed, held: firing.held };
-    let crossing = engine.memory.alert(&judged.key).and_then(|a| a.crossing).unwrap_or(firing.first);
-    let decision = decision(engine, judged, &gate, pending, crossing, tries);
-    let state = carry_out(engine, judged, decision, pending, tries, output);
-    let to = engine.memory.update(&judged.key, |alert| {
-        alert.state = state;
-        alert.phase()
-    });
-    note(output, judged, Phase::Firing, to, &format!("no longer withheld: {}", gate.as_str()));
+    let pending = Pending { held: firing.held, ..Pending::begin(firing.first, true) };
+    let cause = Cause { tries: firing.tries + 1, froze: firing.froze, ..Cause::own(judged, pending) };
+    let why = format!("no longer withheld: {}", gate.as_str());
+    decide(engine, judged, &gate, &cause, Phase::Firing, &why, output);
 }
 
 /// `no_data: pause`: silence has lasted, so the share is frozen.
 pub(super) fn pause_on_silence(engine: &mut Engine, judged: &Judged, world: &World, output: &mut Output) {
-    let at = judged.frame.closed;
-    let pending = Pending { first: at, last: at, held: 0 };
-    let gate = gate_of(engine, judged, RuleAction::PauseRollout, world);
-    let mut decision = decision(engine, judged, &gate, pending, at, 0);
-    decision.action = RuleAction::PauseRollout;
-    decision.severity = Severity::Warning;
+    let pending = Pending::begin(judged.frame.closed, true);
+    pause_instead(engine, judged, pending, Instead::Silence, world, output);
+}
+
+/// `confirm: significant`, and the breach has held within noise: the share is frozen and somebody is paged.
+pub(super) fn doubted(
+    engine: &mut Engine,
+    judged: &Judged,
+    pending: Pending,
+    world: &World,
+    output: &mut Output,
+) {
+    if judged.rule.action != RuleAction::Notify {
+        pause_instead(engine, judged, pending, Instead::Noise, world, output);
+    }
+}
+
+fn pause_instead(
+    engine: &mut Engine,
+    judged: &Judged,
+    pending: Pending,
+    instead: Instead,
+    world: &World,
+    output: &mut Output,
+) {
+    let action = RuleAction::PauseRollout;
+    let gate = gate_of(engine, judged, action, world);
+    let cause = Cause { action, instead: Some(instead), ..Cause::own(judged, pending) };
     let from = engine.memory.alert(&judged.key).map_or(Phase::Quiet, super::alert::Alert::phase);
-    let state = carry_out(engine, judged, decision, pending, 0, output);
-    let to = engine.memory.update(&judged.key, |alert| {
-        alert.state = state;
-        alert.phase()
-    });
-    note(output, judged, from, to, "no data; `no_data: pause`");
+    let why = match instead {
+        Instead::Silence => "no data; `no_data: pause`",
+        Instead::Noise => "held within noise; `confirm: significant`",
+    };
+    decide(engine, judged, &gate, &cause, from, why, output);
 }
 
 /// A firing alert has ended by itself.
@@ -111,20 +185,21 @@ pub(super) fn ended(
     why: &str,
     output: &mut Output,
 ) {
-    let froze = firing.acted && firing.action == RuleAction::PauseRollout;
-    if froze && !another_pause(engine, key) {
-        output.orders.push(Order::Unfreeze { flag: key.flag.clone(), why: why.to_owned() });
+    if firing.froze {
+        unfreeze(engine, key, why, output);
     }
     let at = engine.memory.core.closed.map(closing_time).unwrap_or_default();
     output.orders.push(Order::Notify(message::resolved(key, variant, firing, why, at)));
 }
 
-fn another_pause(engine: &Engine, key: &AlertKey) -> bool {
-    engine.memory.alerts().any(|(other, alert)| {
-        other != key
-            && other.flag == key.flag
-            && matches!(&alert.state, State::Firing(f) if f.acted && f.action == RuleAction::PauseRollout)
-    })
+/// Lets the share move again unless another alert holds it too.
+fn unfreeze(engine: &Engine, key: &AlertKey, why: &str, output: &mut Output) {
+    let held_by_another = engine.memory.alerts().any(|(other, alert)| {
+        other != key && other.flag == key.flag && matches!(&alert.state, State::Firing(f) if f.froze)
+    });
+    if !held_by_another {
+        output.orders.push(Order::Unfreeze { flag: key.flag.clone(), why: why.to_owned() });
+    }
 }
 
 fn gate(engine: &Engine, judged: &Judged, world: &World) -> Gate {
@@ -153,7 +228,7 @@ fn gate_of(engine: &Engine, judged: &Judged, action: RuleAction, world: &World) 
     if action == RuleAction::PauseRollout {
         return Gate::Act;
     }
-    if let Some(control) = control_breaches(engine, rule, &judged.key.slice, judged.frame) {
+    if let Some(control) = control_breaches(engine, judged) {
         return Gate::WorldBreach { why: format!("control {control} breaches the same condition") };
     }
     if let Some(why) = world.is_breaking() {
@@ -176,15 +251,9 @@ fn flip_limit(engine: &Engine, scope: &Scope, now: Minute) -> Option<Gate> {
         .then(|| Gate::FlipLimit { limit: limits.flips_per_tenant, of: format!("of tenant {tenant}") })
 }
 
-fn decision(
-    engine: &Engine,
-    judged: &Judged,
-    gate: &Gate,
-    pending: Pending,
-    crossing: Minute,
-    tries: u32,
-) -> Decision {
+fn decision(engine: &Engine, judged: &Judged, gate: &Gate, cause: &Cause, crossing: Minute) -> Decision {
     let rule = &judged.rule;
+    let Cause { action, pending, .. } = *cause;
     let scope = scope_of(rule, &judged.key.slice);
     let evidence = evidence::collect(
         rule,
@@ -193,9 +262,10 @@ fn decision(
         judged.frame,
         &judged.judgement,
         pending.held,
+        &engine.settings.limits,
     );
-    let id = decision_id(rule, &scope, pending.first, tries);
-    let incident = match (rule.action, gate) {
+    let id = decision_id(rule, &scope, pending.first, cause.tries);
+    let incident = match (action, gate) {
         (RuleAction::Rollback, Gate::DryRun) | (RuleAction::PauseRollout | RuleAction::Notify, _) => None,
         (RuleAction::Rollback, _) => Some(match engine.memory.episode(&rule.flag) {
             Some(episode) => episode.incident.clone(),
@@ -208,13 +278,18 @@ fn decision(
         variant: rule.variant.clone(),
         control: control_of(engine, rule),
         scope,
-        action: rule.action,
+        action,
+        confirmed_by: match cause.instead {
+            Some(Instead::Silence) => None,
+            Some(Instead::Noise) => Some(ConfirmedBy::Persistence),
+            None => judged.judgement.by,
+        },
         gate: gate.clone(),
         at: closing_time(judged.frame.closed),
         crossing: crossing.start(),
         t0: pending.first.start(),
         incident,
-        severity: rule.severity,
+        severity: if cause.instead.is_some() { Severity::Warning } else { rule.severity },
         failure_class: rule.failure_class.clone(),
         condition: rule.condition.source.clone(),
         runbook: rule.runbook.clone(),
@@ -243,8 +318,7 @@ fn carry_out(
     engine: &mut Engine,
     judged: &Judged,
     decision: Decision,
-    pending: Pending,
-    tries: u32,
+    cause: &Cause,
     output: &mut Output,
 ) -> State {
     let rule = &judged.rule;
@@ -254,23 +328,30 @@ fn carry_out(
         RuleAction::Rollback => roll_back(engine, judged, &decision, output),
         RuleAction::PauseRollout if acts => {
             output.orders.push(Order::Freeze { decision: decision.id.clone(), flag: rule.flag.clone() });
-            tell(rule, &decision, false, output);
+            // A rollback was asked for: somebody has to look at what was not rolled back.
+            let wakes = cause.instead == Some(Instead::Noise) && rule.action == RuleAction::Rollback;
+            tell(rule, &decision, wakes, output);
         }
         RuleAction::PauseRollout if latched => {}
         RuleAction::PauseRollout | RuleAction::Notify => tell(rule, &decision, false, output),
     }
     let state = if decision.action == RuleAction::Rollback && (acts || latched) {
+        if cause.froze {
+            unfreeze(engine, &judged.key, "control is served instead", output);
+        }
         State::Latched { since: judged.frame.closed, decision: decision.id.clone() }
     } else {
         State::Firing(Firing {
             since: judged.frame.closed,
-            first: pending.first,
-            held: pending.held,
+            first: cause.pending.first,
+            held: cause.pending.held,
             decision: decision.id.clone(),
             action: decision.action,
             incident: decision.incident.clone(),
             acted: acts,
-            tries,
+            froze: cause.froze || (acts && decision.action == RuleAction::PauseRollout),
+            rising: None,
+            tries: cause.tries,
             clear: 0,
         })
     };

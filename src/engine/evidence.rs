@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use super::detector::claims;
 use super::fleet::{Fleet, RuleView};
+use super::input::Limits;
+use super::interval::interval;
 use super::measure::{self, Frame, Lookup};
+use super::message::number;
 use super::output::{ContextLine, Evidence, PicturePoint, WorstPair};
-use super::rule::{Arm, Condition, Measurement, Rule, Shape, Stat, identifier};
+use super::rule::{Arm, Condition, Confirm, ConfirmedBy, Measurement, Rule, Shape, Stat, identifier, span};
 use super::schema::VariantId;
-use super::verdict::{Judgement, limit, worst_pair};
+use super::verdict::{Judgement, Reason, Verdict, brief, limit, worst_pair};
 use crate::model::flag::Scope;
 use crate::model::metric::{Catalogue, Kind};
 use crate::model::time::{MINUTE_MS, Minute};
@@ -20,14 +24,16 @@ pub fn collect(
     frame: Frame,
     judgement: &Judgement,
     held: u32,
+    limits: &Limits,
 ) -> Evidence {
     let schema = fleet.schema();
+    let catalogue = schema.catalogue();
     let own = schema.find(rule.variant.as_str());
     let baseline = rule.baseline.as_ref().and_then(|b| schema.find(b.as_str()));
     let view = RuleView::new(fleet, own, baseline, scope);
     let condition = &rule.condition;
     let window = condition.window();
-    let name = |m: &Measurement| identifier::name(m, schema.catalogue());
+    let name = |m: &Measurement| identifier::name(m, catalogue);
     let full = |m: &Measurement| measure::full(&view, m, frame).ok();
     let (value, threshold, side) = match &condition.shape {
         Shape::Simple { slot, side, threshold } => {
@@ -43,7 +49,7 @@ pub fn collect(
         value,
         threshold,
         side,
-        unit: unit_of(condition, schema.catalogue()),
+        unit: unit_of(condition, catalogue),
         samples: main.map_or(0, |m| measure::samples(&view, m, frame)),
         baseline_samples: condition
             .slots
@@ -51,7 +57,17 @@ pub fn collect(
             .find(|m| m.arm == Arm::Baseline)
             .map(|m| measure::samples(&view, m, frame)),
         min_samples: rule.min_samples,
-        worst_pair: worst_pair(condition, &view, frame).map(|(first, value)| WorstPair { first, value }),
+        interval: main.filter(|_| value.is_some()).and_then(|m| interval(&view, m, frame, catalogue)),
+        confirm: rule.confirm,
+        promise: promise(rule, claims(condition, catalogue).is_ok(), limits.false_rollback_every),
+        statement: statement(rule, &view, frame, judgement, held, catalogue),
+        evidence: judgement.proof.as_ref().map(|proof| proof.evidence),
+        evidence_needed: judgement.proof.as_ref().map(|proof| proof.needed),
+        within_noise: judgement.verdict == Verdict::Inconclusive { reason: Reason::Doubtful },
+        // By evidence the pair that weighs most is part of the statement.
+        worst_pair: worst_pair(condition, &view, frame)
+            .filter(|_| judgement.by != Some(ConfirmedBy::Evidence))
+            .map(|(first, value)| WorstPair { first, value }),
         bad_minutes: judgement.bad_minutes,
         held: Duration::from_millis(u64::from(held) * MINUTE_MS.unsigned_abs()),
         tenants: tenants.estimate(),
@@ -64,9 +80,69 @@ pub fn collect(
 
 /// The unit of what a condition measures first; empty for scores and rates.
 pub fn unit_of(condition: &Condition, catalogue: &Catalogue) -> String {
-    let Some(m) = condition.slots.iter().find(|m| m.arm == Arm::Own) else {
-        return String::new();
-    };
+    let main = condition.slots.iter().find(|m| m.arm == Arm::Own);
+    main.map(|m| unit(m, catalogue)).unwrap_or_default()
+}
+
+/// Which statement held: the window, its recent part, and what confirmed it.
+fn statement(
+    rule: &Rule,
+    view: &RuleView<'_>,
+    frame: Frame,
+    judgement: &Judgement,
+    held: u32,
+    catalogue: &Catalogue,
+) -> String {
+    let own: Vec<&Measurement> = rule.condition.slots.iter().filter(|m| m.arm == Arm::Own).collect();
+    let mut parts = Vec::new();
+    for m in &own {
+        let unit = unit(m, catalogue);
+        let say = |value: Option<f64>| value.map_or_else(|| "no data".to_owned(), |v| number(v, &unit));
+        let label =
+            if own.len() == 1 { m.window.as_str().to_owned() } else { identifier::name(m, catalogue) };
+        parts.push(format!("{label} {}", say(measure::full(view, m, frame).ok())));
+        if m.window != m.window.recent() {
+            let recent = say(measure::recent(view, m, frame).ok());
+            parts.push(format!("last {} min {recent}", m.window.recent().0));
+        }
+    }
+    parts.push(match (judgement.by, &judgement.proof) {
+        (Some(ConfirmedBy::Evidence), Some(proof)) => {
+            let without = proof.without.map_or_else(String::new, |(pair, least)| {
+                format!(" ({} without the two minutes from {pair})", brief(least))
+            });
+            format!("D {}{without} ≥ {}", brief(proof.evidence), brief(proof.needed))
+        }
+        (_, Some(proof)) => {
+            format!("held for {held} min; D {} of {}", brief(proof.evidence), brief(proof.needed))
+        }
+        (_, None) => format!("held for {held} min"),
+    });
+    parts.join("; ")
+}
+
+/// What a rule's `confirm` promises (docs/rules.md, "When a rule fires").
+pub fn promise(rule: &Rule, gives_evidence: bool, false_rollback_every: Duration) -> String {
+    match rule.confirm {
+        Confirm::Either if gives_evidence => {
+            "acts within ten minutes of the literal breach, on evidence earlier; no bound on false alarms"
+                .into()
+        }
+        Confirm::Either | Confirm::Persistence => {
+            "the literal rule: acts within ten minutes of the breach; no bound on false alarms".into()
+        }
+        Confirm::Significant => {
+            "far fewer false rollbacks: within noise it pauses and pages; a small drop takes longer".into()
+        }
+        Confirm::Evidence => format!(
+            "over all rules at most one false rollback in {} on average, as long as at every minute the expectation is on \
+             the good side; no bound on the time it takes",
+            span::show(false_rollback_every)
+        ),
+    }
+}
+
+fn unit(m: &Measurement, catalogue: &Catalogue) -> String {
     match m.stat {
         Stat::Count => "samples".into(),
         Stat::PerMin => "samples/min".into(),

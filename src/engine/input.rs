@@ -1,6 +1,7 @@
 //! What goes into the engine. Every input is data: nothing is asked of the outside while stepping.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -109,7 +110,7 @@ pub struct Settings {
     pub schema: Arc<Schema>,
     pub limits: Limits,
     /// Event time that a pane stays open after its end.
-    pub lateness: std::time::Duration,
+    pub lateness: Duration,
     /// The whole daemon only says what it would do.
     pub dry_run: bool,
 }
@@ -124,12 +125,23 @@ pub struct Limits {
     /// Slices kept per (variant, dimension); the rest counts into `other`.
     pub slices: u32,
     /// How far event time may stay behind the wall clock before Rearguard calls itself blind.
-    pub blind_after: std::time::Duration,
+    pub blind_after: Duration,
+    /// By evidence alone, the whole fleet may roll back falsely once in this time on average.
+    pub false_rollback_every: Duration,
+    /// How many samples of one minute count as evidence at most: requests inside one minute share shocks.
+    pub minute_cap: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { flips: 5, flips_per_tenant: 2, slices: 200, blind_after: std::time::Duration::from_secs(120) }
+        Self {
+            flips: 5,
+            flips_per_tenant: 2,
+            slices: 200,
+            blind_after: Duration::from_secs(120),
+            false_rollback_every: Duration::from_secs(365 * 86_400),
+            minute_cap: 60,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Laws that hold for every stream.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -9,19 +10,24 @@ use super::machine::Engine;
 use super::memory::Memory;
 use super::output::{Gate, Output};
 use super::rule::{
-    Arm, Compare, Condition, Expr, Measurement, Rule, RuleAction, Shape, Side, Stat, Threshold,
+    Arm, Compare, Condition, Confirm, ConfirmedBy, Expr, Measurement, Rule, RuleAction, Shape, Side, Stat,
+    Threshold,
 };
 use super::testkit::*;
+use super::verdict::Judgement;
 use crate::model::time::Timestamp;
 
 /// A rule of one of the shapes that have a deficit, and the metric that feeds it.
 fn rules() -> impl Strategy<Value = Rule> {
     let window = prop_oneof![Just(5u32), Just(60)];
-    (0..4u8, window).prop_map(|(kind, window)| match kind {
-        0 => rule("faithfulness", Stat::Mean, window, Side::Below, 0.9, RuleAction::Rollback),
-        1 => rule("abstain", Stat::Rate, window, Side::Above, 0.2, RuleAction::Rollback),
-        2 => rule("latency", Stat::P95, window, Side::Above, 1_000.0, RuleAction::Rollback),
-        _ => against_baseline(window),
+    (0..4u8, window, prop::sample::select(&Confirm::ALL[..])).prop_map(|(kind, window, confirm)| {
+        let rule = match kind {
+            0 => rule("faithfulness", Stat::Mean, window, Side::Below, 0.9, RuleAction::Rollback),
+            1 => rule("abstain", Stat::Rate, window, Side::Above, 0.2, RuleAction::Rollback),
+            2 => rule("latency", Stat::P95, window, Side::Above, 1_000.0, RuleAction::Rollback),
+            _ => against_baseline(window),
+        };
+        Rule { confirm, ..rule }
     })
 }
 
@@ -91,20 +97,20 @@ impl Lcg {
     }
 }
 
-/// Minutes at whose closing the rule is in breach.
-fn breaches(rule: &Rule, events: &[Ev]) -> Vec<i64> {
+/// What the engine says of a rule at the closing of every minute. It fires at once, and does nothing, so that evidence is never
+/// counted anew. `needed` is the evidence that is enough.
+fn judgements(rule: &Rule, events: &[Ev], needed: u64) -> Vec<Judgement> {
     let mut rule = rule.clone();
-    rule.hold = std::time::Duration::ZERO;
-    rule.action = RuleAction::Notify;
+    rule.hold = Duration::ZERO;
+    rule.dry_run = true;
     let mut engine = engine(vec![rule]);
-    let mut minutes = Vec::new();
+    engine.settings.limits.false_rollback_every = Duration::from_secs(needed * 60);
+    let mut all = Vec::new();
     for minute in 0..75 {
         run(&mut engine, events, minute..minute + 1);
-        if engine.report().alerts.iter().any(|a| a.verdict == "breach") {
-            minutes.push(minute);
-        }
+        all.push(engine.last.values().next().cloned().unwrap());
     }
-    minutes
+    all
 }
 
 proptest! {
@@ -120,6 +126,7 @@ proptest! {
         volume in prop_oneof![Just(0i64), Just(1), Just(10)],
         per_minute in prop_oneof![Just(30i64), Just(60)],
         both in any::<bool>(),
+        needed in prop_oneof![Just(1u64), Just(20)],
     ) {
         let usual = near_miss(&rule, seed, per_minute);
         let metric = metric_of(&rule);
@@ -138,9 +145,38 @@ proptest! {
         let pair = start.div_euclid(60_000);
         let erased: Vec<Ev> =
             usual.iter().filter(|e| !(pair..=pair + 1).contains(&e.at.div_euclid(60_000))).cloned().collect();
-        let would = literal(&rule, &erased);
-        for minute in breaches(&rule, &attacked) {
-            prop_assert!(would.contains(&minute), "minute {} breaches only through the attack at {} ms", minute, start);
+        let unattacked = judgements(&rule, &erased, needed);
+        for (minute, judgement) in judgements(&rule, &attacked, needed).iter().enumerate() {
+            let window = i64::from(rule.condition.window().0);
+            let closed = minute as i64;
+            let would = match judgement.by {
+                None => continue,
+                Some(ConfirmedBy::Persistence) => literal(&rule, &erased, closed, window, rule.min_samples),
+                Some(ConfirmedBy::Evidence) => {
+                    let recent = i64::from(rule.condition.window().recent().0);
+                    unattacked[minute].proof.as_ref().is_some_and(|proof| proof.evidence >= proof.needed * 0.999)
+                        && literal(&rule, &erased, closed, recent, 1)
+                        && enough(&erased, closed, window, &rule)
+                }
+            };
+            prop_assert!(would, "minute {} breaches by {:?} only through the attack at {} ms", minute, judgement.by, start);
+            prop_assert!(rule.confirm.by_evidence() || judgement.by == Some(ConfirmedBy::Persistence));
+            prop_assert!(rule.confirm.by_persistence() || judgement.by == Some(ConfirmedBy::Evidence));
+        }
+    }
+
+    /// Evidence is enough on some streams and not on others, so that the law above is about something.
+    #[test]
+    fn a_regression_is_confirmed_by_evidence(rule in rules()) {
+        let (bad, good) = values(metric_of(&rule));
+        let events = [steady(TREATMENT, metric_of(&rule), 0..75, 60, |m, i| if m >= 40 || i == 0 { bad } else { good }),
+            steady(CONTROL, metric_of(&rule), 0..75, 60, |_, i| if i == 0 { bad } else { good })].concat();
+        let by: Vec<Option<ConfirmedBy>> = judgements(&rule, &events, 20).iter().map(|j| j.by).collect();
+        prop_assert!(by[..40].iter().all(Option::is_none));
+        let first = by.iter().position(Option::is_some);
+        match rule.confirm {
+            Confirm::Persistence => prop_assert!(by.contains(&Some(ConfirmedBy::Persistence))),
+            _ => prop_assert!(first.is_some_and(|at| by[at] == Some(ConfirmedBy::Evidence) && at < 48), "{:?}", first),
         }
     }
 
@@ -149,10 +185,11 @@ proptest! {
     fn any_split_of_the_input_gives_the_same_output(
         seed in any::<u64>(),
         cuts in prop::collection::vec(1usize..400, 1..12),
+        confirm in prop::sample::select(&Confirm::ALL[..]),
     ) {
         let rules = vec![
-            rule("faithfulness", Stat::Mean, 60, Side::Below, 0.9, RuleAction::Rollback),
-            rule("faithfulness", Stat::Mean, 5, Side::Below, 0.9, RuleAction::PauseRollout),
+            Rule { confirm, ..rule("faithfulness", Stat::Mean, 60, Side::Below, 0.9, RuleAction::Rollback) },
+            Rule { confirm, ..rule("faithfulness", Stat::Mean, 5, Side::Below, 0.9, RuleAction::PauseRollout) },
         ];
         let mut random = Lcg(seed);
         let mut events = steady(TREATMENT, "faithfulness", 0..120, 20, |m, _| f64::from(u8::from(m < 80)));
@@ -172,10 +209,15 @@ proptest! {
 
     /// Restarting from a snapshot, the rows in SQL and the deltas in between is as if it had never stopped.
     #[test]
-    fn restored_is_never_stopped(seed in any::<u64>(), snapshot_at in 1i64..100, stop_after in 0i64..40) {
+    fn restored_is_never_stopped(
+        seed in any::<u64>(),
+        snapshot_at in 1i64..100,
+        stop_after in 0i64..40,
+        confirm in prop::sample::select(&Confirm::ALL[..]),
+    ) {
         let rules = vec![
-            rule("faithfulness", Stat::Mean, 60, Side::Below, 0.93, RuleAction::Rollback),
-            rule("latency", Stat::P95, 60, Side::Above, 900.0, RuleAction::PauseRollout),
+            Rule { confirm, ..rule("faithfulness", Stat::Mean, 60, Side::Below, 0.93, RuleAction::Rollback) },
+            Rule { confirm, ..rule("latency", Stat::P95, 60, Side::Above, 900.0, RuleAction::PauseRollout) },
         ];
         let mut random = Lcg(seed);
         let onset = 40 + (random.next() * 60.0) as i64;
@@ -297,36 +339,33 @@ fn feed(rules: &[Rule], events: &[Ev], cuts: &[usize]) -> Output {
     all
 }
 
-/// Closings at which condition and samples hold by brute force over raw events.
-fn literal(rule: &Rule, events: &[Ev]) -> Vec<i64> {
-    let window = i64::from(rule.condition.window().0);
-    (0..75)
-        .filter(|closed| {
-            let inside = |v: &'static str| {
-                events
-                    .iter()
-                    .filter(move |e| {
-                        e.variant == v && (closed - window + 1..=*closed).contains(&e.at.div_euclid(60_000))
-                    })
-                    .map(|e| e.value)
-            };
-            let own: Vec<f64> = inside(TREATMENT).collect();
-            let n = own.len() as f64;
-            let mean = own.iter().sum::<f64>() / n;
-            let enough = own.len() >= 100;
-            enough
-                && match (&rule.condition.shape, rule.condition.slots[0].stat) {
-                    (Shape::Simple { threshold: Threshold::Baseline { .. }, .. }, _) => {
-                        let control: Vec<f64> = inside(CONTROL).collect();
-                        let base = control.iter().sum::<f64>() / control.len() as f64;
-                        control.len() >= 100 && mean > base * 3.0
-                    }
-                    (_, Stat::P95) => {
-                        own.iter().filter(|v| **v > 1_000.0).count() as f64 > n - (n * 0.95).ceil()
-                    }
-                    (_, Stat::Rate) => mean > 0.2,
-                    _ => mean < 0.9,
-                }
-        })
-        .collect()
+/// The samples of a variant in a window, by brute force over raw events.
+fn inside(events: &[Ev], variant: &str, closed: i64, window: i64) -> Vec<f64> {
+    let minutes = closed - window + 1..=closed;
+    let counts = |e: &&Ev| e.variant == variant && minutes.contains(&e.at.div_euclid(60_000));
+    events.iter().filter(counts).map(|e| e.value).collect()
+}
+
+/// Whether each arm that is read has the ten samples that evidence needs.
+fn enough(events: &[Ev], closed: i64, window: i64, rule: &Rule) -> bool {
+    let arms: &[&str] = if rule.condition.reads_baseline() { &[TREATMENT, CONTROL] } else { &[TREATMENT] };
+    arms.iter().all(|arm| inside(events, arm, closed, window).len() >= 10)
+}
+
+/// Whether condition and samples hold at a closing by brute force over raw events.
+fn literal(rule: &Rule, events: &[Ev], closed: i64, window: i64, least: u64) -> bool {
+    let own = inside(events, TREATMENT, closed, window);
+    let n = own.len() as f64;
+    let mean = own.iter().sum::<f64>() / n;
+    own.len() as u64 >= least
+        && match (&rule.condition.shape, rule.condition.slots[0].stat) {
+            (Shape::Simple { threshold: Threshold::Baseline { .. }, .. }, _) => {
+                let control = inside(events, CONTROL, closed, window);
+                let base = control.iter().sum::<f64>() / control.len() as f64;
+                control.len() as u64 >= least && mean > base * 3.0
+            }
+            (_, Stat::P95) => own.iter().filter(|v| **v > 1_000.0).count() as f64 > n - (n * 0.95).ceil(),
+            (_, Stat::Rate) => mean > 0.2,
+            _ => mean < 0.9,
+        }
 }

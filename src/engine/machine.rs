@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::closing;
+use super::detector::Track;
 use super::evidence;
 use super::fleet::Fleet;
 use super::input::{Answer, Command, CommandKind, Delta, FlipOutcome, Input, Settings, Source};
@@ -32,6 +33,8 @@ pub struct Engine {
     pub(super) memory: Memory,
     /// The last judgement of each alert, for those who watch only.
     pub(super) last: BTreeMap<AlertKey, Judgement>,
+    /// What the change detector has computed from panes, to save time; made anew whenever it is missing.
+    pub(super) tracks: BTreeMap<AlertKey, Track>,
     /// Panes are being restored: nothing is judged.
     pub(super) loading: bool,
 }
@@ -42,7 +45,14 @@ impl Engine {
         let slices = usize::try_from(settings.limits.slices).unwrap_or(usize::MAX);
         let mut fleet = Fleet::new(Arc::clone(&settings.schema), slices);
         fleet.configure(Arc::clone(&settings.schema), &settings.rules, slices);
-        Self { settings, fleet, memory: Memory::default(), last: BTreeMap::new(), loading: false }
+        Self {
+            settings,
+            fleet,
+            memory: Memory::default(),
+            last: BTreeMap::new(),
+            tracks: BTreeMap::new(),
+            loading: false,
+        }
     }
 
     /// Takes one input and says what follows from it.
@@ -154,7 +164,7 @@ impl Engine {
         let (rule, judgement) = (self.rule(key)?, self.last.get(key)?);
         let frame = closing::frame(self, rule, &key.slice);
         let held = self.memory.alert(key).map_or(0, super::alert::Alert::held);
-        Some(evidence::collect(rule, &self.fleet, &key.slice, frame, judgement, held))
+        Some(evidence::collect(rule, &self.fleet, &key.slice, frame, judgement, held, &self.settings.limits))
     }
 
     fn assign(&mut self, sources: &[Source], start: Option<Timestamp>) {

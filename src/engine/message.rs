@@ -197,6 +197,12 @@ fn detail(decision: &Decision) -> String {
     {
         text.push_str(&format!(" Nothing was flipped: {why}."));
     }
+    if e.within_noise {
+        text.push_str(" The breach has lasted, but within noise: the share is held instead of rolled back.");
+    }
+    if let Some(by) = decision.confirmed_by {
+        text.push_str(&format!(" Confirmed by {}: {}.", by.as_str(), e.statement));
+    }
     text
 }
 

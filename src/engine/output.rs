@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::gate::Gate;
 use super::input::{Fates, FlipOutcome, Source};
-use super::rule::{Origin, RuleAction, RuleHash, Side};
+use super::rule::{Confirm, ConfirmedBy, Origin, RuleAction, RuleHash, Side};
 use crate::model::flag::Scope;
 use crate::model::id::{DecisionId, FlagKey, IncidentId, RuleId, Variant};
 use crate::model::incident::Severity;
@@ -116,12 +116,15 @@ pub struct Decision {
     /// What a rollback or pause is confined to.
     pub scope: Scope,
     pub action: RuleAction,
+    /// `None` for a pause on silence.
+    pub confirmed_by: Option<ConfirmedBy>,
     pub gate: Gate,
     /// Event time of the closing that decided.
     pub at: Timestamp,
     /// Start of the first pane at whose closing the literal condition was true.
     pub crossing: Timestamp,
-    /// Start of the pane whose closing first satisfied the persistence test: the ten minutes count from here.
+    /// Start of the pane whose closing first satisfied the persistence test, or the evidence test where that came first: the
+    /// ten minutes count from here.
     pub t0: Timestamp,
     /// The incident that a rollback opens or joins.
     pub incident: Option<IncidentId>,
@@ -147,6 +150,18 @@ pub struct Evidence {
     pub samples: u64,
     pub baseline_samples: Option<u64>,
     pub min_samples: u64,
+    /// A 95 % confidence sequence for `value`; `None` where there is none.
+    pub interval: Option<(f64, f64)>,
+    pub confirm: Confirm,
+    /// What the rule's mode promises, in words.
+    pub promise: String,
+    /// Which statement held: `1h 0.9510; last 5 min 0.7100; D 2.1e6 (1.8e6 without the two minutes from …) ≥ 1.6e6`.
+    pub statement: String,
+    /// D and c of the change detector, for rules that evidence can confirm.
+    pub evidence: Option<f64>,
+    pub evidence_needed: Option<f64>,
+    /// Whether the breach is within noise, so that a pause stands in for a rollback.
+    pub within_noise: bool,
     /// The pair of neighbouring minutes whose deletion weakens the breach most, and the value without it.
     pub worst_pair: Option<WorstPair>,
     pub bad_minutes: u32,
@@ -323,6 +338,12 @@ pub struct AlertReport {
     pub value: Option<f64>,
     pub threshold: Option<f64>,
     pub samples: u64,
+    /// A 95 % confidence sequence for `value`, while the alert is not quiet.
+    pub interval: Option<(f64, f64)>,
+    pub confirm: Confirm,
+    /// D and c of the change detector, for rules that evidence can confirm.
+    pub evidence: Option<f64>,
+    pub evidence_needed: Option<f64>,
     pub dry_run: bool,
 }
 

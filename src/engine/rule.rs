@@ -46,6 +46,7 @@ pub struct Rule {
     /// What has to hold, on the window and on its recent part, before a pause or a notice resolves.
     pub clear: Condition,
     pub action: RuleAction,
+    pub confirm: Confirm,
     /// `for`: how long a breach must hold at every closing before it fires.
     pub hold: Duration,
     pub dwell: Duration,
@@ -111,6 +112,62 @@ pub enum NoData {
     Notify,
     /// Freeze the share, and notify, after `for` of silence.
     Pause,
+}
+
+/// What confirms a breach: persistence (the literal condition, held for `for`), evidence (the change detector), or both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confirm {
+    /// Whichever is first.
+    #[default]
+    Either,
+    /// Evidence, or persistence beyond noise; within noise a rollback becomes a pause and a page.
+    Significant,
+    Evidence,
+    Persistence,
+}
+
+impl Confirm {
+    /// All modes, as documentation lists them.
+    pub const ALL: [Self; 4] = [Self::Either, Self::Significant, Self::Evidence, Self::Persistence];
+
+    /// The word of rule files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Either => "either",
+            Self::Significant => "significant",
+            Self::Evidence => "evidence",
+            Self::Persistence => "persistence",
+        }
+    }
+
+    /// Whether evidence can confirm.
+    pub const fn by_evidence(self) -> bool {
+        !matches!(self, Self::Persistence)
+    }
+
+    /// Whether persistence can confirm.
+    pub const fn by_persistence(self) -> bool {
+        !matches!(self, Self::Evidence)
+    }
+}
+
+/// What confirmed a breach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfirmedBy {
+    Persistence,
+    Evidence,
+}
+
+impl ConfirmedBy {
+    /// The word stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Persistence => "persistence",
+            Self::Evidence => "evidence",
+        }
+    }
 }
 
 /// Whom a firing rule pages.

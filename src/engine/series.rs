@@ -26,6 +26,8 @@ pub struct Series {
     /// The minute of the first slot.
     first: Minute,
     slots: Slots,
+    /// How often each slot was added to: what was computed from a pane is stale when this has moved on.
+    revisions: VecDeque<u32>,
     totals: Vec<Total>,
 }
 
@@ -55,7 +57,7 @@ impl Series {
     pub fn new(layout: Option<Layout>) -> Self {
         let slots =
             if layout.is_some() { Slots::Values(VecDeque::new()) } else { Slots::Counts(VecDeque::new()) };
-        Self { layout, first: Minute::default(), slots, totals: Vec::new() }
+        Self { layout, first: Minute::default(), slots, revisions: VecDeque::new(), totals: Vec::new() }
     }
 
     /// The bucket layout; `None` for booleans.
@@ -169,6 +171,11 @@ impl Series {
         }
     }
 
+    /// A number that grows with everything added to one minute's pane; 0 where there is none.
+    pub fn revision(&self, minute: Minute) -> u32 {
+        self.index(minute).map_or(0, |at| self.revisions[at])
+    }
+
     /// Compares every total with its panes and rebuilds those that differ; the number rebuilt (0 unless there is a bug).
     pub fn audit(&mut self, closed: Minute) -> usize {
         let mut wrong = 0;
@@ -195,7 +202,11 @@ impl Series {
     /// A series with the panes of a snapshot; `None` if they are of another kind than the layout says.
     pub fn from_panes(panes: SeriesPanes, layout: Option<Layout>) -> Option<Self> {
         let fits = matches!(panes.slots, Slots::Values(_)) == layout.is_some();
-        fits.then(|| Self { layout, first: panes.first, slots: panes.slots, totals: Vec::new() })
+        fits.then(|| {
+            let mut series = Self { first: panes.first, slots: panes.slots, ..Self::new(layout) };
+            series.revisions.resize(series.len(), 1);
+            series
+        })
     }
 
     fn total(&self, from: Minute, to: Minute, closed: Minute) -> Option<&Total> {
@@ -245,6 +256,7 @@ impl Series {
     fn merge(&mut self, minute: Minute, data: PaneData) {
         self.reach(minute);
         let Some(at) = self.index(minute) else { return };
+        self.revisions[at] += 1;
         match (&mut self.slots, data) {
             (Slots::Counts(slots), PaneData::Counts { n, trues }) => {
                 slots[at].0 += n;
@@ -271,6 +283,7 @@ impl Series {
                 Slots::Counts(slots) => slots.push_front((0, 0)),
                 Slots::Values(slots) => slots.push_front(None),
             }
+            self.revisions.push_front(0);
             self.first = self.first.plus(-1);
         }
         let length = usize::try_from(minute.0 - self.first.0 + 1).unwrap_or(0);
@@ -279,6 +292,7 @@ impl Series {
                 Slots::Counts(slots) => slots.resize(length, (0, 0)),
                 Slots::Values(slots) => slots.resize(length, None),
             }
+            self.revisions.resize(length, 0);
         }
     }
 
@@ -298,6 +312,7 @@ impl Series {
             Slots::Counts(slots) => drop(slots.pop_front()),
             Slots::Values(slots) => drop(slots.pop_front()),
         }
+        self.revisions.pop_front();
         self.first = self.first.plus(1);
     }
 }

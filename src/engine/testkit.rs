@@ -10,8 +10,8 @@ use super::machine::Engine;
 use super::output::Output;
 use super::pane::{OpenValues, PaneData, SeriesPane, VariantPane};
 use super::rule::{
-    Arm, Compare, Condition, Expr, Measurement, NoData, Origin, Page, Rule, RuleAction, RuleHash, RuleSet,
-    Shape, Side, Stat, Threshold, Window,
+    Arm, Compare, Condition, Confirm, Expr, Measurement, NoData, Origin, Page, Rule, RuleAction, RuleHash,
+    RuleSet, Shape, Side, Stat, Threshold, Window,
 };
 use super::schema::Schema;
 use super::tenants::Tenants;
@@ -58,6 +58,7 @@ pub fn rule(metric: &str, stat: Stat, window: u32, side: Side, threshold: f64, a
         condition: condition(op, threshold),
         clear: condition(good.0, good.1),
         action,
+        confirm: Confirm::Persistence,
         hold: Duration::from_secs(180),
         dwell: Duration::from_secs(900),
         min_samples: 100,

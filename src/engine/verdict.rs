@@ -1,21 +1,26 @@
 //! Verdicts: pass, breach, inconclusive or error, for one rule on one slice at one closing.
 //!
-//! A breach is the persistence test P of the rule language: the condition is true in full and without every pair of
-//! neighbouring minutes, with enough samples each time, and at least three minutes are bad. Since any 60 seconds lie inside
-//! one pair, no rewriting of a single minute can make a breach (the single-minute theorem).
+//! Two tests make a breach, as the rule's `confirm` says. Persistence P: the condition is true in full and without every pair
+//! of neighbouring minutes, with enough samples each time, and at least three minutes are bad. Evidence E (`proof`): the change
+//! detector is at its threshold, and the condition true on the recent part, again without every pair. Since any 60
+//! seconds lie inside one pair, no rewriting of a single minute can make a breach (the single-minute theorem).
+
+mod minutes;
+mod proof;
 
 use serde::{Deserialize, Serialize};
 
+use minutes::Minutes;
+pub use minutes::limit;
+pub use proof::{Gathered, Proof};
+
 use super::measure::{self, Frame, Lookup, SlotPanes};
 use super::rule::eval::{Unknown, truth};
-use super::rule::{Arm, Condition, Rule, Shape, Side, Stat, Threshold};
+use super::rule::{Condition, Confirm, ConfirmedBy, Rule, Shape, Side, Stat, Threshold};
 use crate::model::time::Minute;
-use crate::stats::noise::{beyond_two_sigma, binomial_at_least};
 
 /// Bad minutes that a breach needs: one more than a pair can hold.
 pub const BAD_MINUTES: u32 = 3;
-/// Largest probability at which a rate ratio beyond the allowed one still counts as noise.
-const RATIO_NOISE: f64 = 0.001;
 
 /// The outcome of judging. Never a bool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +59,15 @@ pub enum Reason {
     },
     /// Against baseline: the difference is within noise.
     WithinNoise,
+    /// `confirm: significant`: persistent, but within noise.
+    Doubtful,
+    /// `confirm: evidence`: in breach, but there is not enough evidence yet.
+    Unproven {
+        evidence: f64,
+        needed: f64,
+    },
+    /// There is evidence, but the recent part is no longer in breach.
+    Over,
     /// False in full, true without this pair of minutes: a burst hides it.
     Masked {
         pair: Minute,
@@ -68,6 +82,9 @@ impl Reason {
             Self::SingleMinute { .. }
             | Self::FewBadMinutes { .. }
             | Self::WithinNoise
+            | Self::Doubtful
+            | Self::Unproven { .. }
+            | Self::Over
             | Self::Masked { .. } => true,
             Self::NoData
             | Self::NoBaseline
@@ -98,11 +115,26 @@ impl std::fmt::Display for Reason {
                 write!(f, "{bad} bad minutes of the {BAD_MINUTES} needed")
             }
             Self::WithinNoise => f.write_str("the difference to the baseline is within noise"),
+            Self::Doubtful => f.write_str("in breach, but within noise"),
+            Self::Unproven { evidence, needed } => {
+                write!(
+                    f,
+                    "in breach, but the evidence is {} of the {} needed",
+                    brief(*evidence),
+                    brief(*needed)
+                )
+            }
+            Self::Over => f.write_str("there is evidence of a breach, but its recent part is over"),
             Self::Masked { pair } => {
                 write!(f, "a burst in the two minutes from {pair} hides a breach")
             }
         }
     }
+}
+
+/// A positive number by two digits: `2.1e6`, `340`.
+pub fn brief(value: f64) -> String {
+    if value >= 10_000.0 { format!("{value:.1e}") } else { format!("{value:.0}") }
 }
 
 impl std::fmt::Display for Verdict {
@@ -125,17 +157,67 @@ pub struct Judgement {
     /// Fewest samples among the measurements that need them.
     pub samples: u64,
     pub bad_minutes: u32,
+    /// What makes it a breach; `None` unless it is one.
+    pub by: Option<ConfirmedBy>,
+    /// The test E, for rules that evidence can confirm.
+    pub proof: Option<Proof>,
 }
 
-/// Judges a rule at a closing. `look_for_masks` also searches for breaches that a burst hides, which costs more.
-pub fn judge(rule: &Rule, lookup: &impl Lookup, frame: Frame, look_for_masks: bool) -> Judgement {
+/// Judges a rule at a closing. `look_for_masks` also searches for breaches that a burst hides, which costs more. `gathered` is
+/// the evidence so far, where the condition gives any.
+pub fn judge(
+    rule: &Rule,
+    lookup: &impl Lookup,
+    frame: Frame,
+    look_for_masks: bool,
+    gathered: Option<Gathered<'_>>,
+) -> Judgement {
+    let gathered = gathered.filter(|_| rule.confirm.by_evidence());
+    let proof = gathered.map(|gathered| proof::prove(&rule.condition, lookup, frame, gathered));
+    let mut judgement = persistence(rule, lookup, frame, look_for_masks);
+    let short_of = match &proof {
+        Some(proof) => proof.short_of.clone(),
+        None => Some(Reason::Unproven { evidence: 0.0, needed: f64::INFINITY }),
+    };
+    judgement.by = match (short_of, &judgement.verdict, rule.confirm) {
+        (None, _, _) => Some(ConfirmedBy::Evidence),
+        (Some(_), Verdict::Breach, Confirm::Either | Confirm::Significant | Confirm::Persistence) => {
+            Some(ConfirmedBy::Persistence)
+        }
+        (
+            Some(reason),
+            Verdict::Breach | Verdict::Inconclusive { reason: Reason::Doubtful },
+            Confirm::Evidence,
+        ) => {
+            judgement.verdict = Verdict::Inconclusive { reason };
+            None
+        }
+        (Some(_), _, _) => None,
+    };
+    if let (Some(ConfirmedBy::Evidence), Some(proof)) = (judgement.by, &proof) {
+        judgement.verdict = Verdict::Breach;
+        judgement.bad_minutes = proof.bad_minutes;
+    }
+    judgement.proof = proof;
+    judgement
+}
+
+/// The test P, and why it does not hold.
+fn persistence(rule: &Rule, lookup: &impl Lookup, frame: Frame, look_for_masks: bool) -> Judgement {
     let condition = &rule.condition;
     let samples = needed_slots(condition)
         .map(|slot| measure::samples(lookup, &condition.slots[slot], frame))
         .min()
         .unwrap_or(u64::MAX);
     let literal = truth(&condition.expr, &mut |slot| measure::full(lookup, &condition.slots[slot], frame));
-    let mut judgement = Judgement { verdict: Verdict::Pass, literal: literal.ok(), samples, bad_minutes: 0 };
+    let mut judgement = Judgement {
+        verdict: Verdict::Pass,
+        literal: literal.ok(),
+        samples,
+        bad_minutes: 0,
+        by: None,
+        proof: None,
+    };
     let inconclusive = |reason| Verdict::Inconclusive { reason };
     judgement.verdict = match literal {
         Err(Unknown::NoBaseline) => Verdict::Error { reason: Reason::NoBaseline },
@@ -160,7 +242,8 @@ fn persists(rule: &Rule, lookup: &impl Lookup, frame: Frame, judgement: &mut Jud
     let condition = &rule.condition;
     let panes = lay_out(condition, lookup, frame);
     let inconclusive = |reason| Verdict::Inconclusive { reason };
-    if let Some(pair) = pairs(condition, frame).find(|pair| !holds_without(rule, &panes, *pair)) {
+    let holds = |pair: &Minute| holds_without(condition, &panes, *pair, rule.min_samples);
+    if let Some(pair) = pairs(condition, frame).find(|pair| !holds(pair)) {
         return inconclusive(Reason::SingleMinute { pair });
     }
     let minutes = Minutes::of(condition, &panes, lookup, frame);
@@ -168,8 +251,11 @@ fn persists(rule: &Rule, lookup: &impl Lookup, frame: Frame, judgement: &mut Jud
     if judgement.bad_minutes < BAD_MINUTES {
         return inconclusive(Reason::FewBadMinutes { bad: judgement.bad_minutes });
     }
-    if !minutes.beyond_noise(condition, &panes) {
-        return inconclusive(Reason::WithinNoise);
+    // Against baseline two noisy numbers are compared, so there it must be beyond noise whatever the mode.
+    if (condition.reads_baseline() || rule.confirm == Confirm::Significant)
+        && !minutes.beyond_noise(condition, &panes)
+    {
+        return inconclusive(if condition.reads_baseline() { Reason::WithinNoise } else { Reason::Doubtful });
     }
     Verdict::Breach
 }
@@ -191,13 +277,12 @@ fn masked(rule: &Rule, lookup: &impl Lookup, frame: Frame) -> Option<Minute> {
     let panes = lay_out(&rule.condition, lookup, frame);
     pairs(&rule.condition, frame)
         .filter(|pair| panes.iter().any(|p| p.touches(*pair)))
-        .find(|pair| holds_without(rule, &panes, *pair))
+        .find(|pair| holds_without(&rule.condition, &panes, *pair, rule.min_samples))
 }
 
 /// Whether the condition is true and has its samples with the pair's panes deleted from every measurement.
-fn holds_without(rule: &Rule, panes: &[SlotPanes<'_>], pair: Minute) -> bool {
-    let condition = &rule.condition;
-    let enough = needed_slots(condition).all(|slot| panes[slot].samples_without(pair) >= rule.min_samples);
+fn holds_without(condition: &Condition, panes: &[SlotPanes<'_>], pair: Minute, min_samples: u64) -> bool {
+    let enough = needed_slots(condition).all(|slot| panes[slot].samples_without(pair) >= min_samples);
     if !enough {
         return false;
     }
@@ -234,116 +319,4 @@ fn pairs(condition: &Condition, frame: Frame) -> impl Iterator<Item = Minute> + 
 fn needed_slots(condition: &Condition) -> impl Iterator<Item = usize> + '_ {
     (0..condition.slots.len())
         .filter(|slot| !matches!(condition.slots[*slot].stat, Stat::Count | Stat::PerMin))
-}
-
-/// What each minute of the longest window says by itself.
-enum Minutes {
-    /// The deficit of each minute, exactly.
-    Deficits(Vec<f64>),
-    /// Whether the condition is true of each minute alone.
-    Alone(Vec<bool>),
-}
-
-impl Minutes {
-    fn of(condition: &Condition, panes: &[SlotPanes<'_>], lookup: &impl Lookup, frame: Frame) -> Self {
-        let minutes = (frame.from(condition.window()).0..=frame.closed.0).map(Minute);
-        if let Shape::Simple { slot, side, threshold } = condition.shape
-            && let Some(limit) = limit(condition, threshold, lookup, frame)
-            && let Some(deficit) = deficit_of(condition.slots[slot].stat, side, limit)
-        {
-            return Self::Deficits(minutes.map(|m| deficit(&panes[slot], m)).collect());
-        }
-        let alone = |m: Minute| truth(&condition.expr, &mut |slot| panes[slot].alone(m)) == Ok(true);
-        Self::Alone(minutes.map(alone).collect())
-    }
-
-    fn bad(&self) -> u32 {
-        let bad = match self {
-            Self::Deficits(deficits) => deficits.iter().filter(|d| **d > 0.0).count(),
-            Self::Alone(alone) => alone.iter().filter(|bad| **bad).count(),
-        };
-        u32::try_from(bad).unwrap_or(u32::MAX)
-    }
-
-    /// Comparisons with the baseline must be beyond noise; others are taken literally.
-    fn beyond_noise(&self, condition: &Condition, panes: &[SlotPanes<'_>]) -> bool {
-        let Shape::Simple { slot, side, threshold: Threshold::Baseline { slot: base, factor } } =
-            condition.shape
-        else {
-            return true;
-        };
-        let (own, control) = (total(&panes[slot]), total(&panes[base]));
-        match condition.slots[slot].stat {
-            Stat::Rate => rate_ratio_beyond_noise(own, control, factor, side),
-            stat => match (self, stat.quantile()) {
-                (Self::Deficits(deficits), quantile) => {
-                    let v = match quantile {
-                        Some(q) => q * (1.0 - q),
-                        None => own.variance,
-                    };
-                    let widened = 1.0 + factor * factor * own.n / control.n.max(1.0);
-                    beyond_two_sigma(deficits, own.n * v * widened)
-                }
-                (Self::Alone(_), _) => true,
-            },
-        }
-    }
-}
-
-/// Count, sum and sample variance of one slot's whole window.
-#[derive(Clone, Copy)]
-struct Whole {
-    n: f64,
-    sum: f64,
-    variance: f64,
-}
-
-fn total(panes: &SlotPanes<'_>) -> Whole {
-    let sums = panes.total();
-    let n = sums.n as f64;
-    let sum = sums.sum as f64 / 1e6;
-    let variance =
-        if sums.n == 0 { 0.0 } else { (sums.squares as f64 / 1e12 / n - (sum / n).powi(2)).max(0.0) };
-    Whole { n, sum, variance }
-}
-
-/// Given how many positives there are in all, how many of them fall into the own arm at the allowed ratio is binomial.
-fn rate_ratio_beyond_noise(own: Whole, control: Whole, ratio: f64, side: Side) -> bool {
-    let share = ratio * own.n / (ratio * own.n + control.n);
-    let all = own.sum + control.sum;
-    let tail = match side {
-        Side::Above => binomial_at_least(own.sum, all, share),
-        Side::Below => binomial_at_least(control.sum, all, 1.0 - share),
-    };
-    tail.is_some_and(|p| p <= RATIO_NOISE)
-}
-
-/// The number that a simple comparison compares with, over the whole window.
-pub fn limit(condition: &Condition, threshold: Threshold, lookup: &impl Lookup, frame: Frame) -> Option<f64> {
-    match threshold {
-        Threshold::Const(limit) => Some(limit),
-        Threshold::Baseline { slot, factor } => {
-            debug_assert_eq!(condition.slots[slot].arm, Arm::Baseline);
-            measure::full(lookup, &condition.slots[slot], frame).ok().map(|value| value * factor)
-        }
-    }
-}
-
-type Deficit = Box<dyn Fn(&SlotPanes<'_>, Minute) -> f64>;
-
-/// How far one minute lies on the bad side of a limit, in samples or in the metric's unit; `None` for statistics that have
-/// no deficit.
-fn deficit_of(stat: Stat, side: Side, limit: f64) -> Option<Deficit> {
-    let sign = if side == Side::Above { 1.0 } else { -1.0 };
-    match (stat, stat.quantile()) {
-        (Stat::Mean | Stat::Rate, _) => Some(Box::new(move |panes, minute| {
-            panes.pane(minute).map_or(0.0, |p| sign * (p.sum as f64 / 1e6 - limit * p.n as f64))
-        })),
-        (_, Some(q)) => Some(Box::new(move |panes, minute| {
-            let n = panes.pane(minute).map_or(0.0, |p| p.n as f64);
-            let beyond = panes.beyond(minute, limit, side == Side::Above) as f64;
-            beyond - n * if side == Side::Above { 1.0 - q } else { q }
-        })),
-        _ => None,
-    }
 }

@@ -171,11 +171,16 @@ impl Standing {
 }
 
 impl Numbers {
-    /// The one place that reads evidence for reports.
-    pub fn of(evidence: &Evidence) -> Self {
-        // By name: what evidence does not hold is null.
-        let fields = serde_json::to_value(evidence).unwrap_or_default();
-        let field = |name: &str| fields.get(name).cloned().unwrap_or_default();
+    /// The one place that reads evidence, and the decision that it belongs to, for reports.
+    fn of(evidence: &Evidence, decision: Option<&Decision>) -> Self {
+        // By name: what neither holds is null.
+        let of_evidence = serde_json::to_value(evidence).unwrap_or_default();
+        let of_decision =
+            decision.and_then(|decision| serde_json::to_value(decision).ok()).unwrap_or_default();
+        let field = |name: &str| {
+            let found = of_evidence.get(name).or_else(|| of_decision.get(name));
+            found.cloned().unwrap_or_default()
+        };
         Self {
             value: evidence.value,
             threshold: evidence.threshold,
@@ -208,7 +213,7 @@ impl Journal {
             let entry = Entry {
                 at: decision.at,
                 what: What::Decided { action: decision.action, gate: decision.gate.clone() },
-                numbers: Numbers::of(&decision.evidence),
+                numbers: Numbers::of(&decision.evidence, Some(decision)),
                 crossing: Some(decision.crossing),
                 t0: Some(decision.t0),
             };
@@ -377,9 +382,8 @@ impl Doubt {
             Reason::NoBaseline => Self::NoBaseline,
             Reason::Masked { .. } => Self::Masked,
             Reason::NotFinite => Self::NotFinite,
-            Reason::SingleMinute { .. } | Reason::FewBadMinutes { .. } | Reason::WithinNoise => {
-                Self::Unconfirmed
-            }
+            // Every other reason is a test that a breach has not passed.
+            _ => Self::Unconfirmed,
         }
     }
 }
@@ -392,11 +396,14 @@ fn moved(engine: &Engine, transition: &Transition, decision: Option<&Decision>) 
         Some(State::Latched { .. }) => decision.map(|decision| decision.t0),
         Some(State::Quiet) | None => None,
     };
-    let evidence = decision.map(|d| d.evidence.clone()).or_else(|| engine.evidence(&transition.key));
+    let numbers = match decision {
+        Some(decision) => Numbers::of(&decision.evidence, Some(decision)),
+        None => engine.evidence(&transition.key).map(|now| Numbers::of(&now, None)).unwrap_or_default(),
+    };
     Entry {
         at: transition.at,
         what: What::Moved { from: transition.from, to: transition.to, why: transition.why.clone() },
-        numbers: evidence.as_ref().map(Numbers::of).unwrap_or_default(),
+        numbers,
         crossing: alert.and_then(|alert| alert.crossing).map(Minute::start),
         t0,
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 
 use super::journal::{Doubt, Journal, What};
 use super::rig::{Rig, Step};
@@ -85,6 +86,17 @@ fn run(setups: &[&str], lanes: usize, messages: &[(usize, String)]) -> Vec<Said>
     assert_eq!(rig.fates().consumed, messages.len() as u64);
     assert!(rig.fates().balance());
     said
+}
+
+#[test]
+fn the_streams_of_these_laws_decide_something() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut decided = 0;
+    for _ in 0..40 {
+        let stream = messages(&seeds().new_tree(&mut runner).unwrap().current(), false);
+        decided += usize::from(!alone(LOW, &stream).decisions.is_empty());
+    }
+    assert!((5..=40).contains(&decided), "{decided} of 40");
 }
 
 fn alone(rules: &str, messages: &[String]) -> Said {
@@ -186,6 +198,23 @@ proptest! {
             prop_assert_eq!(&said, &as_the_daemon(rules, &messages, end));
             prop_assert_eq!(&said, &alone(rules, &messages));
         }
+    }
+
+    #[test]
+    fn silence_after_the_last_message_is_that_of_an_idle_log(seeds in seeds(), minutes in 0u64..90) {
+        let messages = messages(&seeds, false);
+        let mut said = Said::default();
+        let mut watch = |step: Step<'_>| said.take(step.output);
+        let mut rig = Rig::new(vec![setup(LOW)], &bench(), 1);
+        for message in &messages {
+            rig.record(0, message.as_bytes(), &mut watch);
+        }
+        rig.finish(&mut watch);
+        let closed = rig.engines()[0].memory().core.closed;
+        let end = closed.map_or(Timestamp::default(), Minute::end) + bench().lateness;
+        let end = end + Duration::from_secs(minutes * 60);
+        rig.idle_until(end, &mut watch);
+        prop_assert_eq!(&said, &as_the_daemon(LOW, &messages, end));
     }
 
     #[test]

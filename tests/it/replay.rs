@@ -142,9 +142,13 @@ fn the_same_bytes_come_out_whatever_form_goes_in() {
     let halves = [folder.path().join("a.jsonl"), folder.path().join("b.jsonl")];
     std::fs::write(&halves[0], &unpacked[..half]).unwrap();
     std::fs::write(&halves[1], &unpacked[half..]).unwrap();
+    // Slices too: nothing may depend on the order of a hash map.
+    let slices = folder.path().join("slices.yaml");
+    let text = "- variant: math-assistant.gpt-4-0613\n  rules: [{ condition: faithfulness_1h < 0.6, action: rollback, by: tenant, min_samples: 20 }]\n";
+    std::fs::write(&slices, text).unwrap();
     let run = |events: &[&Path], format: &str| {
-        let mut arguments =
-            vec!["replay", "--rules", "tests/replay/llmdrift-prime-gpt4.yaml", "--format", format];
+        let rules = ["tests/replay/llmdrift-prime-gpt4.yaml", slices.to_str().unwrap()];
+        let mut arguments = vec!["replay", "--rules", rules[0], "--rules", rules[1], "--format", format];
         for path in events {
             arguments.extend(["--events", path.to_str().unwrap()]);
         }
@@ -159,8 +163,8 @@ fn the_same_bytes_come_out_whatever_form_goes_in() {
     assert_eq!(run(&[&halves[0], &halves[1]], "json"), wanted);
 
     let mut child = Command::new(env!("CARGO_BIN_EXE_rearguard"))
-        .args(["replay", "--events", "-", "--rules", "tests/replay/llmdrift-prime-gpt4.yaml", "--format"])
-        .arg("json")
+        .args(["replay", "--events", "-", "--format", "json"])
+        .args(["--rules", "tests/replay/llmdrift-prime-gpt4.yaml", "--rules", slices.to_str().unwrap()])
         .current_dir(here())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -179,7 +183,8 @@ fn the_same_bytes_come_out_whatever_form_goes_in() {
     ] {
         assert!(said.contains(part), "lacks `{part}`:\n{said}");
     }
-    assert!(said.lines().skip(1).all(|line| line.chars().count() <= 100), "{said}");
+    let (report, _) = said.split_once("ROLLED BACK").unwrap();
+    assert!(report.lines().all(|line| line.chars().count() <= 100), "{said}");
 }
 
 #[test]

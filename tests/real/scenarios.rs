@@ -12,5 +12,6 @@ mod poison;
 mod promise;
 mod receivers;
 mod reload;
+mod replay;
 mod stage;
 mod starts;

@@ -6,7 +6,7 @@ use rearguard::engine::input::{Fates, Source};
 use rearguard::engine::output::{
     AlertKey, Decision, Evidence, Gate, IncidentOrder, LatchChange, Message, MessageKind, Order, Output,
 };
-use rearguard::engine::rule::{Origin, RuleAction, RuleHash};
+use rearguard::engine::rule::{ConfirmedBy, Origin, RuleAction, RuleHash};
 use rearguard::model::flag::{FlagSpec, Scope};
 use rearguard::model::id::{DecisionId, FlagKey, IncidentId, RuleId, Variant};
 use rearguard::model::incident::Severity;
@@ -144,6 +144,7 @@ pub fn decision(id: &str, action: RuleAction) -> Decision {
         control: Some(Variant::new("support.v17")),
         scope: Scope::All,
         action,
+        confirmed_by: Some(ConfirmedBy::Persistence),
         gate: Gate::Act,
         at: at(0),
         crossing: at(-200),

@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::Report;
 use crate::engine::budget::Budget;
+use crate::engine::detector;
+use crate::engine::evidence::promise;
 use crate::engine::rule::compile::RuleNote;
-use crate::engine::rule::spec::Confirm;
 use crate::engine::rule::token::tidy;
 use crate::engine::rule::{Page, Rule, RuleAction, Shape, Side, Stat, Threshold, span};
 /// One term of the sum in the JSON report.
@@ -70,7 +71,7 @@ impl Report {
                     clear: &rule.clear.source,
                     action: rule.action.as_str(),
                     meaning: format!("{}; {}", self.breach(rule), self.effect(rule)),
-                    confirm: note.confirm.as_str(),
+                    confirm: rule.confirm.as_str(),
                     for_seconds: rule.hold.as_secs(),
                     dwell_seconds: rule.dwell.as_secs(),
                     min_samples: rule.min_samples,
@@ -135,11 +136,12 @@ impl Report {
             let derived = if note.clear_derived { " (default)" } else { "" };
             line("clears", &format!("{}{derived}, held for {}", rule.clear.source, span::show(rule.dwell)));
         }
-        let confirm = match note.confirm {
-            Confirm::Either => "persistence (either)",
-            Confirm::Persistence => "persistence",
-        };
-        line("confirm", confirm);
+        let gives_evidence = detector::claims(&rule.condition, &self.catalogue);
+        let without = gives_evidence.as_ref().err().filter(|_| rule.confirm.by_evidence());
+        let why = without.map(|why| format!(", by persistence alone: {why}")).unwrap_or_default();
+        line("confirm", &format!("{}{why}", rule.confirm.as_str()));
+        let every = self.limits.false_rollback_every;
+        line("promises", &promise(rule, gives_evidence.is_ok(), every));
         let terms: Vec<String> =
             budget.terms.iter().map(|(name, d)| format!("{} {name}", d.as_secs())).collect();
         let total = budget.total.as_secs();
@@ -212,16 +214,10 @@ impl Report {
         let rules = count(self.compiled.rules.rules.len(), "rule");
         let warnings = self.diagnostics.len() - self.refused();
         let also = if warnings > 0 { format!(", {}", count(warnings, "warning")) } else { String::new() };
-        let mut out = match self.refused() {
+        match self.refused() {
             0 => format!("{rules}: every rollback keeps the ten minutes{also}\n"),
             n => format!("{rules}: {n} refused{also}\n"),
-        };
-        if self.compiled.notes.iter().any(|n| n.confirm == Confirm::Either) {
-            out.push_str(
-                "`confirm: either`, the default, means persistence until the change detector is there.\n",
-            );
         }
-        out
     }
 }
 

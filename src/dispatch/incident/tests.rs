@@ -111,3 +111,19 @@ fn an_own_template_is_tried_at_once() {
         assert!(error.contains(said), "{error}");
     }
 }
+
+#[test]
+fn evidence_before_the_window_crossed_is_not_called_a_breach_of_the_window() {
+    let mut story = example::story();
+    let decision = &mut story.opener;
+    decision.confirmed_by = Some(ConfirmedBy::Evidence);
+    decision.crossing = decision.t0;
+    decision.evidence.value = Some(0.951);
+    decision.evidence.worst_pair = None;
+    decision.evidence.statement = "1h 0.9510; last 5 min 0.7100; D 2.1e6 ≥ 1.6e6".into();
+    let text = rendered(&story);
+    assert!(text.contains("| Measured | **0.951, not yet below the limit of 0.92** |"), "{text}");
+    assert!(text.contains("| Confirmed | by evidence: 1h 0.9510; last 5 min 0.7100; D 2.1e6 ≥ 1.6e6 |"));
+    assert!(text.contains("decided: there was enough evidence"));
+    assert!(!text.contains("the condition became true") && !text.contains("Not one bad minute"));
+}

@@ -9,11 +9,12 @@ use super::condition::{self, Parsed};
 use super::diagnostic::{Diagnostic, Level, Span, nearest};
 use super::identifier;
 use super::shape::{self, Rounding};
-use super::spec::{self, Confirm, Located, RuleSpec, VariantSpec};
+use super::spec::{self, Located, RuleSpec, VariantSpec};
 use super::token::Fault;
 use super::write::write;
 use super::yaml::Document;
-use super::{Arm, Condition, Origin, Rule, RuleAction, RuleHash, RuleSet, Window, clear};
+use super::{Arm, Condition, Confirm, Origin, Rule, RuleAction, RuleHash, RuleSet, Window, clear};
+use crate::engine::detector;
 use crate::engine::schema::Schema;
 use crate::model::flag::FlagSpec;
 use crate::model::id::{FlagKey, RuleId, Variant};
@@ -39,7 +40,6 @@ pub struct Compiled {
 /// What a person wants to know about a compiled rule.
 #[derive(Clone, Debug)]
 pub struct RuleNote {
-    pub confirm: Confirm,
     pub roundings: Vec<Rounding>,
     /// Whether `clear` was derived, not given.
     pub clear_derived: bool,
@@ -214,6 +214,8 @@ impl Compiler<'_, '_> {
             self.warn_no_baseline(spec);
         }
         let given = spec.clear.as_ref().and_then(|given| self.given_clear(given, &condition));
+        let confirm = spec.confirm.or(of.confirm).unwrap_or_default();
+        self.check_confirm(confirm, &condition, spec);
         let clear_derived = spec.clear.is_none();
         let (line, column) = super::diagnostic::position(self.doc.text, spec.at.offset);
         let window = Duration::from_secs(u64::from(condition.window().0) * 60);
@@ -229,6 +231,7 @@ impl Compiler<'_, '_> {
             clear: given.unwrap_or(derived),
             condition,
             action,
+            confirm,
             hold: spec.hold.unwrap_or(DEFAULT_HOLD),
             dwell: spec.dwell.unwrap_or(DEFAULT_DWELL.max(window / 4)),
             min_samples: spec.min_samples.unwrap_or(DEFAULT_MIN_SAMPLES),
@@ -245,14 +248,18 @@ impl Compiler<'_, '_> {
         };
         self.check_unique(&rule, spec);
         self.out.rules.rules.push(Arc::new(rule));
-        self.out.notes.push(RuleNote {
-            confirm: spec.confirm.or(of.confirm).unwrap_or_default(),
-            roundings,
-            clear_derived,
-            at: spec.at,
-            line,
-            column,
-        });
+        self.out.notes.push(RuleNote { roundings, clear_derived, at: spec.at, line, column });
+    }
+
+    /// `confirm: evidence` on a condition that gives none could never fire.
+    fn check_confirm(&mut self, confirm: Confirm, condition: &Condition, spec: &RuleSpec) {
+        if let (Confirm::Evidence, Err(why)) = (confirm, detector::claims(condition, self.catalogue)) {
+            self.doc.error_help(
+                spec.condition.at,
+                format!("`confirm: evidence` can never fire on this condition: {why}"),
+                "use `confirm: either` or `persistence`",
+            );
+        }
     }
 
     fn warn_no_baseline(&mut self, spec: &RuleSpec) {

@@ -37,6 +37,45 @@ pub fn check_budgets(compiled: &Compiled, timing: &Timing) -> Vec<Diagnostic> {
     out
 }
 
+/// Rollback rules that evidence alone confirms: nothing bounds how long a breach lasts before there is enough, unless another
+/// rule on the same metric acts by persistence.
+pub fn without_time_bound(compiled: &Compiled) -> Vec<Diagnostic> {
+    let rules = || compiled.rules.rules.iter();
+    let bounded = |rule: &Rule| {
+        rules().any(|other| {
+            other.variant == rule.variant
+                && other.action != RuleAction::Notify
+                && other.confirm.by_persistence()
+                && other
+                    .condition
+                    .slots
+                    .iter()
+                    .any(|slot| rule.condition.slots.iter().any(|s| s.metric == slot.metric))
+        })
+    };
+    rules()
+        .zip(&compiled.notes)
+        .filter(|(rule, _)| {
+            rule.action == RuleAction::Rollback && !rule.confirm.by_persistence() && !bounded(rule)
+        })
+        .map(|(rule, note)| Diagnostic {
+            file: rule.origin.file.clone(),
+            line: note.line,
+            column: note.column,
+            span: note.at,
+            message: format!(
+                "`{}` is confirmed by evidence alone: nothing bounds how long a breach lasts before it acts",
+                rule.id
+            ),
+            help: Some(
+                "add a `pause_rollout` or `rollback` on the same metric with `confirm: either` or `persistence`"
+                    .to_owned(),
+            ),
+            severity: Level::Warning,
+        })
+        .collect()
+}
+
 /// Rollback rules that look at 6 h alone: without a faster rule on the same metric a sharp drop takes long to cross.
 pub fn without_fast_companion(compiled: &Compiled) -> Vec<Diagnostic> {
     let mut fastest: BTreeMap<_, Window> = BTreeMap::new();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::diagnostic::Span;
 use super::yaml::{Document, Node, Value};
-use super::{NoData, Page, RuleAction};
+use super::{Confirm, NoData, Page, RuleAction};
 use crate::model::flag::Dimension;
 use crate::model::incident::Severity;
 
@@ -13,25 +13,6 @@ use crate::model::incident::Severity;
 pub struct Located<T> {
     pub value: T,
     pub at: Span,
-}
-
-/// How a breach is confirmed. Until the change detector is there, `either` is `persistence`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Confirm {
-    #[default]
-    Either,
-    Persistence,
-}
-
-impl Confirm {
-    /// The word of rule files.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Either => "either",
-            Self::Persistence => "persistence",
-        }
-    }
 }
 
 /// One variant's entry of a rule file.
@@ -246,18 +227,7 @@ fn condition(doc: &mut Document<'_>, node: &Node, what: &str) -> Option<Located<
 }
 
 fn confirm(doc: &mut Document<'_>, node: &Node) -> Option<Confirm> {
-    if let Value::Text(word) = &node.value
-        && ["evidence", "significant"].contains(&word.as_str())
-    {
-        doc.error_help(
-            node.at,
-            format!("`confirm: {word}` needs the change detector, which this version does not have"),
-            "use `either` or `persistence`; both mean persistence for now",
-        );
-        return None;
-    }
-    let words = [("either", Confirm::Either), ("persistence", Confirm::Persistence)];
-    doc.choice(node, "`confirm`", &words)
+    doc.choice(node, "`confirm`", &Confirm::ALL.map(|mode| (mode.as_str(), mode)))
 }
 
 fn scope(doc: &mut Document<'_>, fields: &super::yaml::Fields<'_>) -> bool {

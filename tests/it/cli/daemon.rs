@@ -9,7 +9,7 @@ use rearguard::dispatch::book::IncidentBook;
 use rearguard::dispatch::incident::Renderer;
 use rearguard::engine::input::Command;
 use rearguard::engine::output::{AlertReport, LatchReport, Phase, Report};
-use rearguard::engine::rule::RuleAction;
+use rearguard::engine::rule::{Confirm, RuleAction};
 use rearguard::http::{Boxed, Commander, HttpSettings, IncidentWriter, Parts, SubmitError, serve};
 use rearguard::model::flag::Scope;
 use rearguard::model::id::IncidentId;
@@ -152,6 +152,10 @@ fn report(clock: Clock) -> Report {
             value: Some(0.951),
             threshold: Some(0.92),
             samples: 5214,
+            interval: None,
+            confirm: Confirm::Either,
+            evidence: Some(0.4),
+            evidence_needed: Some(525_600.0),
             dry_run: false,
         }],
         ..Report::default()

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::engine::input::Source;
 use crate::engine::output::{AlertKey, Report, SourceReport};
-use crate::engine::rule::RuleHash;
+use crate::engine::rule::{Confirm, RuleHash};
 use crate::model::time::{MINUTE_MS, Minute};
 use serde::Deserialize as _;
 
@@ -36,6 +36,10 @@ fn alert(
         value: values[0],
         threshold: values[1],
         samples: 5214,
+        interval: None,
+        confirm: Confirm::Either,
+        evidence: None,
+        evidence_needed: None,
         dry_run: false,
     }
 }

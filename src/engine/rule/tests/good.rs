@@ -8,7 +8,7 @@ use crate::engine::budget::{Budget, Timing};
 use crate::engine::layout::Layout;
 use crate::engine::rule::compile::{compile_rules, schema_for};
 use crate::engine::rule::diagnostic::Level;
-use crate::engine::rule::review::{check_budgets, without_fast_companion};
+use crate::engine::rule::review::{check_budgets, without_fast_companion, without_time_bound};
 use crate::engine::rule::{
     Arm, Condition, Expr, NoData, Page, Rule, RuleAction, Shape, Side, Stat, Threshold, condition, eval,
     identifier, write,
@@ -263,6 +263,25 @@ fn slow_rollbacks_are_refused_slow_pauses_are_not() {
         without_fast_companion(&compile_rules(&[("f", FILE)], &Catalogue::default(), &[]).unwrap())
             .is_empty()
     );
+}
+
+#[test]
+fn evidence_alone_has_no_bound_on_time_unless_another_rule_has_one() {
+    let alone = one("faithfulness_1h < 0.9", &["confirm: evidence"]).unwrap();
+    let found = without_time_bound(&alone);
+    assert_eq!((found.len(), found[0].severity, found[0].line), (1, Level::Warning, 3));
+    let budget = Budget::of(&alone.rules.rules[0], &Timing::default());
+    assert_eq!(budget.total, Duration::from_secs(435 - 180), "nothing is waited out");
+    let companion = "- variant: shop.v2
+  rules:
+    - condition: faithfulness_1h < 0.9
+      action: rollback
+      confirm: evidence
+    - condition: faithfulness_5m < 0.8
+      action: pause_rollout
+";
+    let both = compile_rules(&[("f", companion)], &Catalogue::default(), &[]).unwrap();
+    assert!(without_time_bound(&both).is_empty());
 }
 
 #[test]

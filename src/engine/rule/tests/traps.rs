@@ -52,6 +52,26 @@ fn carets_stand_in_the_file() {
 }
 
 #[test]
+fn evidence_alone_is_refused_where_there_can_be_none() {
+    let text = "\
+- variant: shop.v2
+  confirm: evidence
+  rules:
+    - condition: faithfulness_1h < 0.9
+      action: rollback
+    - condition: cost_sum_1h > 1
+      action: notify
+";
+    assert_eq!(
+        said(compile(text)),
+        [
+            "6:18 `confirm: evidence` can never fire on this condition: sums, counts, extremes and standard deviations give no \
+          evidence; means of scores, rates and quantiles do (use `confirm: either` or `persistence`)"
+        ]
+    );
+}
+
+#[test]
 fn all_mistakes_of_a_file_are_told_at_once() {
     let text = "\
 - variant: shop.v2
@@ -62,7 +82,7 @@ fn all_mistakes_of_a_file_are_told_at_once() {
       for: 90s
       min_sample: 3
     - condition: cost_1h > 1
-      confirm: evidence
+      confirm: evidense
       page: yes
       scope: slice
       by: tenants
@@ -85,7 +105,7 @@ fn all_mistakes_of_a_file_are_told_at_once() {
             "6:12 `for` must be whole minutes, since rules are judged once a minute (write `2m`)",
             "7:7 unknown key `min_sample` in a rule (did you mean `min_samples`?)",
             "8:7 the rule has no `action` (add `action: rollback`, `pause_rollout` or `notify`)",
-            "9:16 `confirm: evidence` needs the change detector, which this version does not have (use `either` or `persistence`; both mean persistence for now)",
+            "9:16 `confirm` cannot be `evidense` (did you mean `evidence`?)",
             "10:13 `page` must be true or false (write `true`)",
             "12:11 `by` cannot be `tenants` (did you mean `tenant`?)",
             "13:16 `no_data` cannot be `ignore` (it may be `hold`, `notify` or `pause`)",
