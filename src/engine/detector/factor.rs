@@ -13,19 +13,22 @@ use crate::stats::betting::ln_bet;
 use crate::stats::bounded_mean::{GRID, Null};
 use crate::stats::detector::{BETS, Step, equal_weights};
 use crate::stats::rate::{RATIOS, arm_factors};
-use crate::stats::special::ln_mean_exp;
+use crate::stats::special::ln_sum_exp;
 
 /// Odds ratios that rates are bet on.
 const ODDS: [f64; 7] = [1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0];
 
 /// Odds ratios that two arms' quantiles are bet on: (own samples beyond, baseline samples on the near side). Which pair wins
 /// depends on the place: near the baseline's quantile the first, between the two quantiles the second, far out, where
-/// neither arm has samples, the third. So the three are mixed within a minute; the sets differ in how bold they are.
+/// neither arm has many samples, the third. So the three are mixed within a minute; the sets differ in how bold they are.
 const SETS: [[(f64, f64); 3]; 3] = [
-    [(2.0, 1.0), (1.25, 3.0), (1.0, 10.0)],
-    [(5.0, 1.0), (1.5, 5.0), (1.0, 30.0)],
-    [(12.0, 1.0), (3.0, 10.0), (1.0, 100.0)],
+    [(2.0, 1.0), (1.25, 3.0), (1.0, 3.0)],
+    [(5.0, 1.0), (1.5, 5.0), (1.0, 10.0)],
+    [(5.0, 1.0), (1.5, 10.0), (1.0, 40.0)],
 ];
+
+/// Their weights: a minute wins least far out, so what mixing costs there decides how fast evidence gathers.
+const MIX: [f64; 3] = [0.05, 0.15, 0.8];
 
 /// Places at most at which two quantiles are compared in one minute; neighbouring buckets are taken together.
 const PLACES: usize = 32;
@@ -191,7 +194,7 @@ fn quantiles(
             let ln = |((event, other), (event_base, other_base)): &((f64, f64), (f64, f64))| {
                 s_own * event + (n_own - s_own) * other + near * event_base + (n_base - near) * other_base
             };
-            *least = least.min(ln_mean_exp(set.iter().map(ln)));
+            *least = least.min(ln_sum_exp(set.iter().zip(MIX).map(|(bet, weight)| weight.ln() + ln(bet))));
         }
     }
     (n_own.max(n_base), least.map(|x| if x.is_finite() { x } else { 0.0 }))
