@@ -171,13 +171,15 @@ fn event(id: usize, at: i64, variant: &str, tenant: u8, faithfulness: f64, laten
     )
 }
 
-/// `in_order`: no event is late and no id repeats, so that it does not matter who reads an event.
+/// `in_order`: no event is late and no id repeats, so that it does not matter who reads an event. None is older than the
+/// first: judging begins with the first minute of a variant that a set of rules knows.
 fn messages(seeds: &[Seed], in_order: bool) -> Vec<String> {
     let mut at = START;
+    let first = START + seeds.first().map_or(0, |seed| seed.after.abs());
     (0..)
         .zip(seeds)
         .map(|(n, seed)| {
-            at += if in_order { seed.after.abs() } else { seed.after };
+            at = (at + if in_order { seed.after.abs() } else { seed.after }).max(first);
             let id = if seed.again && n > 0 && !in_order { n - 1 } else { n };
             let variant = if seed.treatment { "shop.v2" } else { "shop.v1" };
             let (score, latency) = if seed.good { (0.95, 200) } else { (0.3, 900) };

@@ -105,14 +105,14 @@ async fn lost_answers_lies_and_conflicts_are_seen_through() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_humans_did_meanwhile_is_respected() {
     let flag = FlagKey::from("ai.support-copilot.prompt-v18");
-    // Each case holds the first try back, acts as a human, then lets it go on.
+    // Each case lets tries fail, acts as a human, and sees what the next look at the database makes of it.
     for (name, expected) in [
         ("killed", FlipOutcome::AlreadySafe),
         ("killed and unkilled", FlipOutcome::Superseded),
         ("re-armed", FlipOutcome::Superseded),
         ("automation off", FlipOutcome::Superseded),
     ] {
-        // Every try fails until the human has acted, however slow this machine is.
+        // Every try fails, also one that is under way when the human acts.
         let script = (0..1_000).map(|_| Step::Fail(Failure::retryable("answered 503"))).collect();
         let mut bench = Bench::new(script, Keeper::new("oncall")).await;
         bench.roll_back(&bench.decision()).await;
@@ -136,7 +136,10 @@ async fn what_humans_did_meanwhile_is_respected() {
                 }
             }
         }
-        bench.platform.script.lock().unwrap().clear();
+        if name == "killed" {
+            // The pin is written all the same, against the day on which the feature is switched on again.
+            bench.platform.script.lock().unwrap().clear();
+        }
         assert_eq!(bench.answer().await.outcome, expected, "{name}");
         assert_eq!(bench.pinned(), name == "killed", "{name}");
         // On a slow machine a page may have left before, by its own timer; then it is sent again.
