@@ -75,7 +75,8 @@ pub struct ReplayArgs {
     format: Format,
 }
 
-fn time(text: &str) -> Result<Timestamp, String> {
+/// A time on the command line.
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse(text).ok_or_else(|| "is no RFC 3339 time, such as 2026-11-23T10:51:00Z".to_owned())
 }
 

@@ -9,7 +9,10 @@ pub mod condition;
 pub mod diagnostic;
 pub mod eval;
 pub mod identifier;
+pub mod keys;
+pub mod logic;
 pub mod review;
+pub mod shadow;
 pub mod shape;
 pub mod span;
 pub mod spec;
@@ -78,6 +81,17 @@ pub struct Origin {
     pub file: String,
     /// Counted from 1.
     pub line: usize,
+}
+
+impl Origin {
+    /// How a message about another rule names this place: `line 4`, or `rules/a.yaml:4` from another file.
+    pub fn seen_from(&self, other: &Self) -> String {
+        if self.file == other.file {
+            format!("line {}", self.line)
+        } else {
+            format!("{}:{}", self.file, self.line)
+        }
+    }
 }
 
 /// What a rule does when it fires; ordered by strength.

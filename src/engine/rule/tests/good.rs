@@ -8,7 +8,7 @@ use crate::engine::budget::{Budget, Timing};
 use crate::engine::layout::Layout;
 use crate::engine::rule::compile::{compile_rules, schema_for};
 use crate::engine::rule::diagnostic::Level;
-use crate::engine::rule::review::{check_budgets, without_fast_companion};
+use crate::engine::rule::review::{check_budgets, review};
 use crate::engine::rule::{
     Arm, Condition, Expr, NoData, Page, Rule, RuleAction, Shape, Side, Stat, Threshold, condition, eval,
     identifier, write,
@@ -254,15 +254,14 @@ fn slow_rollbacks_are_refused_slow_pauses_are_not() {
     for (action, level) in [("rollback", Level::Error), ("pause_rollout", Level::Warning)] {
         let compiled = one("cost_1h > 3", &["for: 6m", &format!("action: {action}")]).unwrap();
         let found = check_budgets(&compiled, &Timing::default());
-        assert_eq!((found.len(), found[0].severity, found[0].line), (1, level, 3));
+        assert_eq!((found.len(), found[0].severity, found[0].line), (1, level, 4));
         assert!(found[0].message.contains("615 s"), "{}", found[0].message);
         assert_eq!(found[0].help.as_deref(), Some("the longest `for` that fits is 5m"));
     }
-    assert_eq!(without_fast_companion(&one("cost_6h > 3", &[]).unwrap()).len(), 1);
-    assert!(
-        without_fast_companion(&compile_rules(&[("f", FILE)], &Catalogue::default(), &[]).unwrap())
-            .is_empty()
-    );
+    let catalogue = Catalogue::default();
+    assert_eq!(review(&one("cost_6h > 3", &[]).unwrap(), &catalogue, true).len(), 1);
+    let found = review(&compile_rules(&[("f", FILE)], &catalogue, &[]).unwrap(), &catalogue, true);
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]
