@@ -8,13 +8,18 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
-use super::output::{Paint, count, show, show_json};
+use super::output::{Format, Paint, Trouble, count, end, show, show_json};
+use super::replay::read::Events;
+use super::replay::{check_files, progress};
 use super::{FAILED, GOOD, WRONG, diagnostics};
 use crate::app::rules::{Inspected, inspect};
 use crate::config::{Config, read_file, variable};
 use crate::engine::budget::Timing;
 use crate::engine::rule::compile::Compiled;
 use crate::engine::rule::diagnostic::Diagnostic;
+use crate::engine::rule::traffic::{Traffic, starved};
+use crate::lab::arrivals::Arrivals;
+use crate::lab::recording::Recording;
 use crate::model::metric::Catalogue;
 
 /// Compile configuration and rules, and prove for every rule that breach, flip and page fit into ten minutes.
@@ -25,6 +30,12 @@ use crate::model::metric::Catalogue;
 pub struct CheckArgs {
     #[command(flatten)]
     pub rules: RuleArgs,
+    /// Recorded events (JSON Lines, plain, gzip or zstd; `-` for standard input): also tell which rules they can never fire
+    #[arg(long, short, value_name = "FILE", conflicts_with = "events_per_minute")]
+    pub events: Vec<PathBuf>,
+    /// The same for so many events a minute of every variant, each with all metrics
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub events_per_minute: Option<f64>,
     /// How to report; `github` writes annotations for a workflow of GitHub Actions
     #[arg(long, value_enum, default_value_t = CheckFormat::Human)]
     pub format: CheckFormat,
@@ -51,8 +62,17 @@ pub enum CheckFormat {
 
 /// Runs the command; the result is the exit code.
 pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
+    let format = if args.format == CheckFormat::Json { Format::Json } else { Format::Human };
+    end(format, checked(args))
+}
+
+fn checked(args: &CheckArgs) -> Result<u8, Trouble> {
     let code = match check(&args.rules) {
-        Ok(report) => {
+        Ok(mut report) => {
+            if let Some(traffic) = traffic(args, &report)? {
+                report.diagnostics.extend(starved(&report.compiled, &report.catalogue, &traffic));
+                sort(&mut report.diagnostics);
+            }
             match args.format {
                 CheckFormat::Json => show_json(&report.as_json())?,
                 CheckFormat::Github => {
@@ -82,6 +102,30 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
         }
     };
     Ok(code)
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| "is no number above 0, such as 60 or 0.5".to_owned())
+}
+
+/// The traffic that was given, if any.
+fn traffic(args: &CheckArgs, report: &Report) -> Result<Option<Traffic>, Trouble> {
+    if args.events.is_empty() {
+        return Ok(args.events_per_minute.map(Traffic::Steady));
+    }
+    let files: Vec<Recording> = args.events.iter().map(|path| Recording::new(path)).collect();
+    check_files(&files)?;
+    let events = Events::Files(files);
+    let bar = progress(&events, 1);
+    let mut arrivals = Arrivals::new(&report.compiled.rules, Arc::clone(&report.catalogue));
+    events.each(&bar, |message| arrivals.look(message))?;
+    bar.finish_and_clear();
+    if arrivals.events == 0 {
+        return Err(Trouble::wrong(format!("{} holds no event", events.name()))
+            .hint("docs/events.md says what an event is: one JSON object per line"));
+    }
+    Ok(Some(arrivals.finish()))
 }
 
 /// `2 mistakes, 1 warning`

@@ -8,7 +8,7 @@ use crate::engine::rule::shape::Rounding;
 use crate::engine::rule::token::tidy;
 use crate::engine::rule::write::write;
 use crate::engine::rule::{
-    Arm, Compare, Condition, Expr, Measurement, NoData, Page, Rule, RuleAction, Stat, Window, shape, span,
+    Arm, Compare, Condition, Expr, Measurement, NoData, Page, Rule, RuleAction, Stat, shape, span,
 };
 use crate::model::metric::Catalogue;
 
@@ -80,7 +80,7 @@ pub fn sentences(rule: &Rule, note: &RuleNote, catalogue: &Catalogue, dry_run: b
             "That is over when {} for {}, over the window and its last {}.",
             condition(&rule.clear, catalogue),
             long(rule.dwell),
-            long(minutes(rule.condition.window().recent()))
+            long(rule.condition.window().recent().span())
         ),
     });
     out.push(silence(rule));
@@ -156,13 +156,15 @@ struct Words<'a> {
 
 impl Words<'_> {
     fn truth(&self, expr: &Expr) -> String {
-        let part = |e: &Expr, or: bool| match e {
-            Expr::Or(..) if !or => format!("either {}", self.truth(e)),
+        // What is nested otherwise says where it begins.
+        let part = |e: &Expr| match (expr, e) {
+            (Expr::And(..), Expr::Or(..)) => format!("either {}", self.truth(e)),
+            (Expr::Or(..), Expr::And(..)) => format!("both {}", self.truth(e)),
             _ => self.truth(e),
         };
         match expr {
-            Expr::And(l, r) => format!("{}, and {}", part(l, false), part(r, false)),
-            Expr::Or(l, r) => format!("{}, or {}", part(l, true), part(r, true)),
+            Expr::And(l, r) => format!("{}, and {}", part(l), part(r)),
+            Expr::Or(l, r) => format!("{}, or {}", part(l), part(r)),
             Expr::Compare(op, l, r) => {
                 format!("{} is {} {}", self.number(l), relation(*op), self.bound(l, r))
             }
@@ -218,9 +220,11 @@ impl Words<'_> {
             Stat::Min => format!("the smallest {metric}"),
             Stat::Max => format!("the greatest {metric}"),
             Stat::Stddev => format!("the standard deviation of {metric}"),
-            Stat::P50 | Stat::P90 | Stat::P95 | Stat::P99 | Stat::P999 => {
-                format!("the {} of {metric}", of.stat.as_str())
-            }
+            Stat::P50 => format!("the median of {metric}"),
+            Stat::P90 => format!("the 90th percentile of {metric}"),
+            Stat::P95 => format!("the 95th percentile of {metric}"),
+            Stat::P99 => format!("the 99th percentile of {metric}"),
+            Stat::P999 => format!("the 99.9th percentile of {metric}"),
         };
         format!("{what} over the last {window}{arm}")
     }
@@ -237,15 +241,91 @@ const fn relation(op: Compare) -> &'static str {
     }
 }
 
-fn minutes(window: Window) -> Duration {
-    Duration::from_secs(u64::from(window.0) * 60)
-}
-
 /// `3 minutes`, `1h30m`.
 fn long(of: Duration) -> String {
     match of.as_secs() {
         60 => "one minute".to_owned(),
         s if s < 3_600 && s % 60 == 0 => format!("{} minutes", s / 60),
         _ => span::show(of),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::rule::compile::{Compiled, compile_rules};
+
+    fn compiled(condition: &str, more: &str) -> Compiled {
+        let text = format!(
+            "- variant: a.v2\n  baseline: a.v1\n  owner: team-a\n  rules: [{{ condition: \"{condition}\", {more} }}]\n"
+        );
+        compile_rules(&[("r.yaml", text)], &Catalogue::default(), &[]).unwrap()
+    }
+
+    #[test]
+    fn conditions_read_as_clauses() {
+        for (text, words) in [
+            ("cost_p95_1h > 0.05", "the 95th percentile of cost over the last 1h is above 0.05023 USD"),
+            ("latency_count_5m <= 9", "the number of latency samples over the last 5m is at most 9"),
+            ("cost_1h > baseline", "the mean of cost over the last 1h is above that of the baseline"),
+            (
+                "error_rate_1h >= baseline*3",
+                "the rate of error over the last 1h is at least 3 times that of the baseline",
+            ),
+            (
+                "cost_1h > baseline(cost_6h)",
+                "the mean of cost over the last 1h is above the mean of cost over the last 6h on the baseline",
+            ),
+            (
+                "cost_1h > 1 && (latency_max_5m > 9 || error_1h > 0.1 && tokens_sum_1h > 3)",
+                "the mean of cost over the last 1h is above 1 USD, and either the greatest latency over the last 5m is above 9 ms, \
+                 or both the rate of error over the last 1h is above 0.1, and the sum of tokens over the last 1h is above 3 tokens",
+            ),
+            ("tokens_1h / ttft_1h > 4", "`tokens_1h / ttft_1h` is above 4"),
+            ("cost_1h > tokens_1h + 1", "the mean of cost over the last 1h is above `tokens_1h + 1`"),
+        ] {
+            let compiled = compiled(text, "action: notify");
+            assert_eq!(condition(&compiled.rules.rules[0].condition, &Catalogue::default()), words, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_key_that_changes_what_happens_is_said() {
+        let said = |more: &str, dry_run: bool| {
+            let compiled = compiled("error_rate_1h > baseline*3", more);
+            sentences(&compiled.rules.rules[0], &compiled.notes[0], &Catalogue::default(), dry_run).join(" ")
+        };
+        let plain = said("action: rollback", false);
+        for (more, dry_run, part) in [
+            ("action: rollback, for: 2m", false, "and lasts for 2 minutes"),
+            ("action: rollback, min_samples: 7", false, "on 7 samples or more of each variant"),
+            ("action: rollback, confirm: persistence", false, "`confirm: persistence`"),
+            ("action: rollback, by: tenant", false, "for every tenant on its own"),
+            ("action: rollback, by: tenant", false, "serves control to that tenant"),
+            ("action: rollback, by: tenant, scope: all", false, "for every tenant on its own"),
+            ("action: rollback, page: false", false, "nobody is paged"),
+            ("action: rollback, page: night", false, "night is paged (severity critical, owner team-a)"),
+            ("action: rollback, severity: info", false, "(severity info, owner team-a)"),
+            ("action: rollback, failure_class_hint: x", false, "an incident is opened (x)"),
+            ("action: rollback, no_data: pause", false, "After 3 minutes of silence the share is held"),
+            ("action: rollback, no_data: notify", false, "somebody is told at once"),
+            ("action: rollback, mode: dry_run", false, "it only says what it would do (dry run)"),
+            ("action: rollback", true, "it only says what it would do (dry run)"),
+            ("action: notify", false, "nothing is changed, and those who get notices are told"),
+            ("action: notify, dwell: 20m", false, "for 20 minutes, over the window and its last 5 minutes"),
+            (
+                "action: notify, clear: error_rate_1h < 0.1",
+                false,
+                "That is over when the rate of error over the last 1h is below 0.1",
+            ),
+        ] {
+            let text = said(more, dry_run);
+            assert!(text.contains(part), "{more}: {text}");
+            assert!(!plain.contains(part), "{part}: {plain}");
+        }
+        assert!(
+            said("action: rollback, by: tenant, scope: all", false).contains("serves control to everybody")
+        );
+        assert!(plain.contains("The baseline is a.v1"), "{plain}");
     }
 }

@@ -4,7 +4,7 @@ mod html;
 mod human;
 mod json;
 mod plot;
-mod read;
+pub(super) mod read;
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -242,7 +242,7 @@ fn check_baselines(given: &[Variant], sets: &[Set]) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn check_files(recordings: &[Recording]) -> Result<(), Trouble> {
+pub(super) fn check_files(recordings: &[Recording]) -> Result<(), Trouble> {
     if recordings.iter().filter(|recording| recording.is_stdin()).count() > 1 {
         return Err(Trouble::wrong("`--events -` stands there twice: standard input can be read once"));
     }
@@ -263,7 +263,7 @@ fn acted(journal: &Journal) -> bool {
 }
 
 /// Bytes read of those stored, on a terminal.
-fn progress(events: &Events, passes: u64) -> ProgressBar {
+pub(super) fn progress(events: &Events, passes: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

@@ -17,6 +17,7 @@ pub mod shape;
 pub mod span;
 pub mod spec;
 pub mod token;
+pub mod traffic;
 pub mod write;
 pub mod yaml;
 
@@ -187,6 +188,11 @@ impl Window {
     pub const ALL: [(&'static str, Self); 3] = [("5m", Self(5)), ("1h", Self(60)), ("6h", Self(360))];
     /// The longest of them: how much history is kept and read at the first start.
     pub const LONGEST: Self = Self(360);
+
+    /// The window as a span of time.
+    pub const fn span(self) -> Duration {
+        Duration::from_secs(self.0 as u64 * 60)
+    }
 
     /// The recent part that pauses must clear on as well: the last w/12, at least 5 minutes.
     pub fn recent(self) -> Self {

@@ -206,6 +206,71 @@ fn a_workflow_gets_one_annotation_per_finding() {
 }
 
 #[test]
+fn recorded_events_tell_what_can_never_fire() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let event = |hour: usize, n: usize| {
+        let metrics = if n == 0 { r#"{"cost": 1}"# } else { r#"{"faithfulness": 0.9, "cost": 1}"# };
+        format!(
+            "{{\"id\": \"{hour}-{n}\", \"ts\": \"2026-11-23T{hour:02}:{:02}:00Z\", \"variant\": \"a.v2\", \"metrics\": {metrics}}}\n",
+            if n == 0 { 7 } else { 30 }
+        )
+    };
+    let events: String = (0..9).flat_map(|hour| (0..200).map(move |n| event(hour, n))).collect();
+    std::fs::write(path("events.jsonl"), format!("no event\n{events}")).unwrap();
+    std::fs::write(path("none.jsonl"), "no event\n").unwrap();
+    let rule = |text: &str| format!("    - {{ condition: {text}, action: notify }}\n");
+    let rules =
+        [rule("faithfulness_1h < 0.9"), rule("faithfulness_6h < 0.9"), rule("error_rate_1h > 0.1")].concat();
+    std::fs::write(path("r.yaml"), format!("- variant: a.v2\n  rules:\n{rules}")).unwrap();
+    let check = |more: &[&str]| {
+        rearguard(folder.path(), &[], &[&["check", "r.yaml", "--format", "github"], more].concat())
+    };
+    let warned = |more: &[&str]| -> Vec<String> {
+        let checked = check(more);
+        assert_eq!(checked.code, 0, "{checked:?}");
+        checked
+            .out
+            .lines()
+            .filter_map(|line| Some(line.strip_prefix("::warning ")?.split("::").nth(1)?.to_owned()))
+            .collect()
+    };
+    assert_eq!(warned(&[]), [""; 0]);
+    let found = warned(&["--events", "events.jsonl"]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with(
+        "`faithfulness_1h-notify` can never fire: `faithfulness_1h` has samples in at most one minute"
+    ));
+    assert!(found[1].starts_with("`error_rate_1h` is never known: no event of a.v2 carries `error`"));
+    assert_eq!(warned(&["--events-per-minute", "1"]).len(), 2);
+    assert_eq!(warned(&["--events-per-minute", "60"]).len(), 0);
+    for (more, said) in [
+        (&["--events", "none.jsonl"][..], "none.jsonl holds no event"),
+        (&["--events", "away.jsonl"], "there is no such file"),
+        (&["--events-per-minute", "-1"], "is no number above 0"),
+    ] {
+        let ended = check(more);
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(ended.err.contains(said), "{ended:?}");
+    }
+}
+
+#[test]
+fn the_document_says_what_check_says_of_its_example() {
+    let document = read("docs/rules.md");
+    let examples = blocks(&document, "yaml");
+    let example = examples.iter().find(|block| block.contains("abstain_rate_1h > 0.30")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("r.yaml"), example).unwrap();
+    let checked = rearguard(folder.path(), &[], &["check", "r.yaml", "--format", "json"]);
+    let report: Value = serde_json::from_str(&checked.out).unwrap();
+    let found: Vec<&str> =
+        report["diagnostics"].as_array().unwrap().iter().filter_map(|d| d["message"].as_str()).collect();
+    let shadow = "`abstain_rate_1h-pause` never does anything of its own";
+    assert!(found.iter().any(|message| message.starts_with(shadow)), "{found:?}");
+}
+
+#[test]
 fn explain_says_every_rule_in_sentences() {
     let said = rearguard(here(), &[], &["rules", "explain", "--config", "rearguard.example.yaml"]);
     assert_eq!((said.code, said.err.as_str()), (0, ""));

@@ -7,6 +7,10 @@ fn args(files: &[&str]) -> RuleArgs {
     }
 }
 
+fn with(rules: RuleArgs, format: CheckFormat) -> CheckArgs {
+    CheckArgs { rules, events: Vec::new(), events_per_minute: None, format }
+}
+
 #[test]
 fn the_example_is_good() {
     let report = check(&args(&[])).unwrap();
@@ -33,12 +37,12 @@ fn exit_codes_are_kept() {
             format!("- variant: shop.v2\n  rules: [{{ condition: cost_1h > 1, action: rollback{more} }}]\n");
         std::fs::write(&path, rule).unwrap();
         let rules = RuleArgs { files: vec![path.clone()], config: None };
-        run(&CheckArgs { rules, format: CheckFormat::Json }).unwrap()
+        run(&with(rules, CheckFormat::Json)).unwrap()
     };
     assert_eq!(write(""), GOOD);
     assert_eq!(write(", for: 10m"), FAILED);
     assert_eq!(write(", fro: 10m"), WRONG);
-    let missing = CheckArgs { rules: args(&["/does/not/exist.yaml"]), format: CheckFormat::Github };
+    let missing = with(args(&["/does/not/exist.yaml"]), CheckFormat::Github);
     assert_eq!(run(&missing).unwrap(), WRONG);
     std::fs::write(
         &path,

@@ -228,7 +228,7 @@ impl Compiler<'_, '_> {
         let given = spec.clear.as_ref().and_then(|given| self.given_clear(given, &condition));
         let clear_derived = spec.clear.is_none();
         let at = Place::of(self.doc.text, spec.at);
-        let window = Duration::from_secs(u64::from(condition.window().0) * 60);
+        let window = condition.window().span();
         let rule = Rule {
             id,
             flag: flag.clone(),

@@ -86,7 +86,7 @@ fn without_fast_companion(compiled: &Compiled) -> Vec<Diagnostic> {
 
 /// A `for` longer than all history: when it fires, nothing is left of the minutes that began the breach.
 fn forgets_its_breach(rule: &Rule, note: &RuleNote) -> Option<Diagnostic> {
-    let kept = std::time::Duration::from_secs(u64::from(Window::LONGEST.0) * 60);
+    let kept = Window::LONGEST.span();
     (rule.hold > kept).then(|| {
         let message = format!(
             "`for: {}` is longer than the {} of history that are kept: when it fires, nothing is left of the minutes that began the breach",
