@@ -96,7 +96,7 @@ fn checked(args: &CheckArgs) -> Result<u8, Trouble> {
                 CheckFormat::Human => diagnostics::print(&found),
             }
             if args.format != CheckFormat::Json {
-                eprintln!("{}; nothing can be put in force", tally(&found));
+                eprintln!("{}; nothing was put in force", tally(&found));
             }
             WRONG
         }
@@ -128,10 +128,10 @@ fn traffic(args: &CheckArgs, report: &Report) -> Result<Option<Traffic>, Trouble
     Ok(Some(arrivals.finish()))
 }
 
-/// `2 mistakes, 1 warning`
+/// `2 mistakes found, 1 warning`
 fn tally(found: &[Diagnostic]) -> String {
     let errors = found.iter().filter(|d| d.is_error()).count();
-    let mut text = count(errors as u64, "mistake");
+    let mut text = format!("{} found", count(errors as u64, "mistake"));
     if errors < found.len() {
         text = format!("{text}, {}", count((found.len() - errors) as u64, "warning"));
     }

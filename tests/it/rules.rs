@@ -201,7 +201,7 @@ fn a_workflow_gets_one_annotation_per_finding() {
     assert!(lines[2].starts_with("::warning file=r.yaml,line=4,col=20,"), "{lines:?}");
     assert_eq!(
         (lines.len(), checked.err.as_str()),
-        (3, "1 mistake, 2 warnings; nothing can be put in force\n")
+        (3, "1 mistake found, 2 warnings; nothing was put in force\n")
     );
 }
 
@@ -247,7 +247,7 @@ fn recorded_events_tell_what_can_never_fire() {
     for (more, said) in [
         (&["--events", "none.jsonl"][..], "none.jsonl holds no event"),
         (&["--events", "away.jsonl"], "there is no such file"),
-        (&["--events-per-minute", "-1"], "is no number above 0"),
+        (&["--events-per-minute", "0"], "is no number above 0"),
     ] {
         let ended = check(more);
         assert_eq!(ended.code, 2, "{ended:?}");

@@ -93,5 +93,5 @@ fn everything_is_told_at_once() {
     ] {
         assert_eq!(told(part), 1, "{part}\n{found:#?}");
     }
-    assert_eq!(tally(&found), "10 mistakes, 2 warnings");
+    assert_eq!(tally(&found), "10 mistakes found, 2 warnings");
 }

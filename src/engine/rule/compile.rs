@@ -223,7 +223,7 @@ impl Compiler<'_, '_> {
         let id = self.id(spec, action, &parsed);
         let (condition, roundings) = parsed.finish(self.catalogue);
         if condition.reads_baseline() && baseline.is_none() {
-            self.warn_no_baseline(spec);
+            self.warn_no_baseline(spec, variant, flag);
         }
         let given = spec.clear.as_ref().and_then(|given| self.given_clear(given, &condition));
         let clear_derived = spec.clear.is_none();
@@ -267,12 +267,16 @@ impl Compiler<'_, '_> {
         });
     }
 
-    fn warn_no_baseline(&mut self, spec: &RuleSpec) {
-        self.doc.warn(
-            spec.condition.at,
-            "the rule compares with a baseline and there is none: that comparison is always unknown",
-            "add `baseline: <variant>` to the entry, or configure the flag's `control`",
-        );
+    fn warn_no_baseline(&mut self, spec: &RuleSpec, variant: &Variant, flag: &FlagKey) {
+        let control = self.flags.iter().any(|known| known.key == *flag && known.control == *variant);
+        let message = if control {
+            format!("`{variant}` is the control of `{flag}` itself: there is nothing to compare it with")
+        } else {
+            "the rule compares with a baseline and there is none: that comparison is always unknown"
+                .to_owned()
+        };
+        let help = "add `baseline: <variant>` to the entry, or configure the flag's `control`";
+        self.doc.warn(spec.condition.at, message, help);
     }
 
     /// The rest of the rule is wrong: only what can be said of its conditions.
