@@ -8,8 +8,10 @@ mod demo;
 pub mod diagnostics;
 mod flag;
 mod incident;
+mod meaning;
 mod output;
 mod replay;
+mod rules;
 mod run;
 mod status;
 mod table;
@@ -46,6 +48,7 @@ pub struct Cli {
 enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
+    Rules(rules::RulesArgs),
     Replay(replay::ReplayArgs),
     Status(status::StatusArgs),
     Incident(incident::IncidentArgs),
@@ -60,6 +63,7 @@ pub fn main(cli: &Cli) -> anyhow::Result<u8> {
     match &cli.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
+        Command::Rules(args) => rules::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Status(args) => status::run(args),
         Command::Incident(args) => incident::run(args),

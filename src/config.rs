@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-pub use files::{read_file, rule_files};
+pub use files::{read_file, readable_rule_files, rule_files};
 pub use secret::Secret;
 
 use crate::engine::budget::Timing;
@@ -181,26 +181,37 @@ pub enum LogFormat {
 /// Looks a variable up in the environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
+/// The environment of this process.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 impl Config {
     /// Reads and validates a file. Errors hold every mistake that was found.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, Vec<Diagnostic>> {
         let path = path.as_ref();
         let text = read_file(path).map_err(|error| vec![error])?;
-        Self::parse(path, &text, &|name| std::env::var(name).ok())
+        Self::parse(path, &text, &variable)
     }
 
     /// The same from text; `path` says where it is from, secret files and relative paths are resolved against its folder.
     pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Self, Vec<Diagnostic>> {
+        match Self::attempt(path, text, environment) {
+            (Some(config), errors) if errors.is_empty() => Ok(config),
+            (_, errors) => Err(errors),
+        }
+    }
+
+    /// What can be read of a file, with defaults in place of what is wrong, and all errors: for those who check the rules as
+    /// well. `None` when nothing of it can be read. A configuration with errors must not be used for anything else.
+    pub fn attempt(path: &Path, text: &str, environment: Environment<'_>) -> (Option<Self>, Vec<Diagnostic>) {
         let file = path.display().to_string();
         let mut doc = Document::new(&file, text);
         let config = read::config(&mut doc, path, environment);
         doc.diagnostics.sort_by_key(|d| d.span.offset);
         let (errors, warnings): (Vec<_>, Vec<_>) =
             doc.diagnostics.into_iter().partition(Diagnostic::is_error);
-        match config {
-            Some(config) if errors.is_empty() => Ok(Self { warnings, ..config }),
-            _ => Err(errors),
-        }
+        (config.map(|config| Self { warnings, ..config }), errors)
     }
 
     /// Everything that has a default, for commands that work without a file. There are no brokers and no topics.

@@ -4,6 +4,7 @@
 //! writes down what the engines say; [`lines`] and [`recording`] bring files in; [`setup`] gives rules the flags and baselines
 //! that a configuration would. No clock, no entropy: the same bytes give the same story.
 
+pub mod arrivals;
 pub mod journal;
 pub mod lines;
 pub mod recording;

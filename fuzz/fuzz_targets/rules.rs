@@ -9,10 +9,10 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use rearguard::config::Config;
 use rearguard::engine::budget::Timing;
-use rearguard::engine::rule::compile::compile_rules;
+use rearguard::engine::rule::compile::attempt;
 use rearguard::engine::rule::condition;
 use rearguard::engine::rule::diagnostic::Diagnostic;
-use rearguard::engine::rule::review::{check_budgets, without_fast_companion};
+use rearguard::engine::rule::review::{check_budgets, review};
 use rearguard::model::metric::Catalogue;
 
 fn placed(found: &[Diagnostic], text: &str) {
@@ -26,14 +26,10 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let catalogue = Catalogue::default();
     let _ = condition::parse(text, &catalogue);
-    match compile_rules(&[("fuzz.yaml", text)], &catalogue, &[]) {
-        Ok(compiled) => {
-            placed(&compiled.warnings, text);
-            check_budgets(&compiled, &Timing::default());
-            without_fast_companion(&compiled);
-        }
-        Err(errors) => placed(&errors, text),
-    }
+    let (compiled, mut found) = attempt(&[("fuzz.yaml", text)], &catalogue, &[]);
+    found.extend(review(&compiled, &catalogue, true));
+    found.extend(check_budgets(&compiled, &Timing::default()));
+    placed(&found, text);
     // Secret files are not to be opened by chance.
     if text.contains("file") {
         return;

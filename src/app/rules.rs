@@ -1,13 +1,14 @@
 //! From configuration to what the engine works with: rule files compiled, schema built, mistakes told.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{Config, rule_files};
+use crate::config::{Config, readable_rule_files, rule_files};
 use crate::engine::input::Settings;
 use crate::engine::rule::Page;
-use crate::engine::rule::compile::{Compiled, compile_rules, schema_for};
-use crate::engine::rule::diagnostic::{Diagnostic, Level, nearest};
-use crate::engine::rule::review::check_budgets;
+use crate::engine::rule::compile::{Compiled, attempt, compile_rules, schema_for};
+use crate::engine::rule::diagnostic::{Diagnostic, nearest};
+use crate::engine::rule::review::{check_budgets, review};
 use crate::engine::schema::Schema;
 
 /// Compiles the rules of a configuration. `previous` keeps the numbers of variants over a reload.
@@ -44,8 +45,36 @@ pub fn settings(
     Ok((settings, warnings))
 }
 
+/// Rule files as a reviewer sees them.
+#[derive(Clone, Debug, Default)]
+pub struct Inspected {
+    /// Name and content of the files that could be read.
+    pub files: Vec<(String, String)>,
+    /// The rules that are good by themselves: all of them if nothing is `wrong`.
+    pub compiled: Compiled,
+    /// What keeps the rules from being put in force at all.
+    pub wrong: Vec<Diagnostic>,
+    /// Warnings, and the errors of rollback rules that cannot keep the ten minutes.
+    pub found: Vec<Diagnostic>,
+}
+
+/// Compiles the rule files at `places` and collects everything there is to say about them, beside the doubts that the
+/// configuration has about itself.
+pub fn inspect(config: &Config, places: &[PathBuf]) -> Inspected {
+    let (files, mut wrong) = readable_rule_files(places);
+    let (compiled, found) = attempt(&files, &config.catalogue, &config.flags);
+    let (errors, mut found): (Vec<_>, Vec<_>) = found.into_iter().partition(Diagnostic::is_error);
+    wrong.extend(errors);
+    if !config.path.as_os_str().is_empty() {
+        wrong.extend(check_receivers(&compiled, config));
+    }
+    found.extend(review(&compiled, &config.catalogue, wrong.is_empty()));
+    found.extend(check_budgets(&compiled, &config.timing));
+    Inspected { files, compiled, wrong, found }
+}
+
 /// `page: <receiver>` has to name one that is configured.
-pub fn check_receivers(compiled: &Compiled, config: &Config) -> Vec<Diagnostic> {
+fn check_receivers(compiled: &Compiled, config: &Config) -> Vec<Diagnostic> {
     let mut wrong = Vec::new();
     for (rule, note) in compiled.rules.rules.iter().zip(&compiled.notes) {
         let Page::Receiver(name) = &rule.page else {
@@ -58,15 +87,8 @@ pub fn check_receivers(compiled: &Compiled, config: &Config) -> Vec<Diagnostic> 
             Some(near) => format!("did you mean `page: {near}`?"),
             None => "add it under `receivers:` in the configuration".to_owned(),
         };
-        wrong.push(Diagnostic {
-            file: rule.origin.file.clone(),
-            line: note.line,
-            column: note.column,
-            span: note.at,
-            message: format!("`{}` pages `{name}`, and there is no such receiver", rule.id),
-            help: Some(help),
-            severity: Level::Error,
-        });
+        let message = format!("`{}` pages `{name}`, and there is no such receiver", rule.id);
+        wrong.push(note.at.warning(&rule.origin.file, message, help).as_error());
     }
     wrong
 }

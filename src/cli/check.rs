@@ -1,173 +1,213 @@
 //! `rearguard check`: compiles configuration and rules, and proves the ten-minute sum for each rule.
 
+mod github;
 mod report;
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use super::output::{Format, show};
+use super::output::{Format, Paint, Trouble, count, end, show, show_json};
+use super::replay::read::Events;
+use super::replay::{check_files, progress};
 use super::{FAILED, GOOD, WRONG, diagnostics};
-use crate::app::rules::check_receivers;
-use crate::config::{Config, rule_files};
+use crate::app::rules::{Inspected, inspect};
+use crate::config::{Config, read_file, variable};
 use crate::engine::budget::Timing;
 use crate::engine::input::Limits;
-use crate::engine::rule::compile::{Compiled, compile_rules};
+use crate::engine::rule::compile::Compiled;
 use crate::engine::rule::diagnostic::Diagnostic;
-use crate::engine::rule::review::{check_budgets, without_fast_companion, without_time_bound};
+use crate::engine::rule::traffic::{Traffic, starved};
+use crate::lab::arrivals::Arrivals;
+use crate::lab::recording::Recording;
 use crate::model::metric::Catalogue;
-use report::count;
 
 /// Compile configuration and rules, and prove for every rule that breach, flip and page fit into ten minutes.
 ///
-/// Exit code 0: all good; 1: a rollback rule cannot keep the ten minutes; 2: a file is wrong.
+/// Everything that is wrong or doubtful is told at once. Exit code 0: all good, perhaps with warnings; 1: a rollback rule
+/// cannot keep the ten minutes; 2: a file is wrong.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
+    #[command(flatten)]
+    pub rules: RuleArgs,
+    /// Recorded events (JSON Lines, plain, gzip or zstd; `-` for standard input): also tell which rules they can never fire
+    #[arg(long, short, value_name = "FILE", conflicts_with = "events_per_minute")]
+    pub events: Vec<PathBuf>,
+    /// The same for so many events a minute of every variant, each with all metrics
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub events_per_minute: Option<f64>,
+    /// How to report; `github` writes annotations for a workflow of GitHub Actions
+    #[arg(long, value_enum, default_value_t = CheckFormat::Human)]
+    pub format: CheckFormat,
+}
+
+/// Which rules are meant, and what they refer to.
+#[derive(Args, Clone, Debug)]
+pub struct RuleArgs {
     /// Rule files, folders or patterns; default: those of the configuration
     pub files: Vec<PathBuf>,
     /// The configuration; without one, and with FILES given, defaults are used
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// How to report
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    pub format: Format,
+}
+
+/// How `check` reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    #[default]
+    Human,
+    Json,
+    Github,
 }
 
 /// Runs the command; the result is the exit code.
 pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
-    match check(args) {
-        Ok(report) => {
+    let format = if args.format == CheckFormat::Json { Format::Json } else { Format::Human };
+    end(format, checked(args))
+}
+
+fn checked(args: &CheckArgs) -> Result<u8, Trouble> {
+    let code = match check(&args.rules) {
+        Ok(mut report) => {
+            if let Some(traffic) = traffic(args, &report)? {
+                report.diagnostics.extend(starved(&report.compiled, &report.catalogue, &traffic));
+                sort(&mut report.diagnostics);
+            }
             match args.format {
-                Format::Json => show(&format!("{:#}\n", report.as_json()))?,
-                Format::Human => {
-                    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-                    show(&report.as_text(colour))?;
+                CheckFormat::Json => show_json(&report.as_json())?,
+                CheckFormat::Github => {
+                    show(&github::annotations(&report.diagnostics))?;
+                    show(&report.summary())?;
+                }
+                CheckFormat::Human => {
+                    show(&report.as_text(Paint::stdout()))?;
                     diagnostics::print(&report.diagnostics);
                     show(&report.summary())?;
                 }
             }
-            Ok(if report.refused() > 0 { FAILED } else { GOOD })
+            if report.refused() > 0 { FAILED } else { GOOD }
         }
-        Err(errors) => {
+        Err(found) => {
             match args.format {
-                Format::Json => {
-                    let report = serde_json::json!({ "ok": false, "rules": [], "diagnostics": errors });
-                    show(&format!("{report:#}\n"))?;
+                CheckFormat::Json => {
+                    show_json(&serde_json::json!({ "ok": false, "rules": [], "diagnostics": found }))?;
                 }
-                Format::Human => {
-                    diagnostics::print(&errors);
-                    eprintln!("{} found; nothing was put in force", count(errors.len(), "mistake"));
-                }
+                CheckFormat::Github => show(&github::annotations(&found))?,
+                CheckFormat::Human => diagnostics::print(&found),
             }
-            Ok(WRONG)
+            if args.format != CheckFormat::Json {
+                eprintln!("{}; nothing was put in force", tally(&found));
+            }
+            WRONG
         }
+    };
+    Ok(code)
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| "is no number above 0, such as 60 or 0.5".to_owned())
+}
+
+/// The traffic that was given, if any.
+fn traffic(args: &CheckArgs, report: &Report) -> Result<Option<Traffic>, Trouble> {
+    if args.events.is_empty() {
+        return Ok(args.events_per_minute.map(Traffic::Steady));
     }
+    let files: Vec<Recording> = args.events.iter().map(|path| Recording::new(path)).collect();
+    check_files(&files)?;
+    let events = Events::Files(files);
+    let bar = progress(&events, 1);
+    let mut arrivals = Arrivals::new(&report.compiled.rules, Arc::clone(&report.catalogue));
+    events.each(&bar, |message| arrivals.look(message))?;
+    bar.finish_and_clear();
+    if arrivals.events == 0 {
+        return Err(Trouble::wrong(format!("{} holds no event", events.name()))
+            .hint("docs/events.md says what an event is: one JSON object per line"));
+    }
+    Ok(Some(arrivals.finish()))
+}
+
+/// `2 mistakes found, 1 warning`
+fn tally(found: &[Diagnostic]) -> String {
+    let errors = found.iter().filter(|d| d.is_error()).count();
+    let mut text = format!("{} found", count(errors as u64, "mistake"));
+    if errors < found.len() {
+        text = format!("{text}, {}", count((found.len() - errors) as u64, "warning"));
+    }
+    text
 }
 
 /// What there is to say when everything could be read.
 #[derive(Debug)]
 pub struct Report {
     pub compiled: Compiled,
-    pub catalogue: std::sync::Arc<Catalogue>,
+    /// Name and content of the rule files.
+    pub files: Vec<(String, String)>,
+    pub catalogue: Arc<Catalogue>,
     pub timing: Timing,
     pub limits: Limits,
     pub dry_run: bool,
+    /// The configuration file; empty for the defaults.
+    pub config: PathBuf,
     /// Warnings, and the errors of rules that cannot keep the promise.
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Reads and judges; `Err` when a file is wrong.
-pub fn check(args: &CheckArgs) -> Result<Report, Vec<Diagnostic>> {
+/// Reads and judges; `Err` when a file is wrong, with everything that was found all the same.
+pub fn check(args: &RuleArgs) -> Result<Report, Vec<Diagnostic>> {
+    let (config, mut wrong) = configuration(args);
+    let Some(config) = config else { return Err(wrong) };
+    let places = if args.files.is_empty() { &config.rules } else { &args.files };
+    let mut inspected: Inspected = inspect(&config, places);
+    wrong.append(&mut inspected.wrong);
+    let mut found = config.warnings;
+    found.append(&mut inspected.found);
+    if !wrong.is_empty() {
+        wrong.append(&mut found);
+        sort(&mut wrong);
+        return Err(wrong);
+    }
+    sort(&mut found);
+    Ok(Report {
+        compiled: inspected.compiled,
+        files: inspected.files,
+        catalogue: config.catalogue,
+        timing: config.timing,
+        limits: config.limits,
+        dry_run: config.dry_run,
+        config: config.path,
+        diagnostics: found,
+    })
+}
+
+/// By place, so that a reader goes through each file once.
+fn sort(found: &mut [Diagnostic]) {
+    found.sort_by(|a, b| (&a.file, a.span, &a.message).cmp(&(&b.file, b.span, &b.message)));
+}
+
+/// The configuration as far as it can be read, and what is wrong with it.
+fn configuration(args: &RuleArgs) -> (Option<Config>, Vec<Diagnostic>) {
     let standard = Path::new("rearguard.yaml");
-    let config = match &args.config {
-        Some(path) => Config::load(path)?,
-        None if standard.exists() => Config::load(standard)?,
+    let path = match &args.config {
+        Some(path) => path,
+        None if standard.exists() => standard,
         None if args.files.is_empty() => {
             let missing = Diagnostic::whole_file(
                 "rearguard.yaml",
                 "there is no configuration here, and no rule file was named",
             );
-            return Err(vec![missing.with_help("name rule files, or a configuration with `--config`")]);
+            let help = "name rule files, or a configuration with `--config`";
+            return (None, vec![missing.with_help(help)]);
         }
-        None => Config::built_in(),
+        None => return (Some(Config::built_in()), Vec::new()),
     };
-    let places = if args.files.is_empty() { &config.rules } else { &args.files };
-    let files = rule_files(places)?;
-    let compiled = compile_rules(&files, &config.catalogue, &config.flags)?;
-    let mut found = config.warnings.clone();
-    found.extend(compiled.warnings.iter().cloned());
-    if !config.path.as_os_str().is_empty() {
-        let wrong = check_receivers(&compiled, &config);
-        if !wrong.is_empty() {
-            return Err(wrong);
-        }
+    match read_file(path) {
+        Ok(text) => Config::attempt(path, &text, &variable),
+        Err(error) => (None, vec![error]),
     }
-    found.extend(without_fast_companion(&compiled));
-    found.extend(without_time_bound(&compiled));
-    found.extend(check_budgets(&compiled, &config.timing));
-    found.sort_by(|a, b| (&a.file, a.span).cmp(&(&b.file, b.span)));
-    Ok(Report {
-        compiled,
-        catalogue: config.catalogue,
-        timing: config.timing,
-        limits: config.limits,
-        dry_run: config.dry_run,
-        diagnostics: found,
-    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn args(files: &[&str]) -> CheckArgs {
-        CheckArgs {
-            files: files.iter().map(PathBuf::from).collect(),
-            config: Some(PathBuf::from("rearguard.example.yaml")),
-            format: Format::Human,
-        }
-    }
-
-    #[test]
-    fn the_example_is_good() {
-        let report = check(&args(&[])).unwrap();
-        assert_eq!((report.refused(), report.diagnostics.len()), (0, 0), "{:?}", report.diagnostics);
-        let text = report.as_text(false);
-        for line in [
-            "flag ai.support-copilot.prompt-v18, baseline support-copilot.prompt-v17",
-            "means       rate of ai.injection.suspected over the last 1h above 3 times that of the baseline",
-            "then        after 3m, 100 samples or more: serve control to everybody, open an incident, page",
-            "60 pane + 30 lateness + 10 tick + 180 for + 5 commit + 90 flip + 60 page = 435 s ≤ 600 s",
-            "clears      faithfulness_1h >= 0.93 (default), held for 15m",
-        ] {
-            assert!(text.contains(line), "{line}\n{text}");
-        }
-        assert_eq!(report.as_json()["rules"][3]["budget_seconds"], 435);
-    }
-
-    #[test]
-    fn exit_codes_are_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("r.yaml");
-        let write = |more: &str| {
-            let rule = format!(
-                "- variant: shop.v2\n  rules: [{{ condition: cost_1h > 1, action: rollback{more} }}]\n"
-            );
-            std::fs::write(&path, rule).unwrap();
-            let files = vec![path.clone()];
-            run(&CheckArgs { files, config: None, format: Format::Json }).unwrap()
-        };
-        assert_eq!(write(""), GOOD);
-        assert_eq!(write(", for: 10m"), FAILED);
-        assert_eq!(write(", fro: 10m"), WRONG);
-        assert_eq!(run(&args(&["/does/not/exist.yaml"])).unwrap(), WRONG);
-        std::fs::write(
-            &path,
-            "- variant: shop.v2\n  rules: [{ condition: cost_1h > 1, action: notify, page: oncal }]\n",
-        )
-        .unwrap();
-        let errors = check(&args(&[path.to_str().unwrap()])).unwrap_err();
-        assert_eq!(errors[0].help.as_deref(), Some("did you mean `page: oncall`?"));
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ mod html;
 mod human;
 mod json;
 mod plot;
-mod read;
+pub(super) mod read;
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -75,7 +75,8 @@ pub struct ReplayArgs {
     format: Format,
 }
 
-fn time(text: &str) -> Result<Timestamp, String> {
+/// A time on the command line.
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse(text).ok_or_else(|| "is no RFC 3339 time, such as 2026-11-23T10:51:00Z".to_owned())
 }
 
@@ -254,7 +255,7 @@ fn check_baselines(given: &[Variant], sets: &[Set]) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn check_files(recordings: &[Recording]) -> Result<(), Trouble> {
+pub(super) fn check_files(recordings: &[Recording]) -> Result<(), Trouble> {
     if recordings.iter().filter(|recording| recording.is_stdin()).count() > 1 {
         return Err(Trouble::wrong("`--events -` stands there twice: standard input can be read once"));
     }
@@ -275,7 +276,7 @@ fn acted(journal: &Journal) -> bool {
 }
 
 /// Bytes read of those stored, on a terminal.
-fn progress(events: &Events, passes: u64) -> ProgressBar {
+pub(super) fn progress(events: &Events, passes: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

@@ -29,6 +29,12 @@ pub fn read_file(path: &Path) -> Result<String, Diagnostic> {
 /// The rule files behind paths, folders and patterns (`rules/*.yaml`), each with name and content, in the order given,
 /// those of a folder by name.
 pub fn rule_files(places: &[PathBuf]) -> Result<Vec<(String, String)>, Vec<Diagnostic>> {
+    let (files, errors) = readable_rule_files(places);
+    if errors.is_empty() { Ok(files) } else { Err(errors) }
+}
+
+/// The same for those who look at what can be read although something cannot.
+pub fn readable_rule_files(places: &[PathBuf]) -> (Vec<(String, String)>, Vec<Diagnostic>) {
     let (mut paths, mut errors) = (Vec::new(), Vec::new());
     for place in places {
         match expand(place) {
@@ -45,7 +51,7 @@ pub fn rule_files(places: &[PathBuf]) -> Result<Vec<(String, String)>, Vec<Diagn
             Err(error) => errors.push(error),
         }
     }
-    if errors.is_empty() { Ok(files) } else { Err(errors) }
+    (files, errors)
 }
 
 fn expand(place: &Path) -> Result<Vec<PathBuf>, Diagnostic> {

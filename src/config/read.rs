@@ -45,14 +45,12 @@ pub(super) fn config(doc: &mut Document<'_>, path: &Path, environment: Environme
     let folder = path.parent().map(Path::to_owned).unwrap_or_default();
     let mut reader = Reader { doc, environment, folder };
     let config = reader.config(path, &fields);
-    if let Some(config) = &config {
-        reader.check_clock(config, fields.get("clock"));
-    }
-    config
+    reader.check_clock(&config, fields.get("clock"));
+    Some(config)
 }
 
 impl Reader<'_, '_> {
-    fn config(&mut self, path: &Path, fields: &Fields<'_>) -> Option<Config> {
+    fn config(&mut self, path: &Path, fields: &Fields<'_>) -> Config {
         let defaults = Config::built_in();
         let kafka = self.kafka_section(fields);
         let data_dir = self.path(fields, "data_dir").unwrap_or_else(|| self.folder.join("data"));
@@ -65,7 +63,7 @@ impl Reader<'_, '_> {
         let limits = fields.get("limits").map(|n| self.limits(n)).unwrap_or_default();
         let limits = fields.get("detector").map_or(limits, |n| self.detector(n, limits));
         let url = fields.get("external_url").and_then(|n| self.url(n, "`external_url`"));
-        let config = Config {
+        Config {
             path: path.to_owned(),
             rules: self.rules(fields),
             flags: fields.get("flags").map(|n| self.flags(n)).unwrap_or_default(),
@@ -82,10 +80,9 @@ impl Reader<'_, '_> {
             clock: fields.get("clock").map(|n| self.clock(n)).unwrap_or_default(),
             log: fields.get("log").map_or(defaults.log, |n| self.log(n)),
             external_url: url.map(|u| u.text),
-            kafka: kafka?,
+            kafka: kafka.unwrap_or(defaults.kafka),
             warnings: Vec::new(),
-        };
-        Some(config)
+        }
     }
 
     fn kafka_section(&mut self, fields: &Fields<'_>) -> Option<Kafka> {

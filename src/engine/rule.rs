@@ -9,11 +9,15 @@ pub mod condition;
 pub mod diagnostic;
 pub mod eval;
 pub mod identifier;
+pub mod keys;
+pub mod logic;
 pub mod review;
+pub mod shadow;
 pub mod shape;
 pub mod span;
 pub mod spec;
 pub mod token;
+pub mod traffic;
 pub mod write;
 pub mod yaml;
 
@@ -79,6 +83,17 @@ pub struct Origin {
     pub file: String,
     /// Counted from 1.
     pub line: usize,
+}
+
+impl Origin {
+    /// How a message about another rule names this place: `line 4`, or `rules/a.yaml:4` from another file.
+    pub fn seen_from(&self, other: &Self) -> String {
+        if self.file == other.file {
+            format!("line {}", self.line)
+        } else {
+            format!("{}:{}", self.file, self.line)
+        }
+    }
 }
 
 /// What a rule does when it fires; ordered by strength.
@@ -230,6 +245,11 @@ impl Window {
     pub const ALL: [(&'static str, Self); 3] = [("5m", Self(5)), ("1h", Self(60)), ("6h", Self(360))];
     /// The longest of them: how much history is kept and read at the first start.
     pub const LONGEST: Self = Self(360);
+
+    /// The window as a span of time.
+    pub const fn span(self) -> Duration {
+        Duration::from_secs(self.0 as u64 * 60)
+    }
 
     /// The recent part that pauses must clear on as well: the last w/12, at least 5 minutes.
     pub fn recent(self) -> Self {

@@ -9,6 +9,7 @@ mod layers;
 mod ofrep;
 mod readme;
 mod replay;
+mod rules;
 mod vectors;
 
 #[path = "../store_suite/mod.rs"]

@@ -9,7 +9,7 @@ use rearguard::telemetry::catalogue::METRICS;
 
 use crate::cli::rearguard;
 
-const DOCUMENTS: [&str; 15] = [
+pub const DOCUMENTS: [&str; 15] = [
     "README.md",
     "CHANGELOG.md",
     "deploy/README.md",
@@ -27,12 +27,12 @@ const DOCUMENTS: [&str; 15] = [
     "docs/rules.md",
 ];
 
-fn read(file: &str) -> String {
+pub fn read(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
 }
 
 /// The fenced blocks whose info string is exactly this.
-fn blocks(text: &str, info: &str) -> Vec<String> {
+pub fn blocks(text: &str, info: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let mut inside = false;
     for line in text.lines() {

@@ -11,7 +11,7 @@ use super::condition;
 use super::shape::{self, multiple};
 use super::token::tidy;
 use super::write::write;
-use super::{Arm, Compare, Condition, Expr, Measurement, Shape, Side, Stat, Threshold};
+use super::{Arm, Compare, Condition, Expr, Measurement, Shape, Side, Stat, logic};
 use crate::model::metric::Catalogue;
 
 /// The margin of scores and rates.
@@ -38,32 +38,29 @@ pub fn derive(parsed: &condition::Parsed, catalogue: &Catalogue) -> Condition {
 }
 
 /// Says why a given `clear` can hold while the breach does, where that can be proved.
-pub fn contradiction(condition: &Condition, clear: &Condition) -> Option<String> {
-    let (slot, side, bad) = simple(condition)?;
-    let (clear_slot, clear_side, good) = simple(clear)?;
-    if condition.slots[slot] != clear.slots[clear_slot] {
+pub fn contradiction(
+    condition: &Condition,
+    clear: &Condition,
+    catalogue: &Catalogue,
+) -> Option<&'static str> {
+    if !logic::overlap(condition, clear, catalogue) {
         return None;
     }
-    let overlaps = match side {
-        Side::Below => good < bad,
-        Side::Above => good > bad,
-    };
-    if side == clear_side {
-        Some("`clear` looks to the bad side: it can hold while the breach goes on".to_owned())
-    } else if overlaps {
-        Some(
+    Some(match (side(condition), side(clear)) {
+        (Some(bad), Some(good)) if bad == good => {
+            "`clear` looks to the bad side: it can hold while the breach goes on"
+        }
+        (Some(_), Some(_)) => {
             "`clear` begins on the bad side of the threshold: it can hold while the breach goes on"
-                .to_owned(),
-        )
-    } else {
-        None
-    }
+        }
+        _ => "`clear` can hold while the breach goes on",
+    })
 }
 
-fn simple(condition: &Condition) -> Option<(usize, Side, f64)> {
+fn side(condition: &Condition) -> Option<Side> {
     match condition.shape {
-        Shape::Simple { slot, side, threshold: Threshold::Const(value) } => Some((slot, side, value)),
-        _ => None,
+        Shape::Simple { side, .. } => Some(side),
+        Shape::Other => None,
     }
 }
 

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::condition::{self, Parsed};
-use super::diagnostic::{Diagnostic, Level, Span, nearest};
+use super::diagnostic::{Diagnostic, Place, Span, nearest};
 use super::identifier;
 use super::shape::{self, Rounding};
 use super::spec::{self, Located, RuleSpec, VariantSpec};
 use super::token::Fault;
 use super::write::write;
 use super::yaml::Document;
-use super::{Arm, Condition, Confirm, Origin, Rule, RuleAction, RuleHash, RuleSet, Window, clear};
+use super::{Arm, Condition, Confirm, Origin, Rule, RuleAction, RuleHash, RuleSet, Window, clear, logic};
 use crate::engine::detector;
 use crate::engine::schema::Schema;
 use crate::model::flag::FlagSpec;
@@ -43,10 +43,11 @@ pub struct RuleNote {
     pub roundings: Vec<Rounding>,
     /// Whether `clear` was derived, not given.
     pub clear_derived: bool,
-    /// Where the rule begins, and in what text, for later complaints.
-    pub at: Span,
-    pub line: usize,
-    pub column: usize,
+    /// Where the rule begins, for later complaints.
+    pub at: Place,
+    pub condition: Place,
+    /// Where `for` stands, else the rule.
+    pub hold: Place,
 }
 
 /// Compiles rule files, each with its name and content. All errors of all files are collected.
@@ -55,6 +56,22 @@ pub fn compile_rules<N: AsRef<str>, T: AsRef<str>>(
     catalogue: &Catalogue,
     flags: &[FlagSpec],
 ) -> Result<Compiled, Vec<Diagnostic>> {
+    let (mut out, found) = attempt(files, catalogue, flags);
+    let (errors, warnings): (Vec<_>, Vec<_>) = found.into_iter().partition(Diagnostic::is_error);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    out.warnings = warnings;
+    Ok(out)
+}
+
+/// Compiles what can be: the rules that are good by themselves, and all errors and warnings, file by file. For those who
+/// review rules; nothing of it may be put in force if there is an error.
+pub fn attempt<N: AsRef<str>, T: AsRef<str>>(
+    files: &[(N, T)],
+    catalogue: &Catalogue,
+    flags: &[FlagSpec],
+) -> (Compiled, Vec<Diagnostic>) {
     let mut out = Compiled::default();
     let mut found = Vec::new();
     for (name, text) in files {
@@ -67,12 +84,7 @@ pub fn compile_rules<N: AsRef<str>, T: AsRef<str>>(
         doc.diagnostics.sort_by_key(|d| d.span.offset);
         found.append(&mut doc.diagnostics);
     }
-    let (errors, warnings): (Vec<_>, Vec<_>) = found.into_iter().partition(|d| d.severity == Level::Error);
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    out.warnings = warnings;
-    Ok(out)
+    (out, found)
 }
 
 /// What ingest has to record for these rules and flags. Ids only grow: `previous` keeps its numbers (and its catalogue).
@@ -211,14 +223,14 @@ impl Compiler<'_, '_> {
         let id = self.id(spec, action, &parsed);
         let (condition, roundings) = parsed.finish(self.catalogue);
         if condition.reads_baseline() && baseline.is_none() {
-            self.warn_no_baseline(spec);
+            self.warn_no_baseline(spec, variant, flag);
         }
         let given = spec.clear.as_ref().and_then(|given| self.given_clear(given, &condition));
         let confirm = spec.confirm.or(of.confirm).unwrap_or_default();
         self.check_confirm(confirm, &condition, spec);
         let clear_derived = spec.clear.is_none();
-        let (line, column) = super::diagnostic::position(self.doc.text, spec.at.offset);
-        let window = Duration::from_secs(u64::from(condition.window().0) * 60);
+        let at = Place::of(self.doc.text, spec.at);
+        let window = condition.window().span();
         let rule = Rule {
             id,
             flag: flag.clone(),
@@ -243,12 +255,18 @@ impl Compiler<'_, '_> {
             runbook: spec.runbook.clone(),
             page: spec.page.clone(),
             owner: of.owner.clone(),
-            origin: Origin { file: self.doc.file.to_owned(), line },
+            origin: Origin { file: self.doc.file.to_owned(), line: at.line },
             hash,
         };
         self.check_unique(&rule, spec);
         self.out.rules.rules.push(Arc::new(rule));
-        self.out.notes.push(RuleNote { roundings, clear_derived, at: spec.at, line, column });
+        self.out.notes.push(RuleNote {
+            roundings,
+            clear_derived,
+            at,
+            condition: Place::of(self.doc.text, spec.condition.at),
+            hold: spec.hold_at.map_or(at, |span| Place::of(self.doc.text, span)),
+        });
     }
 
     /// `confirm: evidence` on a condition that gives none could never fire.
@@ -262,17 +280,21 @@ impl Compiler<'_, '_> {
         }
     }
 
-    fn warn_no_baseline(&mut self, spec: &RuleSpec) {
-        self.doc.warn(
-            spec.condition.at,
-            "the rule compares with a baseline and there is none: that comparison is always unknown",
-            "add `baseline: <variant>` to the entry, or configure the flag's `control`",
-        );
+    fn warn_no_baseline(&mut self, spec: &RuleSpec, variant: &Variant, flag: &FlagKey) {
+        let control = self.flags.iter().any(|known| known.key == *flag && known.control == *variant);
+        let message = if control {
+            format!("`{variant}` is the control of `{flag}` itself: there is nothing to compare it with")
+        } else {
+            "the rule compares with a baseline and there is none: that comparison is always unknown"
+                .to_owned()
+        };
+        let help = "add `baseline: <variant>` to the entry, or configure the flag's `control`";
+        self.doc.warn(spec.condition.at, message, help);
     }
 
     /// The rest of the rule is wrong: only what can be said of its conditions.
     fn conditions_only(&mut self, spec: &RuleSpec) {
-        for text in std::iter::once(&spec.condition).chain(&spec.clear) {
+        for text in std::iter::once(&spec.condition).chain(&spec.clear).filter(|t| !t.value.is_empty()) {
             self.condition(text);
         }
     }
@@ -287,14 +309,7 @@ impl Compiler<'_, '_> {
                 return None;
             }
         };
-        if let Some(foregone) = shape::foregone(&parsed.expr, &parsed.slots, self.catalogue) {
-            let always = if foregone.holds { "always true" } else { "never true" };
-            let message = format!("`{}` is {always}: {}", foregone.comparison, foregone.range);
-            let at = text.at;
-            match foregone.help {
-                Some(help) => self.doc.error_help(at, message, help),
-                None => self.doc.error(at, message),
-            }
+        if self.foregone(text, &parsed) {
             return None;
         }
         for at in &parsed.equalities {
@@ -308,9 +323,38 @@ impl Compiler<'_, '_> {
         Some(parsed)
     }
 
+    /// Tells every comparison that can never, or must always, hold; else whether their combination cannot.
+    fn foregone(&mut self, text: &Located<String>, parsed: &Parsed) -> bool {
+        let found = shape::foregone(&parsed.expr, &parsed.slots, self.catalogue);
+        for foregone in &found {
+            let always = if foregone.holds { "always true" } else { "never true" };
+            let message = format!("`{}` is {always}: {}", foregone.comparison, foregone.range);
+            match &foregone.help {
+                Some(help) => self.doc.error_help(text.at, message, help.clone()),
+                None => self.doc.error(text.at, message),
+            }
+        }
+        if !found.is_empty() {
+            return true;
+        }
+        let why = if logic::never(&parsed.expr, &parsed.slots, self.catalogue) {
+            "never true: no measurement can meet all of its comparisons"
+        } else if logic::always(&parsed.expr, &parsed.slots, self.catalogue) {
+            "always true: every measurement meets one of its comparisons"
+        } else {
+            return false;
+        };
+        self.doc.error_help(
+            text.at,
+            format!("the condition is {why}"),
+            "look at the thresholds, and at each `&&` and `||`",
+        );
+        true
+    }
+
     fn given_clear(&mut self, given: &Located<String>, condition: &Condition) -> Option<Condition> {
         let (clear, _) = self.condition(given)?.finish(self.catalogue);
-        if let Some(why) = clear::contradiction(condition, &clear) {
+        if let Some(why) = clear::contradiction(condition, &clear, self.catalogue) {
             self.doc.warn(
                 given.at,
                 why,
@@ -361,13 +405,7 @@ impl Compiler<'_, '_> {
                 && other.dry_run == rule.dry_run
         });
         let named = others.iter().find(|other| other.flag == rule.flag && other.id == rule.id);
-        let place = |other: &Rule| {
-            if other.origin.file == rule.origin.file {
-                format!("line {}", other.origin.line)
-            } else {
-                format!("{}:{}", other.origin.file, other.origin.line)
-            }
-        };
+        let place = |other: &Rule| other.origin.seen_from(&rule.origin);
         if let Some(twin) = twin {
             let message = format!("the same condition and action stand on {} already", place(twin));
             self.doc.error_help(

@@ -373,7 +373,7 @@ const fn comparison(operator: &Operator) -> Option<Compare> {
 }
 
 /// `!` moved into the comparisons (De Morgan; unknown stays unknown) and measurements to the left.
-fn normal(expr: Expr, negate: bool, slots: &[Measurement]) -> Expr {
+pub(super) fn normal(expr: Expr, negate: bool, slots: &[Measurement]) -> Expr {
     match expr {
         Expr::Not(inner) => normal(*inner, !negate, slots),
         Expr::And(l, r) => junction(!negate, normal(*l, negate, slots), normal(*r, negate, slots)),

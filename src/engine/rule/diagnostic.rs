@@ -71,6 +71,37 @@ pub struct Diagnostic {
     pub severity: Level,
 }
 
+/// A place of a file whose text is no longer at hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    pub span: Span,
+    /// Counted from 1.
+    pub line: usize,
+    /// In characters, counted from 1.
+    pub column: usize,
+}
+
+impl Place {
+    /// The place of a stretch of `text`.
+    pub fn of(text: &str, span: Span) -> Self {
+        let (line, column) = position(text, span.offset);
+        Self { span, line, column }
+    }
+
+    /// A doubt about what stands here in `file`.
+    pub fn warning(self, file: &str, message: String, help: impl Into<String>) -> Diagnostic {
+        Diagnostic {
+            file: file.to_owned(),
+            line: self.line,
+            column: self.column,
+            span: self.span,
+            message,
+            help: Some(help.into()),
+            severity: Level::Warning,
+        }
+    }
+}
+
 impl Diagnostic {
     /// An error at a place of `text`, the content of `file`.
     pub fn error(file: &str, text: &str, span: Span, message: impl Into<String>) -> Self {
@@ -103,6 +134,13 @@ impl Diagnostic {
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// The same as an error.
+    #[must_use]
+    pub fn as_error(mut self) -> Self {
+        self.severity = Level::Error;
         self
     }
 

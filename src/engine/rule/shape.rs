@@ -13,7 +13,7 @@ use super::eval::compare;
 use super::identifier;
 use super::token::tidy;
 use super::write::compare_sign;
-use super::{Arith, Arm, Compare, Expr, Measurement, Shape, Side, Stat, Threshold};
+use super::{Arith, Arm, Compare, Expr, Measurement, Shape, Side, Stat, Threshold, logic};
 use crate::engine::layout::Layout;
 use crate::model::metric::{Catalogue, Kind};
 
@@ -25,6 +25,9 @@ pub struct Rounding {
     pub written: String,
     /// As judged: `> 0.05023`.
     pub judged: String,
+    /// The threshold as written, and as judged.
+    pub from: f64,
+    pub to: f64,
     pub unit: String,
 }
 
@@ -99,6 +102,8 @@ pub fn round(
                         measurement: identifier::name(measurement, catalogue),
                         written: format!("{} {}", compare_sign(*op), tidy(*value)),
                         judged: format!("{} {}", compare_sign(new_op), tidy(new)),
+                        from: *value,
+                        to: new,
                         unit: catalogue.get(measurement.metric).unit.clone(),
                     });
                 }
@@ -137,19 +142,21 @@ pub struct Foregone {
     pub help: Option<String>,
 }
 
-/// The first comparison of a measurement with a constant that can never, or must always, hold.
-pub fn foregone(expr: &Expr, slots: &[Measurement], catalogue: &Catalogue) -> Option<Foregone> {
+/// The comparisons of a measurement with a constant that can never, or must always, hold.
+pub fn foregone(expr: &Expr, slots: &[Measurement], catalogue: &Catalogue) -> Vec<Foregone> {
     match expr {
         Expr::And(l, r) | Expr::Or(l, r) => {
-            foregone(l, slots, catalogue).or_else(|| foregone(r, slots, catalogue))
+            let mut found = foregone(l, slots, catalogue);
+            found.extend(foregone(r, slots, catalogue));
+            found
         }
         Expr::Compare(op, l, r) if !matches!(op, Compare::Eq | Compare::Ne) => match (&**l, &**r) {
             (Expr::Slot(slot), Expr::Const(value)) => {
-                foregone_comparison(*op, &slots[*slot], *value, catalogue)
+                foregone_comparison(*op, &slots[*slot], *value, catalogue).into_iter().collect()
             }
-            _ => None,
+            _ => Vec::new(),
         },
-        _ => None,
+        _ => Vec::new(),
     }
 }
 
@@ -157,11 +164,7 @@ fn foregone_comparison(op: Compare, of: &Measurement, value: f64, catalogue: &Ca
     let metric = catalogue.get(of.metric);
     let fraction = of.stat.is_fraction(metric.kind);
     let bucketed = of.stat.quantile().is_some();
-    let most = match (fraction, bucketed) {
-        (true, _) => 1.0,
-        (false, true) => metric.max,
-        (false, false) => f64::INFINITY,
-    };
+    let most = logic::most(of, catalogue);
     let (judged_op, judged) = outward(op, value, of, catalogue);
     let (low, high) = (compare(judged_op, 0.0, judged), compare(judged_op, most, judged));
     if low != high {

@@ -4,6 +4,25 @@ use std::time::Duration;
 
 use super::yaml::{Document, Node, Value};
 
+/// Names of units, and how many milliseconds each has.
+pub const UNITS: [(&str, u64); 15] = [
+    ("ms", 1),
+    ("s", 1_000),
+    ("sec", 1_000),
+    ("second", 1_000),
+    ("seconds", 1_000),
+    ("m", 60_000),
+    ("min", 60_000),
+    ("minute", 60_000),
+    ("minutes", 60_000),
+    ("h", 3_600_000),
+    ("hour", 3_600_000),
+    ("hours", 3_600_000),
+    ("d", 86_400_000),
+    ("day", 86_400_000),
+    ("days", 86_400_000),
+];
+
 /// Reads a span of time: numbers with units `ms s m h d`, one after the other.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let mut rest = text.trim();
@@ -17,16 +36,10 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         let amount: u64 = rest[..digits].parse().map_err(|_| wrong())?;
         rest = rest[digits..].trim_start();
         let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
-        let millis: u64 = match &rest[..letters] {
-            "ms" => 1,
-            "s" | "sec" | "second" | "seconds" => 1_000,
-            "m" | "min" | "minute" | "minutes" => 60_000,
-            "h" | "hour" | "hours" => 3_600_000,
-            "d" | "day" | "days" => 86_400_000,
-            _ => return Err(wrong()),
-        };
+        let unit = &rest[..letters];
+        let (_, millis) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
         rest = rest[letters..].trim_start();
-        let part = amount.checked_mul(millis).ok_or_else(wrong)?;
+        let part = amount.checked_mul(*millis).ok_or_else(wrong)?;
         total = total.checked_add(Duration::from_millis(part)).ok_or_else(wrong)?;
     }
     Ok(total)

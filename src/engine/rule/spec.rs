@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::diagnostic::Span;
+use super::keys;
 use super::yaml::{Document, Node, Value};
 use super::{Confirm, NoData, Page, RuleAction};
 use crate::model::flag::Dimension;
@@ -33,11 +34,14 @@ pub struct VariantSpec {
 pub struct RuleSpec {
     /// Where the rule begins.
     pub at: Span,
+    /// Empty when it was missing or wrong.
     pub condition: Located<String>,
-    /// `None` when it was missing or wrong: then only the condition's own mistakes are of interest.
+    /// `None` when it, or the condition, was missing or wrong: then only the conditions' own mistakes are of interest.
     pub action: Option<RuleAction>,
     pub id: Option<Located<String>>,
     pub hold: Option<Duration>,
+    /// Where `for` stands, if it does.
+    pub hold_at: Option<Span>,
     pub confirm: Option<Confirm>,
     pub min_samples: Option<u64>,
     pub clear: Option<Located<String>>,
@@ -51,30 +55,6 @@ pub struct RuleSpec {
     pub runbook: Option<String>,
     pub page: Page,
 }
-
-const VARIANT_KEYS: [&str; 7] = ["variant", "baseline", "flag", "owner", "confirm", "mode", "rules"];
-const RULE_KEYS: [&str; 16] = [
-    "condition",
-    "action",
-    "id",
-    "for",
-    "confirm",
-    "min_samples",
-    "clear",
-    "dwell",
-    "severity",
-    "failure_class_hint",
-    "no_data",
-    "by",
-    "scope",
-    "mode",
-    "runbook",
-    "page",
-];
-const MODES: [(&str, bool); 2] = [("dry_run", true), ("live", false)];
-const MINUTE: Duration = Duration::from_secs(60);
-const DAY: Duration = Duration::from_secs(86_400);
-const LONGEST_NAME: usize = 200;
 
 /// Reads one rule file; what is wrong with it is in the document afterwards.
 pub fn read(doc: &mut Document<'_>) -> Vec<VariantSpec> {
@@ -105,7 +85,7 @@ pub fn read(doc: &mut Document<'_>) -> Vec<VariantSpec> {
 }
 
 fn variant(doc: &mut Document<'_>, node: &Node) -> Option<VariantSpec> {
-    let fields = doc.fields(node, "a variant's entry", &VARIANT_KEYS)?;
+    let fields = doc.fields(node, "a variant's entry", &keys::names(&keys::VARIANT))?;
     let variant = fields.get("variant").and_then(|n| name(doc, n, "`variant`"));
     if fields.get("variant").is_none() {
         doc.error_help(
@@ -118,7 +98,7 @@ fn variant(doc: &mut Document<'_>, node: &Node) -> Option<VariantSpec> {
     let flag = fields.get("flag").and_then(|n| name(doc, n, "`flag`"));
     let owner = fields.get("owner").and_then(|n| doc.text(n, "`owner`")).map(str::to_owned);
     let confirm = fields.get("confirm").and_then(|n| confirm(doc, n));
-    let dry_run = fields.get("mode").and_then(|n| doc.choice(n, "`mode`", &MODES));
+    let dry_run = fields.get("mode").and_then(|n| doc.choice(n, "`mode`", &keys::MODES));
     let rules = match fields.get("rules") {
         Some(list) => {
             let items = doc.list(list, "`rules`").unwrap_or_default();
@@ -144,7 +124,7 @@ fn variant(doc: &mut Document<'_>, node: &Node) -> Option<VariantSpec> {
 }
 
 fn rule(doc: &mut Document<'_>, node: &Node) -> Option<RuleSpec> {
-    let fields = doc.fields(node, "a rule", &RULE_KEYS)?;
+    let fields = doc.fields(node, "a rule", &keys::names(&keys::RULE))?;
     for (key, example) in [
         ("condition", "`condition: faithfulness_1h < 0.92`"),
         ("action", "`action: rollback`, `pause_rollout` or `notify`"),
@@ -157,57 +137,51 @@ fn rule(doc: &mut Document<'_>, node: &Node) -> Option<RuleSpec> {
             );
         }
     }
-    let words = |n: &Node, doc: &mut Document<'_>| doc.choice(n, "`action`", &ACTIONS);
+    let words = |n: &Node, doc: &mut Document<'_>| doc.choice(n, "`action`", &keys::ACTIONS);
     let action = fields.get("action").and_then(|n| words(n, doc));
     let spec = RuleSpec {
         at: fields.first_key_at(),
         condition: Located { value: String::new(), at: fields.at },
         action,
         id: fields.get("id").and_then(|n| id(doc, n)),
-        hold: fields.get("for").and_then(|n| doc.minutes(n, "`for`", MINUTE, DAY)),
+        hold: fields.get("for").and_then(|n| doc.minutes(n, "`for`", keys::FOR.0, keys::FOR.1)),
+        hold_at: fields.get("for").map(|n| n.at),
         confirm: fields.get("confirm").and_then(|n| confirm(doc, n)),
         min_samples: fields
             .get("min_samples")
-            .and_then(|n| doc.integer(n, "`min_samples`", 1, 1_000_000_000)),
+            .and_then(|n| doc.integer(n, "`min_samples`", keys::MIN_SAMPLES.0, keys::MIN_SAMPLES.1)),
         clear: fields.get("clear").and_then(|n| condition(doc, n, "`clear`")),
-        dwell: fields.get("dwell").and_then(|n| doc.minutes(n, "`dwell`", MINUTE, 7 * DAY)),
-        severity: fields.get("severity").and_then(|n| doc.choice(n, "`severity`", &SEVERITIES)),
+        dwell: fields.get("dwell").and_then(|n| doc.minutes(n, "`dwell`", keys::DWELL.0, keys::DWELL.1)),
+        severity: fields.get("severity").and_then(|n| doc.choice(n, "`severity`", &keys::SEVERITIES)),
         failure_class: fields
             .get("failure_class_hint")
             .and_then(|n| name(doc, n, "`failure_class_hint`"))
             .map(|l| l.value),
-        no_data: fields.get("no_data").and_then(|n| doc.choice(n, "`no_data`", &NO_DATA)).unwrap_or_default(),
-        by: fields.get("by").and_then(|n| doc.choice(n, "`by`", &DIMENSIONS)),
+        no_data: fields
+            .get("no_data")
+            .and_then(|n| doc.choice(n, "`no_data`", &keys::NO_DATA))
+            .unwrap_or_default(),
+        by: fields.get("by").and_then(|n| doc.choice(n, "`by`", &keys::DIMENSIONS)),
         whole_flag: scope(doc, &fields),
-        dry_run: fields.get("mode").and_then(|n| doc.choice(n, "`mode`", &MODES)),
+        dry_run: fields.get("mode").and_then(|n| doc.choice(n, "`mode`", &keys::MODES)),
         runbook: fields.get("runbook").and_then(|n| doc.text(n, "`runbook`")).map(str::to_owned),
         page: fields.get("page").map(|n| page(doc, n)).unwrap_or_default(),
     };
-    let condition = fields.get("condition").and_then(|n| condition(doc, n, "`condition`"))?;
-    Some(RuleSpec { condition, ..spec })
+    Some(match fields.get("condition").and_then(|n| condition(doc, n, "`condition`")) {
+        Some(condition) => RuleSpec { condition, ..spec },
+        None => RuleSpec { action: None, ..spec },
+    })
 }
-
-const ACTIONS: [(&str, RuleAction); 3] = [
-    ("rollback", RuleAction::Rollback),
-    ("pause_rollout", RuleAction::PauseRollout),
-    ("notify", RuleAction::Notify),
-];
-const SEVERITIES: [(&str, Severity); 3] =
-    [("critical", Severity::Critical), ("warning", Severity::Warning), ("info", Severity::Info)];
-const NO_DATA: [(&str, NoData); 3] =
-    [("hold", NoData::Hold), ("notify", NoData::Notify), ("pause", NoData::Pause)];
-const DIMENSIONS: [(&str, Dimension); 3] =
-    [("tenant", Dimension::Tenant), ("tier", Dimension::Tier), ("region", Dimension::Region)];
 
 fn condition(doc: &mut Document<'_>, node: &Node, what: &str) -> Option<Located<String>> {
     match &node.value {
-        Value::Text(text) => {
+        Value::Text(text) if !text.trim().is_empty() => {
             // The place of the text itself, without quotes; folded and escaped text keeps the place of the whole.
             let end = node.at.end().min(doc.text.len());
             let raw = doc.text.get(node.at.offset..end).unwrap_or_default();
             let at = match raw.find(text.as_str()) {
-                Some(place) if !text.is_empty() => Span::new(node.at.offset + place, text.len()),
-                _ => node.at,
+                Some(place) => Span::new(node.at.offset + place, text.len()),
+                None => node.at,
             };
             Some(Located { value: text.clone(), at })
         }
@@ -227,14 +201,14 @@ fn condition(doc: &mut Document<'_>, node: &Node, what: &str) -> Option<Located<
 }
 
 fn confirm(doc: &mut Document<'_>, node: &Node) -> Option<Confirm> {
-    doc.choice(node, "`confirm`", &Confirm::ALL.map(|mode| (mode.as_str(), mode)))
+    doc.choice(node, "`confirm`", &keys::CONFIRMS)
 }
 
 fn scope(doc: &mut Document<'_>, fields: &super::yaml::Fields<'_>) -> bool {
     let Some(node) = fields.get("scope") else {
         return false;
     };
-    let whole = doc.choice(node, "`scope`", &[("all", true), ("slice", false)]);
+    let whole = doc.choice(node, "`scope`", &keys::SCOPES);
     if whole == Some(false) && fields.get("by").is_none() {
         doc.error_help(
             node.at,
@@ -259,9 +233,11 @@ fn page(doc: &mut Document<'_>, node: &Node) -> Page {
 
 fn id(doc: &mut Document<'_>, node: &Node) -> Option<Located<String>> {
     let found = name(doc, node, "`id`")?;
-    let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if found.value.len() > 100 || !found.value.chars().all(good) {
-        doc.error(found.at, "`id` may hold letters, digits, `.`, `_` and `-`, at most 100");
+    if !keys::is_id(&found.value) {
+        doc.error(
+            found.at,
+            format!("`id` may hold letters, digits, `.`, `_` and `-`, at most {}", keys::LONGEST_ID),
+        );
         return None;
     }
     Some(found)
@@ -270,8 +246,8 @@ fn id(doc: &mut Document<'_>, node: &Node) -> Option<Located<String>> {
 /// A name: one word of visible characters.
 fn name(doc: &mut Document<'_>, node: &Node, what: &str) -> Option<Located<String>> {
     let text = doc.text(node, what)?;
-    if text.len() > LONGEST_NAME {
-        doc.error(node.at, format!("{what} is longer than {LONGEST_NAME} bytes"));
+    if text.len() > keys::LONGEST_NAME {
+        doc.error(node.at, format!("{what} is longer than {} bytes", keys::LONGEST_NAME));
         return None;
     }
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {

@@ -1,5 +1,6 @@
 //! The rule language from the outside: what compiles to what, and what every mistake is told.
 
+mod findings;
 mod good;
 mod table;
 mod traps;

@@ -8,7 +8,7 @@ use crate::engine::budget::{Budget, Timing};
 use crate::engine::layout::Layout;
 use crate::engine::rule::compile::{compile_rules, schema_for};
 use crate::engine::rule::diagnostic::Level;
-use crate::engine::rule::review::{check_budgets, without_fast_companion, without_time_bound};
+use crate::engine::rule::review::{check_budgets, review};
 use crate::engine::rule::{
     Arm, Condition, Expr, NoData, Page, Rule, RuleAction, Shape, Side, Stat, Threshold, condition, eval,
     identifier, write,
@@ -254,21 +254,21 @@ fn slow_rollbacks_are_refused_slow_pauses_are_not() {
     for (action, level) in [("rollback", Level::Error), ("pause_rollout", Level::Warning)] {
         let compiled = one("cost_1h > 3", &["for: 6m", &format!("action: {action}")]).unwrap();
         let found = check_budgets(&compiled, &Timing::default());
-        assert_eq!((found.len(), found[0].severity, found[0].line), (1, level, 3));
+        assert_eq!((found.len(), found[0].severity, found[0].line), (1, level, 4));
         assert!(found[0].message.contains("615 s"), "{}", found[0].message);
         assert_eq!(found[0].help.as_deref(), Some("the longest `for` that fits is 5m"));
     }
-    assert_eq!(without_fast_companion(&one("cost_6h > 3", &[]).unwrap()).len(), 1);
-    assert!(
-        without_fast_companion(&compile_rules(&[("f", FILE)], &Catalogue::default(), &[]).unwrap())
-            .is_empty()
-    );
+    let catalogue = Catalogue::default();
+    assert_eq!(review(&one("cost_6h > 3", &[]).unwrap(), &catalogue, true).len(), 1);
+    let found = review(&compile_rules(&[("f", FILE)], &catalogue, &[]).unwrap(), &catalogue, true);
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]
 fn evidence_alone_has_no_bound_on_time_unless_another_rule_has_one() {
     let alone = one("faithfulness_1h < 0.9", &["confirm: evidence"]).unwrap();
-    let found = without_time_bound(&alone);
+    let catalogue = Catalogue::default();
+    let found = review(&alone, &catalogue, true);
     assert_eq!((found.len(), found[0].severity, found[0].line), (1, Level::Warning, 3));
     let budget = Budget::of(&alone.rules.rules[0], &Timing::default());
     assert_eq!(budget.total, Duration::from_secs(435 - 180), "nothing is waited out");
@@ -280,8 +280,9 @@ fn evidence_alone_has_no_bound_on_time_unless_another_rule_has_one() {
     - condition: faithfulness_5m < 0.8
       action: pause_rollout
 ";
-    let both = compile_rules(&[("f", companion)], &Catalogue::default(), &[]).unwrap();
-    assert!(without_time_bound(&both).is_empty());
+    let both = compile_rules(&[("f", companion)], &catalogue, &[]).unwrap();
+    let found = review(&both, &catalogue, true);
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]

@@ -214,6 +214,8 @@ fn doubts_are_warnings() {
     }
     let blind = "- variant: lone.v1\n  rules: [{ condition: cost_1h > baseline, action: notify }]";
     assert!(said(compile(blind))[0].contains("there is none: that comparison is always unknown"));
+    let own = "- variant: shop.v1\n  flag: ai.shop.v2\n  rules: [{ condition: cost_1h > baseline, action: notify }]";
+    assert!(said(compile(own))[0].contains("`shop.v1` is the control of `ai.shop.v2` itself"));
     let lost = "- variant: shop.v2\n  flag: ai.shop\n  rules: [{ condition: cost_1h > 3, action: rollback }]";
     assert!(said(compile(lost))[0].contains("flag `ai.shop` is not configured"));
     assert!(said(compile(lost))[0].contains("add `flag: ai.shop.v2`"));
