@@ -13,6 +13,7 @@ mod replay;
 mod run;
 mod status;
 mod table;
+mod test;
 mod token;
 
 use clap::{Parser, Subcommand};
@@ -46,6 +47,7 @@ pub struct Cli {
 enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
+    Test(test::TestArgs),
     Replay(replay::ReplayArgs),
     Status(status::StatusArgs),
     Incident(incident::IncidentArgs),
@@ -60,6 +62,7 @@ pub fn main(cli: &Cli) -> anyhow::Result<u8> {
     match &cli.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
+        Command::Test(args) => test::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Status(args) => status::run(args),
         Command::Incident(args) => incident::run(args),

@@ -4,7 +4,7 @@ mod html;
 mod human;
 mod json;
 mod plot;
-mod read;
+pub(super) mod read;
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
