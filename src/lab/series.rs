@@ -179,18 +179,17 @@ impl Track {
         let middle = (from - begins) as f64 + length / 2.0;
         let expected = segment.rate.at(middle / millis(segment.length) as f64) * length / MINUTE_MS as f64;
         let at = |share: f64| from + ((share * length) as i64).min(to - from - 1);
+        if expected <= 0.0 {
+            return Vec::new();
+        }
         if let Some(rng) = &mut self.rng {
             // Waits between the events of a Poisson process are exponential.
-            let mut times = Vec::new();
             let mut reached = 0.0;
-            while expected > 0.0 {
+            let mut next = || {
                 reached -= (1.0 - rng.random::<f64>()).ln() / expected;
-                if reached >= 1.0 {
-                    break;
-                }
-                times.push(at(reached));
-            }
-            return times;
+                reached
+            };
+            return std::iter::from_fn(|| Some(next()).filter(|reached| *reached < 1.0)).map(at).collect();
         }
         // A little more, since 60 × 1/60 is a little less than 1.
         self.due += expected + 1e-9;
@@ -281,3 +280,6 @@ fn millis(span: Duration) -> i64 {
 fn spanned(millis: i64) -> Duration {
     Duration::from_millis(millis.unsigned_abs())
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use super::spec::one_or_list;
 use crate::engine::output::{AlertKey, Gate, Phase};
 use crate::engine::rule::diagnostic::{Span, nearest, one_of, position};
 use crate::engine::rule::span::{parse, show};
-use crate::engine::rule::yaml::{Document, Fields, Node};
+use crate::engine::rule::yaml::{Document, Fields, Node, Value};
 use crate::engine::rule::{Rule, RuleAction, RuleSet};
 use crate::lab::journal::{Doubt, Standing};
 use crate::model::flag::Scope;
@@ -244,7 +244,7 @@ impl Expectation {
 /// Reads the list of a test's expectations. Without `rules` their names are not looked up.
 pub fn read(doc: &mut Document<'_>, node: &Node, rules: Option<&RuleSet>) -> Vec<Expectation> {
     let items = doc.list(node, "`expect`").unwrap_or_default();
-    if items.is_empty() && matches!(node.value, crate::engine::rule::yaml::Value::List(_)) {
+    if items.is_empty() && matches!(node.value, Value::List(_)) {
         doc.error_help(node.at, "`expect` is empty", "add what must happen, such as `- never: rollback`");
     }
     let mut reader = Reader { doc, rules };
@@ -268,7 +268,7 @@ impl Reader<'_, '_> {
         let mut times = Vec::new();
         let when = self.when(&fields, &mut times);
         let of = self.target(&fields);
-        let claims = self.claims(&fields, when);
+        let claims = self.claims(&fields);
         self.check_target(&of, &claims, &fields);
         let (line, _) = position(self.doc.text, at.offset);
         (self.doc.diagnostics.len() == before).then_some(Expectation { line, of, when, claims, times })
@@ -328,7 +328,7 @@ impl Reader<'_, '_> {
 
     fn moment(&mut self, node: &Node, key: &str) -> Option<Moment> {
         let text = match &node.value {
-            crate::engine::rule::yaml::Value::Text(text) => text.as_str(),
+            Value::Text(text) => text.as_str(),
             _ => "",
         };
         let found = moment(text);
@@ -341,8 +341,8 @@ impl Reader<'_, '_> {
         found
     }
 
-    fn claims(&mut self, fields: &Fields<'_>, when: When) -> Vec<Claim> {
-        let at_one_time = matches!(when, When::At(_));
+    fn claims(&mut self, fields: &Fields<'_>) -> Vec<Claim> {
+        let at_one_time = fields.get("at").is_some();
         let gate =
             fields.get("gate").and_then(|n| self.doc.choice(n, "`gate`", &GATES.map(|gate| (gate, gate))));
         let by = fields.get("confirmed_by");

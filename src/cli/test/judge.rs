@@ -4,7 +4,7 @@ use super::expect::{Claim, Expectation, Fact, Firing, VerdictIs, When};
 use super::run::Story as Run;
 use super::spec::Test;
 use crate::dispatch::chart;
-use crate::dispatch::words::measure;
+use crate::dispatch::words::{count, measure};
 use crate::engine::output::{Gate, Phase};
 use crate::engine::rule::span::show;
 use crate::engine::rule::{RuleAction, RuleSet};
@@ -64,7 +64,9 @@ impl<'a> Court<'a> {
                 if !seen(fact).is_empty() {
                     return None;
                 }
-                (self.instead(fact), None)
+                let at = self.looked_at();
+                let acting = self.in_force(at).filter(|_| matches!(fact, Fact::InForce(_)));
+                (self.instead(fact), acting.map(|(_, story, _)| (story, at)))
             }
             Claim::Never(fact) => {
                 let (story, at, said) = seen(fact).into_iter().next()?;
@@ -92,7 +94,7 @@ impl<'a> Court<'a> {
             picture: story.zip(at).and_then(|(story, at)| self.picture(story, at)),
             course: match story {
                 Some(story) if self.expectation.of.rule.is_some() || place.is_some() => self.course(story),
-                _ => self.stories.iter().take(COURSES).flat_map(|story| self.course(story)).collect(),
+                _ => self.courses(),
             },
         })
     }
@@ -101,10 +103,12 @@ impl<'a> Court<'a> {
     fn seen(&self, fact: &Fact) -> Vec<Seen<'a>> {
         if let Fact::InForce(wanted) = fact {
             let at = self.looked_at();
-            let (now, said) = self.in_force(at);
-            // What is in force follows from all alerts; the first stands for them.
-            let of = self.stories.first().filter(|_| now == *wanted);
-            return of.map(|story| (*story, at, said)).into_iter().collect();
+            let now = self.in_force(at);
+            let same = now.as_ref().map(|(action, _, _)| *action) == *wanted;
+            // When nothing is in force, that is so of every alert.
+            let nothing = || self.stories.first().map(|story| (*story, at, String::new()));
+            let seen = now.map(|(_, story, said)| (story, at, said)).or_else(nothing);
+            return seen.filter(|_| same).into_iter().collect();
         }
         let mut seen: Vec<Seen<'a>> =
             self.stories.iter().flat_map(|story| self.seen_of(story, fact)).collect();
@@ -142,7 +146,10 @@ impl<'a> Court<'a> {
             return "it was never judged: no event of its variant (and slice) came".to_owned();
         }
         match (fact, self.expectation.when) {
-            (Fact::InForce(_), _) => self.in_force(self.looked_at()).1,
+            (Fact::InForce(_), _) => match self.in_force(self.looked_at()) {
+                Some((action, _, said)) => format!("{} in force: {said}", action.as_str()),
+                None => "nothing in force".to_owned(),
+            },
             (Fact::Fires(_), _) => {
                 let decisions = self.stories.iter().flat_map(|s| s.decisions().map(|e| self.decided(s, e)));
                 let list: Vec<String> = decisions.take(LINES).collect();
@@ -201,7 +208,11 @@ impl<'a> Court<'a> {
         let at = self.looked_at();
         let state = phase_at(story, at).as_str();
         match story.track.iter().rev().find(|point| point.minute.end() <= at) {
-            Some(point) => format!("{}, {state}", self.verdict(story, point)),
+            Some(point) => {
+                let said = self.run.verdicts.get(&(point.minute.end(), story.key.clone()));
+                let why = said.and_then(|said| said.split_once(": ")).map(|(_, why)| format!(": {why}"));
+                format!("{}, {state}{}", self.verdict(story, point), why.unwrap_or_default())
+            }
             None => format!("not judged by {}, {state}", self.clock(at)),
         }
     }
@@ -226,7 +237,12 @@ impl<'a> Court<'a> {
         let Numbers { value, threshold, unit, samples, confirmed_by, .. } = &entry.numbers;
         let numbers = match (value, threshold) {
             (Some(value), Some(limit)) => {
-                format!(" ({} against {}, {samples} samples)", measure(*value, unit), measure(*limit, unit))
+                format!(
+                    " ({} against {}, {} samples)",
+                    measure(*value, unit),
+                    measure(*limit, unit),
+                    count(*samples)
+                )
             }
             _ => String::new(),
         };
@@ -235,24 +251,30 @@ impl<'a> Court<'a> {
         format!("{} {} at {at}{held}{by}{numbers}", name(story), action.as_str())
     }
 
-    /// The strongest action in force, and whose it is.
-    fn in_force(&self, at: Timestamp) -> (Option<RuleAction>, String) {
-        let of = |story: &&Story| -> Option<(RuleAction, String)> {
+    /// The strongest action in force, whose it is, and since when.
+    fn in_force(&self, at: Timestamp) -> Option<(RuleAction, &'a Story, String)> {
+        let of = |story: &&'a Story| {
             let standing = matches!(phase_at(story, at), Phase::Firing | Phase::Latched);
             let last = story.decisions().filter(|entry| entry.at <= at).last().filter(|_| standing)?;
             let What::Decided { action, gate } = &last.what else { return None };
             let acts = *gate == Gate::Act && *action != RuleAction::Notify;
-            acts.then(|| (*action, self.decided(story, last)))
+            acts.then(|| (*action, *story, self.decided(story, last)))
         };
-        match self.stories.iter().filter_map(of).max_by_key(|(action, _)| *action) {
-            Some((action, said)) => (Some(action), format!("{} in force: {said}", action.as_str())),
-            None => (None, "nothing in force".to_owned()),
-        }
+        self.stories.iter().filter_map(of).max_by_key(|(action, _, _)| *action)
     }
 
     fn picture(&self, story: &Story, at: Timestamp) -> Option<String> {
         let evidence = self.run.evidence.get(&(at, story.key.clone()))?;
         Some(format!("{} at {}\n{}", name(story), self.clock(at), chart::draw(evidence)?.trim_end()))
+    }
+
+    /// What alerts did over time, those that did nothing left out.
+    fn courses(&self) -> Vec<String> {
+        let busy: Vec<&Story> = self.stories.iter().copied().filter(|s| !s.entries.is_empty()).collect();
+        if busy.is_empty() {
+            return self.suspect().map(|story| self.course(story)).unwrap_or_default();
+        }
+        busy.into_iter().take(COURSES).flat_map(|story| self.course(story)).collect()
     }
 
     /// What an alert did over time.
@@ -261,15 +283,20 @@ impl<'a> Court<'a> {
             if story.key.slice == Scope::All { String::new() } else { format!(" {}", story.key.slice) };
         let (condition, action) = (&story.rule.condition.source, story.rule.action.as_str());
         let mut lines = vec![format!("{condition} → {action}{slice}")];
-        for entry in story.entries.iter().take(LINES) {
-            let said = match &entry.what {
-                What::Moved { from, to, why } => format!("{} → {}: {why}", from.as_str(), to.as_str()),
-                What::Decided { .. } => continue,
-            };
-            lines.push(format!("  {:>8}  {said}", self.clock(entry.at)));
-        }
-        if story.entries.len() > LINES {
-            lines.push(format!("  and {} more", story.entries.len() - LINES));
+        let moves: Vec<String> = story
+            .entries
+            .iter()
+            .filter_map(|entry| match &entry.what {
+                What::Moved { from, to, why } => {
+                    let at = self.clock(entry.at);
+                    Some(format!("  {at:>8}  {} → {}: {why}", from.as_str(), to.as_str()))
+                }
+                What::Decided { .. } => None,
+            })
+            .collect();
+        lines.extend(moves.iter().take(LINES).cloned());
+        if moves.len() > LINES {
+            lines.push(format!("  and {} more", moves.len() - LINES));
         }
         if lines.len() == 1 {
             lines.push(format!("  {} throughout", Phase::Quiet.as_str()));

@@ -9,6 +9,7 @@ use super::expect::{Expectation, When};
 use super::spec::{Input, Test, TestFile};
 use crate::cli::output::Trouble;
 use crate::cli::replay::read::{BadLines, Events};
+use crate::engine::machine::Engine;
 use crate::engine::output::{AlertKey, Evidence};
 use crate::lab::journal::Journal;
 use crate::lab::rig::{Rig, Step};
@@ -25,6 +26,8 @@ pub struct Story {
     pub end: Timestamp,
     /// What decisions rest on, and what was measured at the times that expectations name: for pictures.
     pub evidence: BTreeMap<(Timestamp, AlertKey), Evidence>,
+    /// The verdicts in words, at the same times.
+    pub verdicts: BTreeMap<(Timestamp, AlertKey), String>,
 }
 
 /// Runs a test.
@@ -38,6 +41,7 @@ pub fn run(file: &TestFile, test: &Test) -> Result<Story, Trouble> {
         start: None,
         end: None,
         evidence: BTreeMap::new(),
+        verdicts: BTreeMap::new(),
         expect: &test.expect,
     };
     match &test.input {
@@ -61,7 +65,8 @@ pub fn run(file: &TestFile, test: &Test) -> Result<Story, Trouble> {
     }
     let (start, end) = (keeper.start.unwrap_or_default(), keeper.end.unwrap_or_default());
     keeper.journal.finish(end);
-    Ok(Story { journal: keeper.journal, start, end, evidence: keeper.evidence })
+    let Keeper { journal, evidence, verdicts, .. } = keeper;
+    Ok(Story { journal, start, end, evidence, verdicts })
 }
 
 fn setup(file: &TestFile, seen: Option<&BTreeSet<Variant>>) -> Setup {
@@ -94,6 +99,7 @@ struct Keeper<'a> {
     start: Option<Timestamp>,
     end: Option<Timestamp>,
     evidence: BTreeMap<(Timestamp, AlertKey), Evidence>,
+    verdicts: BTreeMap<(Timestamp, AlertKey), String>,
     expect: &'a [Expectation],
 }
 
@@ -122,12 +128,12 @@ impl Keeper<'_> {
         }
     }
 
-    fn keep(&mut self, engine: &crate::engine::machine::Engine, at: Timestamp) {
-        let keys: Vec<AlertKey> = engine.judgements().map(|(key, _)| key.clone()).collect();
-        for key in keys {
-            if let Some(evidence) = engine.evidence(&key) {
-                self.evidence.entry((at, key)).or_insert(evidence);
+    fn keep(&mut self, engine: &Engine, at: Timestamp) {
+        for (key, judgement) in engine.judgements() {
+            if let Some(evidence) = engine.evidence(key) {
+                self.evidence.insert((at, key.clone()), evidence);
             }
+            self.verdicts.insert((at, key.clone()), judgement.verdict.to_string());
         }
     }
 }

@@ -281,7 +281,7 @@ impl Reader<'_, '_> {
         }
         let start = start.or_else(|| Timestamp::parse(START))?;
         let length = self.length(&drawn, given, start, expect)?;
-        let series = drawn.into_iter().filter_map(|one| self.finish(one, length)).collect();
+        let series: Vec<Series> = drawn.into_iter().filter_map(|one| self.finish(one, length)).collect();
         self.check_size(&series, fields.first_key_at());
         Some(Input::Series { start, length, seed, series })
     }
@@ -383,7 +383,7 @@ impl Reader<'_, '_> {
         Some(Series { variant: variant.into(), labels: written.labels, segments: written.segments })
     }
 
-    fn check_size(&mut self, series: &Vec<Series>, at: Span) {
+    fn check_size(&mut self, series: &[Series], at: Span) {
         let events =
             |segment: &Segment| segment.rate.from.max(segment.rate.to) * segment.length.as_secs_f64() / 60.0;
         let total: f64 = series.iter().flat_map(|series| &series.segments).map(events).sum();

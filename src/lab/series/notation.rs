@@ -47,7 +47,7 @@ pub struct Written {
     pub segments: Vec<Segment>,
     /// The last segment has no `for`: it lasts as long as the test. Its length is zero.
     pub open: bool,
-    /// What holds in the first segment.
+    /// What holds where the first segment ends.
     pub first: State,
 }
 
@@ -83,7 +83,7 @@ fn tokens(doc: &Document<'_>, node: &Node, text: &str) -> Vec<Token> {
     let spaced = text.replace("+-", "±").replace(',', " , ").replace('±', " ± ").replace('%', " % ");
     let mut from = node.at.offset;
     let place = |word: &str, from: &mut usize| {
-        let rest = doc.text.get(*from..).unwrap_or_default();
+        let rest = doc.text.get(*from..node.at.end()).unwrap_or_default();
         let written = if word == "±" && !rest.contains('±') { "+-" } else { word };
         match rest.find(written) {
             Some(place) => {
@@ -128,25 +128,25 @@ struct Told;
 
 impl Reader<'_, '_> {
     fn series(&mut self, mut state: State) -> Option<Written> {
+        let told = self.doc.diagnostics.len();
         let mut first: Option<State> = None;
         let mut segments = Vec::new();
         let open = loop {
-            let began = self.at;
+            let (began, before) = (self.at, self.doc.diagnostics.len());
             let draft = self.segment(state);
+            let understood = self.doc.diagnostics.len() == before;
+            // What follows from a mistake is not told.
+            if self.doc.diagnostics.len() == told && !draft.silent && draft.state.rate.is_none() {
+                let help = "begin with `60 events per minute`";
+                self.wrong(began, "nothing says how many events there are", help);
+            }
             let rate = match (draft.rate, draft.silent) {
                 (_, true) => Ramp::steady(0.0),
                 (Some(rate), false) => rate,
-                (None, false) => Ramp::steady(draft.state.rate.unwrap_or_else(|| {
-                    self.wrong(
-                        began,
-                        "nothing says how many events there are",
-                        "begin with `60 events per minute`",
-                    );
-                    0.0
-                })),
+                (None, false) => Ramp::steady(draft.state.rate.unwrap_or_default()),
             };
             let more = self.take("then");
-            if let (None, true) = (draft.length, more) {
+            if draft.length.is_none() && more && understood {
                 self.wrong(self.at - 1, "the segment before this has no length", "end it with `for 1h`");
             }
             let open = draft.length.is_none();
@@ -161,7 +161,8 @@ impl Reader<'_, '_> {
             }
         };
         let first = first?;
-        if first.levels.is_empty() && segments.iter().all(|segment| segment.levels.is_empty()) {
+        let bare = segments.iter().all(|segment| segment.levels.is_empty());
+        if bare && self.doc.diagnostics.len() == told {
             let help = "add a metric and its level, such as `faithfulness 0.95`";
             self.doc.error_help(self.whole, "the events carry no metric", help);
         }
@@ -195,7 +196,7 @@ impl Reader<'_, '_> {
             };
             if done.is_err() {
                 // The rest of the part says nothing.
-                while self.peek().is_some_and(|word| word != "," && word != "then") {
+                while self.peek().is_some_and(|word| ![",", "then", "for"].contains(&word)) {
                     self.at += 1;
                 }
             }
@@ -223,7 +224,8 @@ impl Reader<'_, '_> {
             }
             _ => {}
         }
-        if word.starts_with(|c: char| c.is_ascii_digit() || c == '.' || c == '-') {
+        let is_number = word.starts_with(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
+        if is_number || word == "p50" {
             if self.is_rate() {
                 return self.rate(draft);
             }
@@ -275,6 +277,7 @@ impl Reader<'_, '_> {
         self.at += 1;
         let mut text = String::new();
         while let Some(word) = self.peek().filter(|word| *word != "," && *word != "then") {
+            text.push_str(if text.is_empty() { "" } else { " " });
             text.push_str(word);
             self.at += 1;
         }
@@ -296,7 +299,7 @@ impl Reader<'_, '_> {
         let ahead = self.tokens[self.at..].iter().map(|token| token.text.as_str());
         ahead
             .take_while(|word| ![",", "then", "for"].contains(word))
-            .any(|word| word == "events" || word == "event")
+            .any(|word| ["event", "events", "per"].contains(&word))
     }
 
     fn rate(&mut self, draft: &mut Draft) -> Result<(), Told> {
