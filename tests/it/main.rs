@@ -9,6 +9,7 @@ mod layers;
 mod ofrep;
 mod readme;
 mod replay;
+mod ruletest;
 
 #[path = "../store_suite/mod.rs"]
 #[macro_use]

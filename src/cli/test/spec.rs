@@ -90,8 +90,15 @@ fn file(doc: &mut Document<'_>, folder: &Path, others: &mut Vec<Diagnostic>) -> 
     let baselines: Vec<Variant> =
         texts(doc, &fields, "baseline").into_iter().map(|(text, _)| text.into()).collect();
     let known = rules.as_ref().map(|rules| variants(rules, &baselines));
-    let mut reader =
-        Reader { doc, folder, config: &config, rules: rules.as_ref(), known, traffic: BTreeMap::new() };
+    let mut reader = Reader {
+        doc,
+        folder,
+        config: &config,
+        rules: rules.as_ref(),
+        known,
+        traffic: BTreeMap::new(),
+        names: BTreeMap::new(),
+    };
     if let Some(node) = fields.get("traffic") {
         reader.traffic(node);
     }
@@ -168,6 +175,8 @@ struct Reader<'a, 'd> {
     known: Option<Vec<String>>,
     /// What is normal, per variant.
     traffic: BTreeMap<String, (Written, Span)>,
+    /// Names of tests, and their lines.
+    names: BTreeMap<String, usize>,
 }
 
 /// A series of a test, its end still open.
@@ -221,21 +230,15 @@ impl Reader<'_, '_> {
         if items.is_empty() && matches!(node.value, Value::List(_)) {
             self.doc.error(node.at, "`tests` is empty");
         }
-        let mut names = BTreeMap::new();
-        let tests: Vec<(Test, Span)> = items.iter().filter_map(|item| self.test(item)).collect();
-        for (test, at) in &tests {
-            if let Some(line) = names.insert(test.name.clone(), test.line) {
-                self.doc.error(*at, format!("the name is taken by the test on line {line}"));
-            }
-        }
-        tests.into_iter().map(|(test, _)| test).collect()
+        items.iter().filter_map(|item| self.test(item)).collect()
     }
 
-    fn test(&mut self, node: &Node) -> Option<(Test, Span)> {
+    fn test(&mut self, node: &Node) -> Option<Test> {
         let fields = self.doc.fields(node, "a test", &TEST_KEYS)?;
         let at = fields.first_key_at();
+        let (line, _) = position(self.doc.text, at.offset);
         let name = match fields.get("name") {
-            Some(node) => self.doc.text(node, "`name`").map(str::to_owned),
+            Some(node) => self.name(node, line),
             None => {
                 self.doc.error_help(at, "the test has no `name`", "say in a few words what must happen");
                 None
@@ -250,9 +253,15 @@ impl Reader<'_, '_> {
             }
         };
         let input = self.input(&fields, &expect);
-        let (line, _) = position(self.doc.text, at.offset);
-        let name_at = fields.get("name").map_or(at, |node| node.at);
-        Some((Test { name: name?, line, input: input?, expect }, name_at))
+        Some(Test { name: name?, line, input: input?, expect })
+    }
+
+    fn name(&mut self, node: &Node, line: usize) -> Option<String> {
+        let name = self.doc.text(node, "`name`")?.to_owned();
+        if let Some(line) = self.names.insert(name.clone(), line) {
+            self.doc.error(node.at, format!("the name is taken by the test on line {line}"));
+        }
+        Some(name)
     }
 
     fn input(&mut self, fields: &Fields<'_>, expect: &[Expectation]) -> Option<Input> {
@@ -321,6 +330,11 @@ impl Reader<'_, '_> {
             None => Vec::new(),
         };
         for (variant, at, value) in &entries {
+            if value.value == Value::Null {
+                let help = "within `{ }` a comma ends an entry: put the whole series in quotes";
+                self.doc.error_help(*at, format!("`{variant}` has no series"), help);
+                continue;
+            }
             self.check_variant(variant, *at);
             let normal =
                 self.traffic.get(*variant).map(|(written, _)| written.first.clone()).unwrap_or_default();
