@@ -15,6 +15,7 @@ use clap::Args;
 use super::output::{Format, Trouble, end, show_json};
 use super::{FAILED, GOOD, WRONG, diagnostics};
 use crate::config::yaml_files;
+use crate::engine::rule::diagnostic::Diagnostic;
 use judge::Failure;
 use spec::{Test, TestFile};
 
@@ -57,11 +58,11 @@ pub fn run(args: &TestArgs) -> anyhow::Result<u8> {
 }
 
 /// Reads every file; all mistakes at once.
-fn read(places: &[PathBuf]) -> Result<Vec<TestFile>, Vec<crate::engine::rule::diagnostic::Diagnostic>> {
+fn read(places: &[PathBuf]) -> Result<Vec<TestFile>, Vec<Diagnostic>> {
     let default = [PathBuf::from(DEFAULT)];
     let help = "tests are the files in `rules/tests`, unless others are named; docs/testing-rules.md has one to begin with";
-    let paths = yaml_files(if places.is_empty() { &default } else { places }, "test", help)?;
-    let (mut files, mut errors) = (Vec::new(), Vec::new());
+    let (paths, mut errors) = yaml_files(if places.is_empty() { &default } else { places }, "test", help);
+    let mut files = Vec::new();
     for path in paths {
         match spec::read(&path) {
             Ok(file) => files.push(file),

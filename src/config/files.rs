@@ -30,8 +30,9 @@ pub fn read_file(path: &Path) -> Result<String, Diagnostic> {
 /// those of a folder by name.
 pub fn rule_files(places: &[PathBuf]) -> Result<Vec<(String, String)>, Vec<Diagnostic>> {
     let help = "rules are the files in `rules/` beside the configuration, unless `rules:` names others; README.md has one to begin with";
-    let (mut files, mut errors) = (Vec::new(), Vec::new());
-    for path in yaml_files(places, "rule", help)? {
+    let (paths, mut errors) = yaml_files(places, "rule", help);
+    let mut files = Vec::new();
+    for path in paths {
         match read_file(&path) {
             Ok(text) => files.push((path.display().to_string(), text)),
             Err(error) => errors.push(error),
@@ -41,12 +42,8 @@ pub fn rule_files(places: &[PathBuf]) -> Result<Vec<(String, String)>, Vec<Diagn
 }
 
 /// The files behind paths, folders and patterns, in the order given, those of a folder by name, none twice. `noun` is what they
-/// hold; `help` says where they would be.
-///
-/// # Errors
-///
-/// Every place where there is no such file.
-pub fn yaml_files(places: &[PathBuf], noun: &str, help: &str) -> Result<Vec<PathBuf>, Vec<Diagnostic>> {
+/// hold; `help` says where they would be. With them an error for every place where there is no such file.
+pub fn yaml_files(places: &[PathBuf], noun: &str, help: &str) -> (Vec<PathBuf>, Vec<Diagnostic>) {
     let (mut paths, mut errors) = (Vec::new(), Vec::new());
     for place in places {
         match expand(place, noun, help) {
@@ -56,7 +53,7 @@ pub fn yaml_files(places: &[PathBuf], noun: &str, help: &str) -> Result<Vec<Path
     }
     let mut seen = std::collections::BTreeSet::new();
     paths.retain(|path| seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
-    if errors.is_empty() { Ok(paths) } else { Err(errors) }
+    (paths, errors)
 }
 
 fn expand(place: &Path, noun: &str, help: &str) -> Result<Vec<PathBuf>, Diagnostic> {

@@ -58,7 +58,7 @@ impl Ramp {
 /// What the samples of one metric look like.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Level {
-    /// True or false; the share of true, 0 to 1.
+    /// True or false, for scores 1 or 0; the share of true, 0 to 1.
     Share(Ramp),
     /// Normal around a mean, cut off at equal distances on both sides where the range (0 to `top`) ends, so that the mean holds.
     Mean { mean: Ramp, spread: f64, top: f64 },

@@ -7,7 +7,7 @@
 //!         | "no events" | "normal"
 //!         | METRIC level | "no" METRIC | level                      a level alone is of the metric named last
 //!         | ( "tenant" | "tier" | "region" ) NAME                    at the start
-//! level   = NUMBER [ "%" ] [ "to" NUMBER [ "%" ] ] [ "±" NUMBER ]
+//! level   = NUMBER [ "%" ] [ "to" NUMBER [ "%" ] ] [ "±" NUMBER | "binary" ]
 //!         | "p50" NUMBER ( "p90" | "p95" | "p99" ) NUMBER
 //! ```
 //!
@@ -366,23 +366,30 @@ impl Reader<'_, '_> {
             return self.quantiles(metric);
         }
         let from = self.number(top)?;
-        let (mut to, mut spread) = (from, 0.0);
+        let (mut to, mut spread, mut binary) = (from, 0.0, false);
         loop {
             if self.take("to") {
                 to = self.number(top)?;
             } else if self.take("±") {
                 spread = self.number(top)?;
+            } else if self.take("binary") {
+                binary = true;
             } else {
                 break;
             }
         }
         if self.peek().is_some_and(|word| ![",", "then", "for"].contains(&word)) {
             let word = self.peek().unwrap_or_default().to_owned();
-            let help = "a comma stands between parts; a level is `0.95`, `0.95 ± 0.03`, `0.95 to 0.80`, `2%` or `p50 1200 p95 4000`";
+            let help = "a comma stands between parts; a level is `0.95`, `0.95 ± 0.03`, `0.95 binary`, `0.95 to 0.80`, `2%` or `p50 1200 p95 4000`";
             return Err(self.wrong(self.at, format!("`{word}` was not expected here"), help));
         }
         let mean = Ramp { from, to };
         match metric.kind {
+            Kind::Score if binary && spread == 0.0 => Ok(Level::Share(mean)),
+            _ if binary => {
+                let help = "`binary` makes each sample of a score 0 or 1: write `faithfulness 0.84 binary`";
+                Err(self.wrong(at, format!("`binary` does not fit `{}` here", metric.name), help))
+            }
             Kind::Boolean if spread > 0.0 => {
                 let help = "a `seed:` in the test draws them at random";
                 Err(self.wrong(

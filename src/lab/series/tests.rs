@@ -116,6 +116,7 @@ fn every_mistake_is_told_once_with_its_place() {
         ("60 events per minute, faithfulness p50 0.1 p95 0.2", &["p50: `faithfulness` is no value"]),
         ("60 events per minute, latency p50 10", &["p50: `p50` needs a second quantile"]),
         ("60 events per minute, latency p50 10 p95 4", &["must be above 0 and not above `p95`"]),
+        ("60 events per minute, cost 1 binary", &["1: `binary` does not fit `cost` here"]),
         ("60 events per minute, 0.4", &["0.4: `0.4` of what?"]),
         ("60 events per minute, cost 1 2", &["2: `2` was not expected here"]),
         ("60 events per minute, cost 1 for 1h, cost 2", &["`for` ends a segment"]),
@@ -156,6 +157,12 @@ fn ramps_gaps_and_quantiles_come_as_said() {
     let mut latency = values(&sent, "latency", 0..100);
     latency.sort_unstable_by(f64::total_cmp);
     let quantile = |q: f64| latency[(latency.len() as f64 * q) as usize];
+    let right = values(
+        &events("10 events per minute, faithfulness 0.84 binary for 100m", None),
+        "faithfulness",
+        0..100,
+    );
+    assert_eq!((right.iter().filter(|score| **score == 1.0).count(), right.len()), (840, 1000));
     assert!((quantile(0.5) / 1200.0 - 1.0).abs() < 0.02 && (quantile(0.95) / 4000.0 - 1.0).abs() < 0.02);
 }
 
