@@ -148,7 +148,10 @@ impl<'a> Court<'a> {
         match (fact, self.expectation.when) {
             (Fact::InForce(_), _) => match self.in_force(self.looked_at()) {
                 Some((action, _, said)) => format!("{} in force: {said}", action.as_str()),
-                None => "nothing in force".to_owned(),
+                None => {
+                    let now = self.suspect().map_or(String::new(), |story| self.now(story));
+                    format!("nothing in force; {now}")
+                }
             },
             (Fact::Fires(_), _) => {
                 let decisions = self.stories.iter().flat_map(|s| s.decisions().map(|e| self.decided(s, e)));
@@ -160,16 +163,23 @@ impl<'a> Court<'a> {
             (Fact::Verdict(_) | Fact::Alert(_), When::At(_)) => {
                 self.suspect().map_or(String::new(), |story| self.now(story))
             }
-            (Fact::Verdict(_), When::During { .. }) => {
-                let words =
-                    self.stories.iter().flat_map(|s| &s.track).filter(|p| self.is_in_time(p.minute.end()));
-                let mut words: Vec<&str> = words.map(|point| VerdictIs::word(point.standing)).collect();
-                words.sort_unstable();
-                words.dedup();
-                format!("only {}", words.join(", "))
+            (Fact::Verdict(_), When::During { .. }) => self.only(|_, point| VerdictIs::word(point.standing)),
+            (Fact::Alert(_), When::During { .. }) => {
+                self.only(|story, point| phase_at(story, point.minute.end()).as_str())
             }
-            (Fact::Alert(_), When::During { .. }) => "it was never so".to_owned(),
         }
+    }
+
+    /// The words that closings within the time have.
+    fn only(&self, word: impl Fn(&Story, &Point) -> &'static str) -> String {
+        let of = |story: &&'a Story| {
+            let story = *story;
+            story.track.iter().filter(|p| self.is_in_time(p.minute.end())).map(move |p| (story, p))
+        };
+        let mut words: Vec<&str> = self.stories.iter().flat_map(of).map(|(s, p)| word(s, p)).collect();
+        words.sort_unstable();
+        words.dedup();
+        if words.is_empty() { "nothing was judged".to_owned() } else { format!("only {}", words.join(", ")) }
     }
 
     /// The time to look at: the one named, or the end.
@@ -350,4 +360,28 @@ fn phase_at(story: &Story, at: Timestamp) -> Phase {
         What::Decided { .. } => None,
     });
     moves.next().unwrap_or(Phase::Quiet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_is_told_apart_by_action_gate_and_who_confirmed_it() {
+        let entry = Entry {
+            at: Timestamp::default(),
+            what: What::Decided { action: RuleAction::Rollback, gate: Gate::DryRun },
+            numbers: Numbers { confirmed_by: "evidence".into(), ..Numbers::default() },
+            crossing: None,
+            t0: None,
+        };
+        let meant = |action, gate, confirmed_by| fits(&entry, &Firing { action, gate, confirmed_by });
+        assert!(meant(None, None, None));
+        assert!(meant(Some(RuleAction::Rollback), Some("dry_run"), Some("evidence")));
+        assert!(!meant(Some(RuleAction::Notify), None, None));
+        assert!(!meant(None, Some("act"), None));
+        assert!(!meant(None, None, Some("persistence")));
+        let moved = What::Moved { from: Phase::Quiet, to: Phase::Pending, why: String::new() };
+        assert!(!fits(&Entry { what: moved, ..entry }, &Firing::default()));
+    }
 }
