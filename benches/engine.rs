@@ -244,7 +244,7 @@ fn detector(c: &mut Criterion) {
             Some(layout) if metric.max == 1.0 => {
                 let mut open = OpenValues::default();
                 (0..60).for_each(|_| open.record(layout, 1.0 - 0.3 * random.next() * random.next()));
-                PaneData::Values(open.seal(&layout))
+                PaneData::Values(open.seal(layout))
             }
             Some(layout) => pane(layout, &mut random, 60),
         };

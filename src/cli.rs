@@ -15,6 +15,7 @@ mod rules;
 mod run;
 mod status;
 mod table;
+mod test;
 mod token;
 
 use clap::{Parser, Subcommand};
@@ -48,6 +49,7 @@ pub struct Cli {
 enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
+    Test(test::TestArgs),
     Rules(rules::RulesArgs),
     Replay(replay::ReplayArgs),
     Status(status::StatusArgs),
@@ -63,6 +65,7 @@ pub fn main(cli: &Cli) -> anyhow::Result<u8> {
     match &cli.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
+        Command::Test(args) => test::run(args),
         Command::Rules(args) => rules::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Status(args) => status::run(args),

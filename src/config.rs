@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-pub use files::{read_file, readable_rule_files, rule_files};
+pub use files::{read_file, readable_rule_files, rule_files, yaml_files};
 pub use secret::Secret;
 
 use crate::engine::budget::Timing;

@@ -77,7 +77,7 @@ pub fn sentences(rule: &Rule, note: &RuleNote, catalogue: &Catalogue, dry_run: b
         (Confirm::Persistence, _) | (_, false) => persists,
         (Confirm::Either, true) => format!("{persists}; or as soon as {proved}"),
         (Confirm::Significant, true) => format!("{persists} and is beyond noise; or as soon as {proved}"),
-        (Confirm::Evidence, true) => format!("{proved}"),
+        (Confirm::Evidence, true) => proved.to_owned(),
     };
     out.push(format!("It counts if {counts} (`confirm: {}`).", rule.confirm.as_str()));
     out.push(format!("Then {}.", deed(rule, dry_run)));

@@ -133,6 +133,11 @@ impl Paint {
         Self(wanted && std::io::stdout().is_terminal())
     }
 
+    /// For files: no colours.
+    pub const fn plain() -> Self {
+        Self(false)
+    }
+
     /// With colours or without.
     #[cfg(test)]
     pub const fn new(colour: bool) -> Self {

@@ -35,15 +35,8 @@ pub fn rule_files(places: &[PathBuf]) -> Result<Vec<(String, String)>, Vec<Diagn
 
 /// The same for those who look at what can be read although something cannot.
 pub fn readable_rule_files(places: &[PathBuf]) -> (Vec<(String, String)>, Vec<Diagnostic>) {
-    let (mut paths, mut errors) = (Vec::new(), Vec::new());
-    for place in places {
-        match expand(place) {
-            Ok(found) => paths.extend(found),
-            Err(error) => errors.push(error),
-        }
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    paths.retain(|path| seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
+    let help = "rules are the files in `rules/` beside the configuration, unless `rules:` names others; README.md has one to begin with";
+    let (paths, mut errors) = yaml_files(places, "rule", help);
     let mut files = Vec::new();
     for path in paths {
         match read_file(&path) {
@@ -54,28 +47,42 @@ pub fn readable_rule_files(places: &[PathBuf]) -> (Vec<(String, String)>, Vec<Di
     (files, errors)
 }
 
-fn expand(place: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
+/// The files behind paths, folders and patterns, in the order given, those of a folder by name, none twice. `noun` is what they
+/// hold; `help` says where they would be. With them an error for every place where there is no such file.
+pub fn yaml_files(places: &[PathBuf], noun: &str, help: &str) -> (Vec<PathBuf>, Vec<Diagnostic>) {
+    let (mut paths, mut errors) = (Vec::new(), Vec::new());
+    for place in places {
+        match expand(place, noun, help) {
+            Ok(found) => paths.extend(found),
+            Err(error) => errors.push(error),
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    paths.retain(|path| seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
+    (paths, errors)
+}
+
+fn expand(place: &Path, noun: &str, help: &str) -> Result<Vec<PathBuf>, Diagnostic> {
     let name = place.display().to_string();
     let pattern = place.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     if place.is_dir() {
-        return list(place, &|file| file.ends_with(".yaml") || file.ends_with(".yml"));
+        return list(place, noun, &|file| file.ends_with(".yaml") || file.ends_with(".yml"));
     }
     if pattern.contains('*') {
         let folder = match place.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        return list(folder, &|file| matches(pattern, file));
+        return list(folder, noun, &|file| matches(pattern, file));
     }
     if !place.exists() {
-        return Err(Diagnostic::whole_file(&name, "there is no such rule file or folder").with_help(
-            "rules are the files in `rules/` beside the configuration, unless `rules:` names others; README.md has one to begin with",
-        ));
+        let message = format!("there is no such {noun} file or folder");
+        return Err(Diagnostic::whole_file(&name, message).with_help(help));
     }
     Ok(vec![place.to_owned()])
 }
 
-fn list(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<PathBuf>, Diagnostic> {
+fn list(folder: &Path, noun: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<PathBuf>, Diagnostic> {
     let name = folder.display().to_string();
     let failed = |error| Diagnostic::whole_file(&name, format!("cannot be read: {error}"));
     let mut found = Vec::new();
@@ -89,8 +96,8 @@ fn list(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<PathBuf>, Di
     }
     found.sort();
     if found.is_empty() {
-        return Err(Diagnostic::whole_file(&name, "no rule files here")
-            .with_help("rule files end in `.yaml` or `.yml`"));
+        return Err(Diagnostic::whole_file(&name, format!("no {noun} files here"))
+            .with_help(format!("{noun} files end in `.yaml` or `.yml`")));
     }
     Ok(found)
 }

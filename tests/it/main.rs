@@ -10,6 +10,7 @@ mod ofrep;
 mod readme;
 mod replay;
 mod rules;
+mod ruletest;
 mod vectors;
 
 #[path = "../store_suite/mod.rs"]

@@ -278,7 +278,8 @@ fn explain_says_every_rule_in_sentences() {
     for part in [
         "Once a minute Rearguard looks at the answers of support-copilot.prompt-v18.",
         "When the mean of faithfulness over the last 1h is below 0.92, that is a breach.",
-        "on 100 samples or more, in three minutes or more, and lasts for 3 minutes (`confirm: either`).",
+        "on 100 samples or more, in three minutes or more, and lasts for 3 minutes; or as soon as",
+        "prove that the level has left the good side, whether or not the window is in breach yet (`confirm: either`).",
         "Then the share of ai.support-copilot.prompt-v18 is held where it is, and those who get notices are told (severity warning).",
         "That is over when the mean of faithfulness over the last 1h is at least 0.93 for 15 minutes, over the window and its last 5 minutes.",
         "ai.support-copilot.prompt-v18 serves control to everybody, an incident is opened (quality_regression), and the on-call is paged (severity critical). That stays so until a human re-arms the flag.",
