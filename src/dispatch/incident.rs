@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::advice::{Command, commands, onset, todo};
 use super::chart;
 use super::story::{Standing, Story, budget, verdict};
-use super::words::{breach, clock_time, count, long_time, maybe, minute_time, span, tenants, time_near};
+use super::words::{breach, clock_time, count, had, long_time, maybe, minute_time, span, tenants, time_near};
 use crate::engine::input::FlipOutcome;
 use crate::engine::output::{Decision, Evidence};
 use crate::engine::rule::{ConfirmedBy, Origin, Side};
@@ -103,7 +103,7 @@ struct View {
     window_minutes: u32,
     tenants: String,
     bad_minutes: u32,
-    held: String,
+    had: String,
     confirmed_by: &'static str,
     statement: String,
     confirm: &'static str,
@@ -186,7 +186,7 @@ impl View {
             window_minutes: evidence.window_minutes,
             tenants: tenants(evidence),
             bad_minutes: evidence.bad_minutes,
-            held: span(evidence.held),
+            had: had(decision),
             confirmed_by: decision.confirmed_by.map_or("silence", ConfirmedBy::as_str),
             statement: cell(&evidence.statement),
             confirm: evidence.confirm.as_str(),
@@ -291,8 +291,7 @@ fn steps(story: &Story) -> Vec<Step> {
         steps.push((decision.at, "decided: there was enough evidence".into()));
     } else {
         steps.push((t0, "the breach that lasted began: the ten minutes start (t0)".into()));
-        let held = span(decision.evidence.held);
-        steps.push((decision.at, format!("decided: the breach had held for {held}")));
+        steps.push((decision.at, format!("decided: the breach had {}", had(decision))));
     }
     if let Some(why) = decision.gate.withholds() {
         steps.push((decision.at, format!("**withheld**: {}", cell(&why))));

@@ -4,7 +4,7 @@
 
 use super::chart::sparkline;
 use super::story::{Flip, Standing, verdict, whom};
-use super::words::{breach, clock_time, count, minute_time, span, tenants};
+use super::words::{breach, clock_time, count, had, minute_time, tenants};
 use crate::engine::output::{Decision, Message, MessageKind};
 use crate::engine::rule::RuleAction;
 
@@ -62,11 +62,11 @@ fn detail(decision: &Decision, flip: Option<&Flip>) -> String {
         breach(evidence)
     ));
     lines.push(format!(
-        "Since: {} UTC; {} bad minutes of {}, held for {}.",
+        "Since: {} UTC; {} bad minutes of {}; the breach had {}.",
         minute_time(decision.crossing),
         evidence.bad_minutes,
         evidence.window_minutes,
-        span(evidence.held)
+        had(decision)
     ));
     lines.push(format!(
         "How bad: {} samples; {} tenants had traffic on it; hint {}.",

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::engine::output::Evidence;
-use crate::engine::rule::Side;
+use crate::engine::output::{Decision, Evidence};
+use crate::engine::rule::{ConfirmedBy, Side};
 use crate::model::time::Timestamp;
 
 /// A number with as many digits as help: `0.871`, `12.4`, `4,210`.
@@ -88,6 +88,14 @@ pub fn time_near(at: Timestamp, near: Timestamp) -> String {
 pub fn tenants(evidence: &Evidence) -> String {
     let about = if evidence.tenants_exact { "" } else { "about " };
     format!("{about}{}", count(evidence.tenants))
+}
+
+/// What a breach had done when it was decided upon, after "it had".
+pub fn had(decision: &Decision) -> String {
+    match decision.confirmed_by {
+        Some(ConfirmedBy::Evidence) => "given enough evidence".into(),
+        Some(ConfirmedBy::Persistence) | None => format!("held for {}", span(decision.evidence.held)),
+    }
 }
 
 /// `0.871, below the limit of 0.92`; without a single comparison the values by name.

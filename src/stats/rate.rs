@@ -19,7 +19,7 @@ pub fn arm_share(ratio: f64, split: f64) -> f64 {
 /// The factors (a, b) by which one positive of the treatment and one of the control move the evidence against
 /// H0: rate_T ≤ `allowed`·rate_C, when betting on `ratio` > `allowed`: a = π(κ)/π(r), b = (1 − π(κ))/(1 − π(r)).
 ///
-/// With the measured split of a minute, E[L] ≤ exp(n_T·p_T(a − 1) + n_C·p_C(b − 1)) ≤ 1 for p_T ≤ r·p_C; scores in [0, 1]
+/// With the measured split of a minute, E(L) ≤ exp(n_T·p_T(a − 1) + n_C·p_C(b − 1)) ≤ 1 for p_T ≤ r·p_C; scores in [0, 1]
 /// may stand for positives, since aˣ ≤ 1 + x(a − 1).
 pub fn arm_factors(allowed: f64, ratio: f64, split: f64) -> (f64, f64) {
     let (null, bet) = (arm_share(allowed, split), arm_share(ratio, split));

@@ -9,7 +9,7 @@ use super::oncall::Call;
 use super::screen::{Mark, Screen};
 use super::story::word;
 use crate::clock::Clock;
-use crate::dispatch::words::{breach, span};
+use crate::dispatch::words::{breach, had};
 use crate::engine::input::FlipOutcome;
 use crate::engine::output::{Decision, Phase};
 use crate::engine::rule::RuleAction;
@@ -89,11 +89,11 @@ impl<'a> News<'a> {
             };
             let evidence = &decision.evidence;
             let text = format!(
-                "{what}: {} is {}; {} bad minutes, held {}",
+                "{what}: {} is {}; {} bad minutes, and it has {}",
                 decision.condition.split(' ').next().unwrap_or_default(),
                 breach(evidence),
                 evidence.bad_minutes,
-                span(evidence.held)
+                had(&decision)
             );
             screen.at(decision.at, Mark::Bad, &text);
             new.push(decision);

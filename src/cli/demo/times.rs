@@ -6,7 +6,7 @@ use super::news::Frozen;
 use super::screen::{Mark, Screen};
 use super::world::RATE;
 use crate::clock::Clock;
-use crate::dispatch::words::{clock_time, span};
+use crate::dispatch::words::{clock_time, had, span};
 use crate::engine::budget::PROMISE;
 use crate::model::time::Timestamp;
 use crate::store::{IncidentSummary, StoredDecision};
@@ -42,7 +42,7 @@ pub fn rollback(screen: &Screen, stored: &StoredDecision, incident: &IncidentSum
         screen.line(&format!("   {}  {bar}  {took:>12} {share:>5}  {what}", screen.dim(&clock_time(at))));
     };
     row(decision.t0, "t0: the breach that lasted begins");
-    row(decision.at, &format!("decided: it had held for {}", span(decision.evidence.held)));
+    row(decision.at, &format!("decided: it had {}", had(decision)));
     row(stored.committed, "stored in one transaction; incident opened");
     if let Some(at) = incident.flip_verified {
         row(at, "flag flipped, read back where gateways ask");
