@@ -99,11 +99,13 @@ impl Lcg {
     }
 }
 
-/// What the engine says of a rule at the closing of every minute. It fires at once, and does nothing, so that evidence is never
-/// counted anew. `needed` is the evidence that is enough.
+/// What the engine says of a rule at the closing of every minute. It fires at once, does nothing and never resolves, so that
+/// evidence is never counted anew: otherwise streams of which one resolves earlier would have gathered over different
+/// spans. `needed` is the evidence that is enough.
 fn judgements(rule: &Rule, events: &[Ev], needed: u64) -> Vec<Judgement> {
     let mut rule = rule.clone();
     rule.hold = Duration::ZERO;
+    rule.dwell = Duration::from_secs(86_400);
     rule.dry_run = true;
     let mut engine = engine(vec![rule]);
     engine.settings.limits.false_rollback_every = Duration::from_secs(needed * 60);
