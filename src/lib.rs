@@ -36,3 +36,6 @@ pub mod telemetry;
 
 pub mod app;
 pub mod cli;
+
+#[cfg(test)]
+mod testing;

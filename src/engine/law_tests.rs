@@ -118,7 +118,7 @@ fn judgements(rule: &Rule, events: &[Ev], needed: u64) -> Vec<Judgement> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(crate::testing::cases(60))]
 
     /// The single-minute theorem: rewriting any 60 seconds (values, volume, both arms) makes no closing a breach unless the
     /// stream with the two panes that contain them erased meets the condition there too.

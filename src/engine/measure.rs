@@ -429,7 +429,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+        #![proptest_config(crate::testing::cases(128))]
 
         /// Every statistic without every pair is what the panes that are left say by themselves.
         #[test]

@@ -411,7 +411,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(crate::testing::cases(48))]
 
         /// Totals equal what brute force finds, whatever arrives late and however far the clock jumps.
         #[test]

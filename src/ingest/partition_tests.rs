@@ -298,7 +298,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(crate::testing::cases(12))]
     #[test]
     fn a_backlog_of_uneven_partitions_read_at_any_speeds_has_nothing_late(
         speeds in prop::collection::vec(1usize..50, 4), shares in prop::collection::vec(1i64..12, 4), jitters in prop::collection::vec(-15_000i64..15_000, 97)

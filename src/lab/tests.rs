@@ -189,7 +189,7 @@ fn messages(seeds: &[Seed], in_order: bool) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(crate::testing::cases(64))]
 
     #[test]
     fn the_rig_says_what_the_daemon_says(seeds in seeds()) {

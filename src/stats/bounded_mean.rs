@@ -125,7 +125,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(crate::testing::cases(48))]
 
         #[test]
         fn evidence_grows_with_the_distance_from_the_null(

@@ -101,7 +101,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(128))]
+        #![proptest_config(crate::testing::cases(128))]
 
         /// D is the sum over starts of the products that follow them.
         #[test]

@@ -302,7 +302,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(8))]
+        #![proptest_config(crate::testing::cases(8))]
 
         /// Every single bit of the file, header and payload.
         #[test]

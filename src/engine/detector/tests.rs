@@ -249,7 +249,7 @@ fn more_traffic_than_the_cap_makes_no_more_evidence() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(crate::testing::cases(24))]
 
     /// However the samples arrive, late and in parts, the evidence is that of the panes; a minute erased counts for nothing.
     #[test]

@@ -167,7 +167,7 @@ fn ramps_gaps_and_quantiles_come_as_said() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6))]
+    #![proptest_config(crate::testing::cases(6))]
 
     /// Without a seed every hour has its number of events, its mean and its rate.
     #[test]
