@@ -58,20 +58,9 @@ fn quantile(series: &Series, q: f64, n: f64, m: &Measurement, frame: Frame) -> O
 mod tests {
     use super::super::pane::{OpenValues, PaneData};
     use super::super::rule::{Arm, Window};
+    use super::super::testkit::One;
     use super::*;
     use crate::model::time::Minute;
-
-    struct One(Series);
-
-    impl Lookup for One {
-        fn series(&self, _: &Measurement) -> Option<&Series> {
-            Some(&self.0)
-        }
-
-        fn has_arm(&self, _: Arm) -> bool {
-            true
-        }
-    }
 
     #[test]
     fn intervals_hold_the_value_and_narrow_with_samples() {

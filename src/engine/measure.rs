@@ -399,20 +399,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::pane::{OpenValues, PaneData};
+    use super::super::testkit::One;
     use super::*;
     use crate::model::metric::MetricId;
-
-    struct One(Series);
-
-    impl Lookup for One {
-        fn series(&self, _: &Measurement) -> Option<&Series> {
-            Some(&self.0)
-        }
-
-        fn has_arm(&self, _: Arm) -> bool {
-            true
-        }
-    }
 
     /// Values of minutes 1.., one list a minute, as a series closed through the last of them.
     fn series(layout: Layout, minutes: &[Vec<f64>]) -> (One, Frame) {

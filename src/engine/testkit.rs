@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::input::{Delta, Fates, Input, Limits, Settings, Source};
 use super::layout::Layout;
 use super::machine::Engine;
+use super::measure::Lookup;
 use super::output::Output;
 use super::pane::{OpenValues, PaneData, SeriesPane, VariantPane};
 use super::rule::{
@@ -14,6 +15,7 @@ use super::rule::{
     RuleSet, Shape, Side, Stat, Threshold, Window,
 };
 use super::schema::Schema;
+use super::series::Series;
 use super::tenants::Tenants;
 use crate::model::flag::{Dimension, FlagSpec, Scope};
 use crate::model::incident::Severity;
@@ -25,6 +27,19 @@ pub const START: i64 = 29_500_000;
 pub const TREATMENT: &str = "support-copilot.prompt-v18";
 pub const CONTROL: &str = "support-copilot.prompt-v17";
 pub const FLAG: &str = "ai.support-copilot.prompt-v18";
+
+/// One series, whatever is looked up.
+pub struct One(pub Series);
+
+impl Lookup for One {
+    fn series(&self, _: &Measurement) -> Option<&Series> {
+        Some(&self.0)
+    }
+
+    fn has_arm(&self, _: Arm) -> bool {
+        true
+    }
+}
 
 /// `metric_stat_window < threshold` or `>`, on [`TREATMENT`].
 pub fn rule(metric: &str, stat: Stat, window: u32, side: Side, threshold: f64, action: RuleAction) -> Rule {

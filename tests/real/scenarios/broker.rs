@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::fleet::{self, Plan};
+use super::fleet::{self, HEALTHY};
 use super::stage::Stage;
 use crate::timeline::eventually;
 
@@ -13,12 +13,8 @@ const BOUND: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_broker_that_stops_is_paged_and_nothing_is_lost() {
-    let plan = Plan { flags: 1, calm: 0, first: 1e6, stagger: 0.0, bad_for: 1.0, rest: 0.0, per_minute: 30 };
-    let config = plan.config().replace("blind_after: 10m", "blind_after: 2m");
-    let mut stage = Stage::open(&plan.rules(), &config, (Duration::from_secs(3 * 3600), RATE), None);
-    stage.daemon.await_ready();
-    let start = stage.timeline.now();
-    let mut events = plan.events_until(start, start + 45 * crate::timeline::MINUTE_MS);
+    let (mut stage, start) = HEALTHY.staged(RATE, "2m");
+    let mut events = HEALTHY.events_until(start, start + 45 * crate::timeline::MINUTE_MS);
     let last = events.last().map_or(start, |event| event.at);
     let player =
         fleet::play(stage.new_producer(), std::mem::take(&mut events), stage.timeline, &mut stage.oracle);

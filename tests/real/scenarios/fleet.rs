@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
+use super::stage::Stage;
 use crate::oracle::{Event, Oracle};
 use crate::producer::Producer;
 use crate::timeline::{MINUTE_MS, Timeline};
@@ -25,7 +27,20 @@ pub struct Plan {
     pub per_minute: i64,
 }
 
+/// One flag that never goes bad.
+pub const HEALTHY: Plan =
+    Plan { flags: 1, calm: 0, first: 1e6, stagger: 0.0, bad_for: 1.0, rest: 0.0, per_minute: 30 };
+
 impl Plan {
+    /// The plan on a stage three hours old by its own clock, with the daemon ready, and the time at which it is.
+    pub fn staged(&self, rate: f64, blind_after: &str) -> (Stage, i64) {
+        let config = self.config().replace("blind_after: 10m", &format!("blind_after: {blind_after}"));
+        let mut stage = Stage::open(&self.rules(), &config, (Duration::from_secs(3 * 3600), rate), None);
+        stage.daemon.await_ready();
+        let start = stage.timeline.now();
+        (stage, start)
+    }
+
     /// When a flag's treatment goes bad, in virtual time.
     pub fn breach(&self, start: i64, flag: usize) -> i64 {
         if flag >= self.flags {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::fleet::{self, Plan};
+use super::fleet::{self, HEALTHY, Plan};
 use super::stage::{Stage, TOPIC};
 use crate::oracle::{Event, Oracle};
 use crate::producer::{PARTITIONS, partition_of};
@@ -21,10 +21,8 @@ const BAD: [Range<f64>; 3] = [8.0..15.0, 24.0..28.5, 38.0..48.0];
 
 #[test]
 fn what_retention_deletes_is_told_and_nothing_is_judged_over_it() {
-    let plan = Plan { flags: 1, calm: 0, first: 1e6, stagger: 0.0, bad_for: 1.0, rest: 0.0, per_minute: 24 };
-    let mut stage = Stage::open(&plan.rules(), &plan.config(), (Duration::from_secs(3 * 3600), RATE), None);
-    stage.daemon.await_ready();
-    let start = stage.timeline.now();
+    let plan = Plan { per_minute: 24, ..HEALTHY };
+    let (mut stage, start) = plan.staged(RATE, "10m");
     let at = |minute: f64| start + (minute * MINUTE_MS as f64) as i64;
     let mut events = fleet::story(0, start, (MINUTES, plan.per_minute), |minute| {
         Some(if BAD.iter().any(|bad| bad.contains(&minute)) { 0.2 } else { 0.9 })

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::fleet::{self, Plan};
+use super::fleet::{self, HEALTHY};
 use super::stage::{Stage, TOPIC};
 use crate::timeline::{MINUTE_MS, eventually};
 
@@ -19,12 +19,8 @@ const WORDS: &str = "another member of the consumer group";
 
 #[test]
 fn partitions_that_another_member_takes_come_back_whole() {
-    let plan = Plan { flags: 1, calm: 0, first: 1e6, stagger: 0.0, bad_for: 1.0, rest: 0.0, per_minute: 30 };
-    let config = plan.config().replace("blind_after: 10m", "blind_after: 2m");
-    let mut stage = Stage::open(&plan.rules(), &config, (Duration::from_secs(3 * 3600), RATE), None);
-    stage.daemon.await_ready();
-    let start = stage.timeline.now();
-    let events = plan.events_until(start, start + 26 * MINUTE_MS);
+    let (mut stage, start) = HEALTHY.staged(RATE, "2m");
+    let events = HEALTHY.events_until(start, start + 26 * MINUTE_MS);
     let player = fleet::play(stage.new_producer(), events, stage.timeline, &mut stage.oracle);
 
     stage.timeline.wait_for(start + 2 * MINUTE_MS);

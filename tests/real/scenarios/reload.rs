@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fleet::{self, Plan};
+use super::fleet::{self, HEALTHY};
 use super::stage::Stage;
 use crate::timeline::{MINUTE_MS, eventually};
 
@@ -10,11 +10,8 @@ const BOUND: Duration = Duration::from_secs(20);
 
 #[test]
 fn rules_are_swapped_whole_or_not_at_all() {
-    let plan = Plan { flags: 1, calm: 0, first: 1e6, stagger: 0.0, bad_for: 1.0, rest: 0.0, per_minute: 30 };
-    let mut stage = Stage::open(&plan.rules(), &plan.config(), (Duration::from_secs(3 * 3600), 60.0), None);
-    stage.daemon.await_ready();
-    let start = stage.timeline.now();
-    let events = plan.events_until(start, start + 20 * MINUTE_MS);
+    let (mut stage, start) = HEALTHY.staged(60.0, "10m");
+    let events = HEALTHY.events_until(start, start + 20 * MINUTE_MS);
     let player = fleet::play(stage.new_producer(), events, stage.timeline, &mut stage.oracle);
     eventually("the rules are judged", BOUND, || (conditions(&stage).len() == 3).then_some(()));
     let old = conditions(&stage);
@@ -32,7 +29,7 @@ fn rules_are_swapped_whole_or_not_at_all() {
     assert_eq!(conditions(&stage), old);
     assert_eq!(reloads(&stage, "ok"), 0.0);
 
-    stage.daemon.write_rules(&plan.rules().replace("faithfulness_5m < 0.7", "faithfulness_5m < 0.6"));
+    stage.daemon.write_rules(&HEALTHY.rules().replace("faithfulness_5m < 0.7", "faithfulness_5m < 0.6"));
     eventually("the good file is taken", BOUND, || (reloads(&stage, "ok") >= 1.0).then_some(()));
     eventually("the new rule is judged", BOUND, || {
         let now = conditions(&stage);
