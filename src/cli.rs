@@ -10,6 +10,7 @@ mod flag;
 mod incident;
 mod meaning;
 mod output;
+mod recorded;
 mod replay;
 mod rules;
 mod run;

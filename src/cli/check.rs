@@ -9,8 +9,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use super::output::{Format, Paint, Trouble, count, end, show, show_json};
-use super::replay::read::Events;
-use super::replay::{check_files, progress};
+use super::recorded::{Events, check_files, progress};
 use super::{FAILED, GOOD, WRONG, diagnostics};
 use crate::app::rules::{Inspected, inspect};
 use crate::config::{Config, read_file, variable};

@@ -20,6 +20,11 @@ pub enum Format {
     Json,
 }
 
+/// A time on the command line.
+pub fn time(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text).ok_or_else(|| "is no RFC 3339 time, such as 2026-11-23T10:51:00Z".to_owned())
+}
+
 /// Why a command could not do its work: the exit code, what is wrong, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {

@@ -4,16 +4,15 @@ mod html;
 mod human;
 mod json;
 mod plot;
-pub(super) mod read;
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 
-use super::output::{Format, Trouble, end, show_json};
+use super::output::{Format, Trouble, end, show_json, time};
+use super::recorded::{BadLines, Events, check_files, progress};
 use super::{FAILED, GOOD, WRONG, diagnostics};
 use crate::app::wiring;
 use crate::config::{Config, rule_files};
@@ -28,7 +27,6 @@ use crate::lab::rig::{Rig, Step};
 use crate::lab::setup::{Bench, Census, Setup, needs_variants};
 use crate::model::id::Variant;
 use crate::model::time::Timestamp;
-use read::{BadLines, Events};
 
 /// Run rules over recorded events and say what they would have done, and when.
 ///
@@ -73,11 +71,6 @@ pub struct ReplayArgs {
     /// How to report; `json` writes one object per line
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
-}
-
-/// A time on the command line.
-pub(super) fn time(text: &str) -> Result<Timestamp, String> {
-    Timestamp::parse(text).ok_or_else(|| "is no RFC 3339 time, such as 2026-11-23T10:51:00Z".to_owned())
 }
 
 /// Runs the command; the result is the exit code.
@@ -255,36 +248,10 @@ fn check_baselines(given: &[Variant], sets: &[Set]) -> Result<(), Trouble> {
     Ok(())
 }
 
-pub(super) fn check_files(recordings: &[Recording]) -> Result<(), Trouble> {
-    if recordings.iter().filter(|recording| recording.is_stdin()).count() > 1 {
-        return Err(Trouble::wrong("`--events -` stands there twice: standard input can be read once"));
-    }
-    for recording in recordings.iter().filter(|recording| !recording.is_stdin()) {
-        if !Path::new(&recording.name).exists() {
-            return Err(Trouble::wrong(format!("{}: there is no such file", recording.name)));
-        }
-    }
-    Ok(())
-}
-
 /// Whether something would have been rolled back or paused.
 fn acted(journal: &Journal) -> bool {
     journal.decisions().iter().any(|(_, entry)| match &entry.what {
         What::Decided { action, gate } => *action != RuleAction::Notify && *gate == Gate::Act,
         What::Moved { .. } => false,
     })
-}
-
-/// Bytes read of those stored, on a terminal.
-pub(super) fn progress(events: &Events, passes: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let total = events.size().map(|bytes| bytes * passes);
-    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
-    let known = "{bar:30.cyan} {percent:>3} %  {bytes} of {total_bytes}, {bytes_per_sec}  {msg}";
-    let unknown = "{spinner:.cyan} {bytes}, {bytes_per_sec}  {msg}";
-    let style = ProgressStyle::with_template(if total.is_some() { known } else { unknown })
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    bar.with_style(style.progress_chars("━━╌"))
 }

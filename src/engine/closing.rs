@@ -95,7 +95,7 @@ fn judge_all(engine: &mut Engine, minute: Minute, armed: bool) -> Vec<Judged> {
         let gathered = track.as_ref().map(|track| Gathered { track, since: since.max(frame.floor), needed });
         let mut judgement = judge(rule, &view, frame, armed, gathered);
         if let Some(until) = incomplete.filter(|until| frame.from(rule.condition.window()) <= *until) {
-            judgement.verdict = Verdict::Inconclusive { reason: Reason::Missing { until } };
+            judgement.withdraw(Reason::Missing { until });
         }
         if let Some(track) = track {
             tracks.insert(key.clone(), track);

@@ -163,6 +163,14 @@ pub struct Judgement {
     pub proof: Option<Proof>,
 }
 
+impl Judgement {
+    /// Takes back what was judged: what it rests on cannot be relied on.
+    pub fn withdraw(&mut self, reason: Reason) {
+        self.verdict = Verdict::Inconclusive { reason };
+        self.by = None;
+    }
+}
+
 /// Judges a rule at a closing. `look_for_masks` also searches for breaches that a burst hides, which costs more. `gathered` is
 /// the evidence so far, where the condition gives any.
 pub fn judge(
@@ -189,7 +197,7 @@ pub fn judge(
             Verdict::Breach | Verdict::Inconclusive { reason: Reason::Doubtful },
             Confirm::Evidence,
         ) => {
-            judgement.verdict = Verdict::Inconclusive { reason };
+            judgement.withdraw(reason);
             None
         }
         (Some(_), _, _) => None,

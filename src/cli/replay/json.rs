@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Run;
-use super::read::Bad;
 use crate::cli::output::Trouble;
+use crate::cli::recorded::Bad;
 use crate::engine::input::Fates;
 use crate::engine::output::{Phase, Verdicts};
 use crate::lab::journal::{Closest, Doubt, Entry, Journal, Story, Wait, What};

@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use super::expect::{Expectation, When};
 use super::spec::{Input, Test, TestFile};
 use crate::cli::output::Trouble;
-use crate::cli::replay::read::{BadLines, Events};
+use crate::cli::recorded::{BadLines, Events};
 use crate::engine::machine::Engine;
 use crate::engine::output::{AlertKey, Evidence};
 use crate::lab::journal::Journal;

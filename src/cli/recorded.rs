@@ -1,11 +1,14 @@
-//! Messages in, from files or from a topic, and what is said of those that are no good events.
+//! Recorded events for the commands that read them (`replay`, `check`, `test`): from files or from a topic, with a progress bar,
+//! and what is said of those that are no good events.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::Path;
 
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use crate::cli::output::Trouble;
+use super::output::Trouble;
 use crate::ingest::config::Config;
 use crate::ingest::consumer::IngestError;
 use crate::ingest::decode::Bounds;
@@ -223,4 +226,35 @@ impl BadLines {
         }
         Ok(())
     }
+}
+
+/// Whether the files can be read, as far as their names tell.
+///
+/// # Errors
+///
+/// A file that is not there; standard input named twice.
+pub fn check_files(recordings: &[Recording]) -> Result<(), Trouble> {
+    if recordings.iter().filter(|recording| recording.is_stdin()).count() > 1 {
+        return Err(Trouble::wrong("`--events -` stands there twice: standard input can be read once"));
+    }
+    for recording in recordings.iter().filter(|recording| !recording.is_stdin()) {
+        if !Path::new(&recording.name).exists() {
+            return Err(Trouble::wrong(format!("{}: there is no such file", recording.name)));
+        }
+    }
+    Ok(())
+}
+
+/// Bytes read of those stored, on a terminal.
+pub fn progress(events: &Events, passes: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let total = events.size().map(|bytes| bytes * passes);
+    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+    let known = "{bar:30.cyan} {percent:>3} %  {bytes} of {total_bytes}, {bytes_per_sec}  {msg}";
+    let unknown = "{spinner:.cyan} {bytes}, {bytes_per_sec}  {msg}";
+    let style = ProgressStyle::with_template(if total.is_some() { known } else { unknown })
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.with_style(style.progress_chars("━━╌"))
 }
