@@ -415,7 +415,7 @@ fn latch(
         .fleet
         .schema()
         .find(decision.variant.as_str())
-        .map_or(0, |v| engine.fleet.traffic_between(v, closed.plus(-59), closed).0);
+        .map_or(0.0, |v| engine.fleet.pace_between(v, closed.plus(-59), closed));
     engine.memory.core.latches.push(Latch {
         flag: decision.key.flag.clone(),
         scope: decision.scope.clone(),
@@ -425,7 +425,7 @@ fn latch(
         at: decision.at,
         outcome: None,
         flipped_at: None,
-        events_before: events_before as f64 / 60.0,
+        events_before,
         escalated: false,
     });
     engine.memory.core.flips.push(Flip {

@@ -180,6 +180,19 @@ impl Fleet {
         (events, tenants)
     }
 
+    /// Events per minute of a variant in `from..=to`, counted since the first one there: a variant that has been served for ten
+    /// minutes is as busy as one that was always served.
+    pub fn pace_between(&self, variant: VariantId, from: Minute, to: Minute) -> f64 {
+        let first = self.traffic.get(&variant).and_then(|traffic| {
+            let mut counted = (traffic.first.0..).zip(&traffic.minutes);
+            counted.find(|(minute, (n, _))| (from.0..=to.0).contains(minute) && *n > 0)
+        });
+        first.map_or(0.0, |(first, _)| {
+            let events = self.traffic_between(variant, Minute(first), to).0;
+            events as f64 / (to.0 - first + 1) as f64
+        })
+    }
+
     /// Recomputes every total from its panes; how many were wrong.
     pub fn audit(&mut self) -> usize {
         let Some(closed) = self.closed else { return 0 };

@@ -246,7 +246,8 @@ fn blindness_is_paged_once_and_its_end_is_told() {
 #[test]
 fn a_variant_that_still_serves_after_its_rollback_is_escalated() {
     let mut engine = engine(vec![floor(60, 0.9, RuleAction::Rollback)]);
-    let events = steady(TREATMENT, "faithfulness", 0..200, 60, drop_at(60));
+    // It has been served for some twenty minutes when it is rolled back: that it was not there before says nothing of its pace.
+    let events = steady(TREATMENT, "faithfulness", 50..200, 60, drop_at(60));
     let output = run(&mut engine, &events, 0..100);
     let decision = &output.decisions[0];
     engine.step(Input::Answer(Answer {
@@ -259,17 +260,22 @@ fn a_variant_that_still_serves_after_its_rollback_is_escalated() {
     let later = run(&mut engine, &events, 100..200);
     assert_eq!(later.orders.iter().map(name).collect::<Vec<_>>(), ["page"]);
     let told = |orders: &[Order]| match orders {
-        [Order::Page(message) | Order::Notify(message)] => (message.kind, message.dedup_key.clone()),
+        [Order::Page(message) | Order::Notify(message)] => {
+            (message.kind, message.dedup_key.clone(), message.summary.clone())
+        }
         other => panic!("{other:?}"),
     };
-    let (kind, key) = told(&later.orders);
+    let (kind, key, summary) = told(&later.orders);
     assert_eq!(kind, MessageKind::StillServing);
+    assert!(summary.ends_with("60.0 events/min, 60.0 before"), "{summary}");
     let mut rearmed = engine.clone();
     let stopped = run(&mut engine, &[], 200..210);
-    assert_eq!(told(&stopped.orders), (MessageKind::Resolved, key.clone()), "its traffic has stopped");
+    let (kind, resolved, _) = told(&stopped.orders);
+    assert_eq!((kind, &resolved), (MessageKind::Resolved, &key), "its traffic has stopped");
     assert_eq!(run(&mut engine, &[], 210..230).orders, []);
     let output = rearmed.step(command(CommandKind::Rearm { flag: FLAG.into(), scope: None }));
-    assert_eq!(told(&output.orders[..1]), (MessageKind::Resolved, key), "it may serve again");
+    let (kind, resolved, _) = told(&output.orders[..1]);
+    assert_eq!((kind, resolved), (MessageKind::Resolved, key), "it may serve again");
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub struct Latch {
     pub outcome: Option<FlipOutcome>,
     /// Wall time of the verified flip.
     pub flipped_at: Option<Timestamp>,
-    /// Events per minute in the hour before the decision.
+    /// Events per minute in the hour before the decision, counted since the first of them.
     pub events_before: f64,
     pub escalated: bool,
 }
