@@ -197,7 +197,8 @@ fn spawn_http(listener: TcpListener, parts: Parts, supervisor: &Supervisor) {
         async move {
             match given {
                 Some((listener, parts)) => {
-                    Ok(http::serve(listener, parts, HttpSettings::default(), stop).await?)
+                    http::serve(listener, parts, HttpSettings::default(), stop).await;
+                    Ok(())
                 }
                 None => Err("the listener cannot be started twice".into()),
             }

@@ -10,23 +10,24 @@ mod body;
 mod flags;
 mod health;
 mod incidents;
+mod listen;
 mod ofrep;
 mod problem;
 mod status;
 mod tokens;
 
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
-use axum::{Router, serve as axum_serve};
+use percent_encoding::percent_decode_str;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -84,13 +85,24 @@ pub struct HttpSettings {
     pub body: usize,
     /// The longest that a request may take (real time). A re-arm waits for its commit.
     pub within: Duration,
+    /// The longest between two requests of a connection, or that a request's head may take to arrive (real time).
+    pub head: Duration,
+    /// Connections at a time.
+    pub connections: usize,
     /// How long requests under way may go on after the stop signal.
     pub drain: Duration,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { body: 64 << 10, within: Duration::from_secs(15), drain: Duration::from_secs(10) }
+        Self {
+            body: 64 << 10,
+            within: Duration::from_secs(15),
+            head: Duration::from_secs(60),
+            // Leaves room below the usual limit of 1,024 open files.
+            connections: 768,
+            drain: Duration::from_secs(10),
+        }
     }
 }
 
@@ -111,24 +123,8 @@ impl std::ops::Deref for App {
 }
 
 /// Serves until told to stop, then finishes the requests under way.
-pub async fn serve(
-    listener: TcpListener,
-    parts: Parts,
-    settings: HttpSettings,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    let stopped = stop.clone();
-    let serving = axum_serve(listener, router(parts, settings))
-        .with_graceful_shutdown(async move { stopped.cancelled().await })
-        .into_future();
-    let overrun = async {
-        stop.cancelled().await;
-        tokio::time::sleep(settings.drain).await;
-    };
-    tokio::select! {
-        ended = serving => ended,
-        () = overrun => Ok(()),
-    }
+pub async fn serve(listener: TcpListener, parts: Parts, settings: HttpSettings, stop: CancellationToken) {
+    listen::listen(listener, router(parts, settings), settings, stop).await;
 }
 
 /// All routes.
@@ -165,6 +161,11 @@ async fn no_route(request: Request) -> Problem {
     Problem::not_found(format!("there is no `{}`", request.uri().path())).hint("docs/api.md lists all routes")
 }
 
+fn unreadable_path() -> Problem {
+    Problem::bad_request("what the path means after percent-decoding is no UTF-8")
+        .hint("keys and names are UTF-8")
+}
+
 async fn wrong_method(request: Request) -> Problem {
     Problem::new(405, "method-not-allowed", format!("`{}` is not possible here", request.method()))
         .hint("docs/api.md lists the methods of each route; `allow` names those of this one")
@@ -179,7 +180,9 @@ async fn bounded(State(app): State<App>, request: Request, next: Next) -> Respon
         .get::<MatchedPath>()
         .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let within = app.0.settings.within;
-    let response = match tokio::time::timeout(within, next.run(request)).await {
+    let readable = percent_decode_str(request.uri().path()).decode_utf8().is_ok();
+    let answer = async { if readable { next.run(request).await } else { unreadable_path().into_response() } };
+    let response = match tokio::time::timeout(within, answer).await {
         Ok(response) => response,
         Err(_) => Problem::new(
             503,

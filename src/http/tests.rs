@@ -272,5 +272,35 @@ async fn incidents_are_listed_and_rendered_and_the_server_drains() {
     assert!(bench.store.flags().get(&FlagKey::from("ai.bad.v18")).is_some());
     bench.stop.cancel();
     let ended = tokio::time::timeout(std::time::Duration::from_secs(20), bench.serving).await;
-    assert!(ended.unwrap().unwrap().is_ok());
+    ended.expect("it drains in time").expect("without a panic");
+}
+
+#[tokio::test]
+async fn who_does_not_ask_gets_no_place_for_long() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let head = Duration::from_millis(400);
+    let bench = Bench::with(HttpSettings { head, connections: 2, ..HttpSettings::default() }).await;
+    let address = bench.url.trim_start_matches("http://").to_owned();
+    let mut silent = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let mut slow = tokio::net::TcpStream::connect(&address).await.unwrap();
+    slow.write_all(b"GET /healthz HTTP/1.1\r\nhost: ").await.unwrap();
+    // Both places are taken: this one is answered once they are given up.
+    let waited = std::time::Instant::now();
+    let answer = bench.ask(Method::GET, "/healthz", "", "").await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!(waited.elapsed() >= head / 2, "there was a third place after {:?}", waited.elapsed());
+    let mut rest = Vec::new();
+    for connection in [&mut silent, &mut slow] {
+        let ended = tokio::time::timeout(Duration::from_secs(10), connection.read_to_end(&mut rest)).await;
+        ended.expect("the connection is ended").expect("in peace");
+    }
+    assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
+}
+
+#[tokio::test]
+async fn a_path_that_is_no_text_is_a_problem_document() {
+    let bench = Bench::new().await;
+    let (status, answer) = bench.json(Method::GET, "/v1/flags/%FF%FE", "read", "").await;
+    assert_eq!(status, 400);
+    assert!(answer["detail"].as_str().unwrap().contains("UTF-8"), "{answer}");
 }

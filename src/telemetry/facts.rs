@@ -350,6 +350,17 @@ impl Fact for Answered<'_> {
     }
 }
 
+/// No connection could be accepted, for a reason that is not the caller's.
+pub struct NotAccepted<'a> {
+    pub error: &'a std::io::Error,
+}
+
+impl Fact for NotAccepted<'_> {
+    fn record(&self) {
+        warn!(error = %self.error, "no connection can be accepted; trying again in a second");
+    }
+}
+
 /// A human changed something through the admin API.
 pub struct Commanded<'a> {
     pub actor: &'a str,

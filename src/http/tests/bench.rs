@@ -44,13 +44,17 @@ pub struct Bench {
     pub engine: Arc<Engine>,
     pub report: Arc<ArcSwap<Report>>,
     pub stop: CancellationToken,
-    pub serving: tokio::task::JoinHandle<io::Result<()>>,
+    pub serving: tokio::task::JoinHandle<()>,
     pub tokens: std::collections::BTreeMap<&'static str, String>,
     pub _folder: tempfile::TempDir,
 }
 
 impl Bench {
     pub async fn new() -> Self {
+        Self::with(HttpSettings::default()).await
+    }
+
+    pub async fn with(settings: HttpSettings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("test.db").display());
         let store = Store::open_exclusive(&url, "test").await.unwrap();
@@ -83,7 +87,7 @@ impl Bench {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let settings = HttpSettings { body: 4096, ..HttpSettings::default() };
+        let settings = HttpSettings { body: 4096, ..settings };
         let serving = tokio::spawn(serve(listener, parts, settings, stop.clone()));
         Self {
             url,

@@ -28,7 +28,7 @@ pub struct Daemon {
     report: Arc<ArcSwap<Report>>,
     tokens: BTreeMap<&'static str, String>,
     stop: CancellationToken,
-    serving: tokio::task::JoinHandle<std::io::Result<()>>,
+    serving: tokio::task::JoinHandle<()>,
     _base: Base,
 }
 
@@ -128,7 +128,7 @@ impl Daemon {
     /// Stops listening; gives the address, at which nobody listens now.
     pub async fn stop(self) -> String {
         self.stop.cancel();
-        self.serving.await.unwrap().unwrap();
+        self.serving.await.unwrap();
         self.url
     }
 }
