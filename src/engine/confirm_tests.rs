@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use super::input::{Command, CommandKind, Input};
-use super::output::{Gate, Order, Output, Phase};
+use super::output::{Gate, MessageKind, Order, Output, Phase};
+use super::rule::compile::compile_rules;
 use super::rule::{Confirm, ConfirmedBy, Rule, RuleAction, Side, Stat};
 use super::testkit::*;
+use crate::model::metric::Catalogue;
 
 /// 0/1 scores of which a share is bad, evenly spread, so that a minute is what its level says.
 fn scores(minutes: std::ops::Range<i64>, per_minute: i64, bad: impl Fn(i64) -> f64) -> Vec<Ev> {
@@ -189,6 +194,50 @@ fn evidence_starts_anew_after_a_rollback_and_its_rearming() {
     assert_eq!(pins(&run(&mut engine, &again, 300..400)), 1, "a new breach is found again");
 }
 
+/// What was told of breaches that a burst hides.
+fn told_masked(output: &Output) -> Vec<&str> {
+    let masked = output.orders.iter().filter_map(|order| match order {
+        Order::Notify(message) if message.kind == MessageKind::Masked => Some(message.summary.as_str()),
+        _ => None,
+    });
+    masked.collect()
+}
+
+/// Booleans of both arms, each true as often as chance has it.
+fn two_arms(treatment: f64, control: f64, per_minute: i64) -> Vec<Ev> {
+    let mut random = ChaCha8Rng::seed_from_u64(20_261_123);
+    let mut events = steady(TREATMENT, "abstain", 0..400, per_minute, |_, _| treatment);
+    events.extend(steady(CONTROL, "abstain", 0..400, per_minute, |_, _| control));
+    for event in &mut events {
+        event.value = f64::from(u8::from(random.random_bool(event.value)));
+    }
+    events
+}
+
+fn more_than_baseline() -> Rule {
+    let text = format!(
+        "- variant: {TREATMENT}\n  baseline: {CONTROL}\n  flag: {FLAG}\n  rules:\n    \
+         - {{ condition: abstain_rate_1h > baseline, action: rollback, confirm: persistence }}\n"
+    );
+    let compiled = compile_rules(&[("r.yaml", &text)], &Catalogue::default(), &[]).unwrap();
+    compiled.rules.rules[0].as_ref().clone()
+}
+
+#[test]
+fn equal_arms_hide_nothing_and_a_burst_does() {
+    let mut calm = engine(vec![more_than_baseline()]);
+    let output = run(&mut calm, &two_arms(0.1, 0.1, 30), 0..400);
+    assert_eq!((told_masked(&output), pins(&output)), (vec![], 0));
+    // Twice as many as the control's, and one minute of the treatment in which ten times the traffic abstains from nothing.
+    let mut events = two_arms(0.2, 0.1, 30);
+    events.retain(|event| event.at >= 300 * 60_000);
+    events.extend(steady(TREATMENT, "abstain", 303..304, 6_000, |_, _| 0.0));
+    let mut hidden = engine(vec![more_than_baseline()]);
+    let output = run(&mut hidden, &events, 300..350);
+    assert_eq!(told_masked(&output).len(), 1, "{:?}", output.orders);
+    assert_eq!(pins(&output), 0);
+}
+
 #[test]
 fn a_breach_that_a_burst_hides_is_told_after_for() {
     for confirm in [Confirm::Either, Confirm::Persistence] {
@@ -197,16 +246,7 @@ fn a_breach_that_a_burst_hides_is_told_after_for() {
         let mut events = scores(0..90, 20, |m| if m < 30 { 0.05 } else { 0.25 });
         events.extend(steady(TREATMENT, "faithfulness", 31..32, 3_000, |_, _| 1.0));
         let output = run(&mut engine, &events, 0..90);
-        let masked: Vec<&str> = output
-            .orders
-            .iter()
-            .filter_map(|order| match order {
-                Order::Notify(message) if message.kind == super::output::MessageKind::Masked => {
-                    Some(message.summary.as_str())
-                }
-                _ => None,
-            })
-            .collect();
+        let masked = told_masked(&output);
         assert_eq!(masked.len(), 1, "{confirm:?}: {masked:?}");
         assert!(masked[0].contains("a burst in the two minutes"), "{}", masked[0]);
         // Evidence does not care about volume: a minute counts for sixty samples at most.

@@ -223,6 +223,17 @@ impl<'a> SlotPanes<'a> {
         &self.total
     }
 
+    /// The sums without the pair that starts at `pair`; `min` and `max` stay those of the whole window.
+    pub fn total_without(&self, pair: Minute) -> Sums {
+        let mut sums = self.total;
+        for pane in self.pair(pair) {
+            sums.n -= pane.n;
+            sums.sum -= pane.sum;
+            sums.squares -= pane.squares;
+        }
+        sums
+    }
+
     /// Whether the pair that starts at `pair` holds any sample.
     pub fn touches(&self, pair: Minute) -> bool {
         self.pair(pair).iter().any(|p| p.n > 0)
@@ -238,12 +249,7 @@ impl<'a> SlotPanes<'a> {
         if left == 0 {
             return Err(Unknown::NoData);
         }
-        let mut sums = self.total;
-        for pane in gone {
-            sums.n -= pane.n;
-            sums.sum -= pane.sum;
-            sums.squares -= pane.squares;
-        }
+        let mut sums = self.total_without(pair);
         if self.measurement.stat.quantile().is_some() {
             return self.quantile_without(pair, sums.n);
         }

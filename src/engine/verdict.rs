@@ -261,7 +261,7 @@ fn persists(rule: &Rule, lookup: &impl Lookup, frame: Frame, judgement: &mut Jud
     }
     // Against baseline two noisy numbers are compared, so there it must be beyond noise whatever the mode.
     if (condition.reads_baseline() || rule.confirm == Confirm::Significant)
-        && !minutes.beyond_noise(condition, &panes)
+        && !minutes.beyond_noise(condition, &panes, None)
     {
         return inconclusive(if condition.reads_baseline() { Reason::WithinNoise } else { Reason::Doubtful });
     }
@@ -280,12 +280,20 @@ fn lay_out<'a>(condition: &Condition, lookup: &'a impl Lookup, frame: Frame) -> 
     condition.slots.iter().map(|m| SlotPanes::new(lookup, m, frame)).collect()
 }
 
-/// Finds a pair of minutes without which the condition would be true, though it is false in full.
+/// Finds a pair of minutes without which the condition would be a breach, though it is false in full: true, with its bad
+/// minutes, and against a baseline beyond noise. Two equal arms are on either side of each other all the time, and one pair of
+/// minutes turns that; it hides nothing.
 fn masked(rule: &Rule, lookup: &impl Lookup, frame: Frame) -> Option<Minute> {
-    let panes = lay_out(&rule.condition, lookup, frame);
-    pairs(&rule.condition, frame)
+    let condition = &rule.condition;
+    let panes = lay_out(condition, lookup, frame);
+    let would_breach = |pair: Minute| {
+        let minutes = Minutes::without(condition, &panes, frame, pair);
+        minutes.bad() >= BAD_MINUTES
+            && (!condition.reads_baseline() || minutes.beyond_noise(condition, &panes, Some(pair)))
+    };
+    pairs(condition, frame)
         .filter(|pair| panes.iter().any(|p| p.touches(*pair)))
-        .find(|pair| holds_without(&rule.condition, &panes, *pair, rule.min_samples))
+        .find(|pair| holds_without(condition, &panes, *pair, rule.min_samples) && would_breach(*pair))
 }
 
 /// Whether the condition is true and has its samples with the pair's panes deleted from every measurement.

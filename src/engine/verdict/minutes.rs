@@ -25,9 +25,35 @@ impl Minutes {
         lookup: &impl Lookup,
         frame: Frame,
     ) -> Self {
-        let minutes = (frame.from(condition.window()).0..=frame.closed.0).map(Minute);
+        Self::against(condition, panes, frame, None, |threshold| limit(condition, threshold, lookup, frame))
+    }
+
+    /// The same without the pair of minutes that starts at `pair`, in the baseline's value too.
+    pub(super) fn without(
+        condition: &Condition,
+        panes: &[SlotPanes<'_>],
+        frame: Frame,
+        pair: Minute,
+    ) -> Self {
+        Self::against(condition, panes, frame, Some(pair), |threshold| match threshold {
+            Threshold::Const(limit) => Some(limit),
+            Threshold::Baseline { slot, factor } => {
+                panes[slot].without(pair).ok().map(|value| value * factor)
+            }
+        })
+    }
+
+    fn against(
+        condition: &Condition,
+        panes: &[SlotPanes<'_>],
+        frame: Frame,
+        pair: Option<Minute>,
+        limit: impl Fn(Threshold) -> Option<f64>,
+    ) -> Self {
+        let gone = |m: &Minute| pair.is_some_and(|pair| (pair.0..pair.0 + 2).contains(&m.0));
+        let minutes = (frame.from(condition.window()).0..=frame.closed.0).map(Minute).filter(|m| !gone(m));
         if let Shape::Simple { slot, side, threshold } = condition.shape
-            && let Some(limit) = limit(condition, threshold, lookup, frame)
+            && let Some(limit) = limit(threshold)
             && let Some(deficit) = deficit_of(condition.slots[slot].stat, side, limit)
         {
             return Self::Deficits(minutes.map(|m| deficit(&panes[slot], m)).collect());
@@ -45,13 +71,19 @@ impl Minutes {
         u32::try_from(bad).unwrap_or(u32::MAX)
     }
 
-    /// Whether a single comparison is beyond noise; other conditions have no such test and are taken literally.
-    pub(super) fn beyond_noise(&self, condition: &Condition, panes: &[SlotPanes<'_>]) -> bool {
+    /// Whether a single comparison is beyond noise, without `pair` if these minutes are; other conditions have no such test and
+    /// are taken literally.
+    pub(super) fn beyond_noise(
+        &self,
+        condition: &Condition,
+        panes: &[SlotPanes<'_>],
+        pair: Option<Minute>,
+    ) -> bool {
         let (Shape::Simple { slot, side, threshold }, Self::Deficits(deficits)) = (&condition.shape, self)
         else {
             return true;
         };
-        let own = total(&panes[*slot]);
+        let own = total(&panes[*slot], pair);
         let stat = condition.slots[*slot].stat;
         let variance = match (stat.quantile(), stat, threshold) {
             (Some(q), ..) => q * (1.0 - q),
@@ -61,7 +93,7 @@ impl Minutes {
         let widened = match threshold {
             Threshold::Const(_) => 1.0,
             Threshold::Baseline { slot: base, factor } => {
-                let control = total(&panes[*base]);
+                let control = total(&panes[*base], pair);
                 if stat == Stat::Rate {
                     return rate_ratio_beyond_noise(own, control, *factor, *side);
                 }
@@ -72,7 +104,7 @@ impl Minutes {
     }
 }
 
-/// Count, sum and sample variance of one slot's whole window.
+/// Count, sum and sample variance of one slot's whole window, but for a pair left out.
 #[derive(Clone, Copy)]
 struct Whole {
     n: f64,
@@ -80,8 +112,8 @@ struct Whole {
     variance: f64,
 }
 
-fn total(panes: &SlotPanes<'_>) -> Whole {
-    let sums = panes.total();
+fn total(panes: &SlotPanes<'_>, pair: Option<Minute>) -> Whole {
+    let sums = pair.map_or(*panes.total(), |pair| panes.total_without(pair));
     let n = sums.n as f64;
     let sum = sums.sum as f64 / 1e6;
     let variance =
