@@ -4,6 +4,8 @@ mod human;
 mod json;
 mod plot;
 
+pub use human::estimate;
+
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;

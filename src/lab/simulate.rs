@@ -7,6 +7,7 @@
 
 pub mod draw;
 pub mod judge;
+pub mod observed;
 pub mod reach;
 pub mod stream;
 pub mod tally;
