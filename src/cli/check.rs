@@ -180,8 +180,8 @@ pub struct Report {
     pub config: PathBuf,
     /// Warnings, and the errors of rules that cannot keep the promise.
     pub diagnostics: Vec<Diagnostic>,
-    /// What simulation says of each rule, where it was asked and its level is known.
-    pub reaches: Vec<Option<reach::RuleReach>>,
+    /// What simulation says of each rule, where it was asked.
+    pub reaches: Vec<reach::Told>,
 }
 
 /// Reads and judges; `Err` when a file is wrong, with everything that was found all the same.

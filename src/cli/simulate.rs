@@ -203,9 +203,11 @@ struct Report<'a> {
     config: &'a Config,
     size: Size,
     parts: Vec<Part>,
-    /// Rules that could not be simulated, and why.
-    left_out: Vec<(Arc<Rule>, String)>,
+    left_out: Vec<LeftOut>,
 }
+
+/// A rule that could not be simulated, and the options that would say what is missing.
+type LeftOut = (Arc<Rule>, String);
 
 fn simulate(args: &SimulateArgs, rules: RuleSet, config: &Config) -> Result<u8, Trouble> {
     let levels =
@@ -243,7 +245,7 @@ fn simulate(args: &SimulateArgs, rules: RuleSet, config: &Config) -> Result<u8, 
 }
 
 /// The rules whose levels are all given, and the others with what is missing.
-fn split(rules: RuleSet, levels: &Levels, config: &Config) -> (Vec<Arc<Rule>>, Vec<(Arc<Rule>, String)>) {
+fn split(rules: RuleSet, levels: &Levels, config: &Config) -> (Vec<Arc<Rule>>, Vec<LeftOut>) {
     let (mut told, mut left_out) = (Vec::new(), Vec::new());
     for rule in rules.rules {
         let missing = levels.missing(&rule, &config.catalogue);
@@ -257,7 +259,7 @@ fn split(rules: RuleSet, levels: &Levels, config: &Config) -> (Vec<Arc<Rule>>, V
     (told, left_out)
 }
 
-fn nothing_to_do(left_out: &[(Arc<Rule>, String)]) -> Trouble {
+fn nothing_to_do(left_out: &[LeftOut]) -> Trouble {
     let options: BTreeSet<&str> = left_out.iter().map(|(_, options)| options.as_str()).collect();
     let options = options.into_iter().collect::<Vec<_>>().join(" ");
     let trouble = Trouble::wrong("of no rule is it known how good its metric is while all is well");

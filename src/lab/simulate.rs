@@ -128,6 +128,11 @@ impl Plan {
         rules.max(1) as f64 * self.settings.limits.false_rollback_every.as_secs_f64() / 60.0
     }
 
+    /// What `evidence` promises of each rule under its assumption: false rollbacks per 1,000 days at most.
+    pub fn promised(&self) -> f64 {
+        1_440_000.0 / self.needed()
+    }
+
     /// Runs it all. `done` hears of every run that has ended, from whichever thread.
     pub fn run(&self, size: Size, done: &(impl Fn() + Sync)) -> Outcome {
         let runs = parallel(size.runs, size.threads, |run| {

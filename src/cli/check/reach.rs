@@ -48,14 +48,22 @@ pub struct RuleReach {
     runs: u64,
 }
 
-/// Simulates every rule whose levels are known; `None` for the others.
-pub fn simulate(args: &CheckArgs, report: &Report, source: &Source) -> Vec<Option<RuleReach>> {
+/// What can be said of one rule.
+#[derive(Debug)]
+pub enum Told {
+    Simulated(Box<RuleReach>),
+    /// What would have to be said.
+    Unknown(String),
+}
+
+/// Simulates every rule whose levels are known.
+pub fn simulate(args: &CheckArgs, report: &Report, source: &Source) -> Vec<Told> {
     let rules = &report.compiled.rules.rules;
     let rollbacks = rules.iter().filter(|rule| rule.action == RuleAction::Rollback).count();
     let threads = std::thread::available_parallelism().map_or(1, Into::into);
-    let simulated = rules.iter().map(|rule| {
-        let world = source.world(rule, report)?;
-        Some(one(rule, world, report, rollbacks, args.runs, threads))
+    let simulated = rules.iter().map(|rule| match source.world(rule, report) {
+        Some(world) => Told::Simulated(Box::new(one(rule, world, report, rollbacks, args.runs, threads))),
+        None => Told::Unknown(source.missing(rule, report)),
     });
     simulated.collect()
 }
@@ -109,6 +117,17 @@ impl Source {
         Some(World { events, baseline_events, metrics: metrics?, ..World::default() })
     }
 
+    /// What is missing of the world of a rule.
+    fn missing(&self, rule: &Rule, report: &Report) -> String {
+        let (Self::Said { levels, .. } | Self::Recorded { levels, .. }) = self;
+        if self.events(&rule.variant).is_none() {
+            return format!("not known: no event of {} is recorded", rule.variant);
+        }
+        let missing = levels.missing(rule, &report.catalogue);
+        let options: Vec<String> = missing.iter().map(|name| format!("`--level {name}=…`")).collect();
+        format!("not known: say {}", options.join(" "))
+    }
+
     fn events(&self, variant: &Variant) -> Option<f64> {
         match self {
             Self::Said { events, .. } => Some(*events),
@@ -132,9 +151,27 @@ impl Source {
     }
 }
 
+impl Told {
+    /// Lines for people.
+    pub fn lines(&self, rule: &Rule) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Simulated(told) => told.lines(rule),
+            Self::Unknown(why) => vec![("reach", why.clone())],
+        }
+    }
+
+    /// The same for machines; `None` where nothing was simulated.
+    pub fn as_json(&self) -> Option<Value> {
+        match self {
+            Self::Simulated(told) => Some(told.as_json()),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
 impl RuleReach {
     /// What the reach is, and then how often the rule acts falsely: two lines for people.
-    pub fn lines(&self, rule: &Rule) -> Vec<(&'static str, String)> {
+    fn lines(&self, rule: &Rule) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
         if let (Some(lever), Some(reach)) = (&self.lever, &self.reach) {
             lines.push(("reach", self.told(lever, reach, rule)));
@@ -176,12 +213,15 @@ impl RuleReach {
         match reach.smallest {
             Some(size) => {
                 let to = self.value(lever.shifted(size));
-                format!("{at}: {} (to {to}) is {done} within ten minutes of onset", shift(lever.kind, size))
+                format!(
+                    "{at}: a shift by {} (to {to}) is {done} within ten minutes of onset",
+                    shift(lever.kind, size)
+                )
             }
             None => {
                 let worst = self.value(lever.shifted(reach.worst));
                 format!(
-                    "{at}: practically nothing is {done} within ten minutes of onset; even {worst} takes {}",
+                    "{at}: practically nothing is {done} within ten minutes of onset: even {worst} takes {}",
                     minutes(reach.at_worst)
                 )
             }
@@ -196,13 +236,7 @@ impl RuleReach {
         }
     }
 
-    /// Whether nothing is reached within ten minutes.
-    pub fn reaches_nothing(&self) -> bool {
-        self.reach.as_ref().is_some_and(|reach| reach.smallest.is_none())
-    }
-
-    /// The same for machines.
-    pub fn as_json(&self) -> Value {
+    fn as_json(&self) -> Value {
         let falsely: serde_json::Map<String, Value> =
             self.falsely.iter().map(|(mode, of)| (mode.as_str().to_owned(), json!(of))).collect();
         let reach = self.lever.zip(self.reach.as_ref()).map(|(lever, reach)| {

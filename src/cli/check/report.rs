@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::Report;
-use super::reach::RuleReach;
+use super::reach::Told;
 use crate::cli::meaning;
 use crate::cli::output::{Ink, Paint, count};
 use crate::engine::budget::Budget;
@@ -56,8 +56,8 @@ impl Report {
     }
 
     /// What simulation says of the rule at a place.
-    pub fn simulated(&self, place: usize) -> Option<&RuleReach> {
-        self.reaches.get(place)?.as_ref()
+    pub fn simulated(&self, place: usize) -> Option<&Told> {
+        self.reaches.get(place)
     }
 
     /// The rules, each with what there is to say about it.
@@ -101,7 +101,7 @@ impl Report {
                     budget_seconds: budget.total.as_secs(),
                     fits: budget.fits(),
                     hash: &rule.hash.0,
-                    simulated: self.simulated(place).map(RuleReach::as_json),
+                    simulated: self.simulated(place).and_then(Told::as_json),
                 }
             })
             .collect();

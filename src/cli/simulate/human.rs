@@ -44,11 +44,12 @@ fn head(report: &Report<'_>, part: &Part, paint: Paint, out: &mut String) {
     let size = report.size;
     let _ = writeln!(
         out,
-        "  {} of {} healthy days, seed {}; evidence needed: {}\n",
+        "  {} of {} healthy days, seed {}; evidence needed: {} (`evidence` promises at most {} false per 1,000 days and rule)\n",
         count(size.runs, "run"),
         words::number(size.days),
         part.plan.seed,
-        brief(part.plan.needed())
+        brief(part.plan.needed()),
+        words::number(part.plan.promised())
     );
 }
 

@@ -52,6 +52,7 @@ fn variant(report: &Report<'_>, part: &Part) -> Value {
         "variant": part.plan.variant.as_str(),
         "events_per_minute": world.events,
         "evidence_needed": part.plan.needed(),
+        "evidence_promises_false_per_1000_days": part.plan.promised(),
         "metrics": metrics.collect::<Vec<_>>(),
         "rules": rules.collect::<Vec<_>>(),
         "together": together.collect::<Vec<_>>(),
