@@ -48,7 +48,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "METRIC=SD", value_parser = named)]
     pub spread: Vec<Named>,
     /// Simulated runs behind each number; more of them make intervals narrower
-    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u64).range(5..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub runs: u64,
     /// How to report; `github` writes annotations for a workflow of GitHub Actions
     #[arg(long, value_enum, default_value_t = CheckFormat::Human)]

@@ -226,7 +226,7 @@ fn simulate(args: &SimulateArgs, rules: RuleSet, config: &Config) -> Result<u8, 
     };
     let plans = variants(told).into_iter().map(|rules| plan(args, rules, &levels, config, rollbacks));
     let plans: Vec<Plan> = plans.collect();
-    let bar = progress(args.runs * plans.len() as u64);
+    let bar = progress(args.runs * plans.len() as u64, "runs");
     let parts = plans.into_iter().map(|plan| {
         let outcome = plan.run(size, &|| bar.inc(1));
         Part { plan, outcome }
@@ -339,12 +339,14 @@ fn judges(args: &SimulateArgs, rules: &RuleSet) -> Vec<Judge> {
     judges
 }
 
-/// Runs done, on a terminal.
-fn progress(runs: u64) -> ProgressBar {
+/// Runs, or whatever there is, done of all, on a terminal.
+pub fn progress(all: u64, what: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let bar = ProgressBar::with_draw_target(Some(runs), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{bar:30.cyan} {percent:>3} %  {pos} of {len} runs, {eta} left");
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━━╌"))
+    let bar = ProgressBar::with_draw_target(Some(all), ProgressDrawTarget::stderr());
+    let style =
+        ProgressStyle::with_template("{bar:30.cyan} {percent:>3} %  {pos} of {len} {msg}, {eta} left");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━━╌");
+    bar.with_style(style).with_message(what.to_owned())
 }

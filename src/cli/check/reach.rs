@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{CheckArgs, Report};
 use crate::cli::levels::Levels;
-use crate::cli::simulate::estimate;
+use crate::cli::simulate::{estimate, progress};
 use crate::dispatch::words;
 use crate::engine::rule::{Confirm, Rule, RuleAction, RuleSet};
 use crate::lab::setup::{Bench, Setup};
@@ -61,11 +61,14 @@ pub fn simulate(args: &CheckArgs, report: &Report, source: &Source) -> Vec<Told>
     let rules = &report.compiled.rules.rules;
     let rollbacks = rules.iter().filter(|rule| rule.action == RuleAction::Rollback).count();
     let threads = std::thread::available_parallelism().map_or(1, Into::into);
-    let simulated = rules.iter().map(|rule| match source.world(rule, report) {
+    let bar = progress(rules.len() as u64, "rules");
+    let simulated = rules.iter().inspect(|_| bar.inc(1)).map(|rule| match source.world(rule, report) {
         Some(world) => Told::Simulated(Box::new(one(rule, world, report, rollbacks, args.runs, threads))),
         None => Told::Unknown(source.missing(rule, report)),
     });
-    simulated.collect()
+    let told = simulated.collect();
+    bar.finish_and_clear();
+    told
 }
 
 fn one(
