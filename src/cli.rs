@@ -8,12 +8,14 @@ mod demo;
 pub mod diagnostics;
 mod flag;
 mod incident;
+mod levels;
 mod meaning;
 mod output;
 mod recorded;
 mod replay;
 mod rules;
 mod run;
+mod simulate;
 mod status;
 mod table;
 mod test;
@@ -53,6 +55,7 @@ enum Command {
     Test(test::TestArgs),
     Rules(rules::RulesArgs),
     Replay(replay::ReplayArgs),
+    Simulate(simulate::SimulateArgs),
     Status(status::StatusArgs),
     Incident(incident::IncidentArgs),
     Flag(flag::FlagArgs),
@@ -69,6 +72,7 @@ pub fn main(cli: &Cli) -> anyhow::Result<u8> {
         Command::Test(args) => test::run(args),
         Command::Rules(args) => rules::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Simulate(args) => simulate::run(args),
         Command::Status(args) => status::run(args),
         Command::Incident(args) => incident::run(args),
         Command::Flag(args) => flag::run(args),

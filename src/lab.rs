@@ -2,7 +2,7 @@
 //!
 //! [`rig::Rig`] is fed messages in the order in which they arrived and closes minutes as event time goes; [`journal::Journal`]
 //! writes down what the engines say; [`lines`] and [`recording`] bring files in; [`setup`] gives rules the flags and baselines
-//! that a configuration would; [`series`] makes events up. No clock, no entropy: the same bytes give the same story.
+//! that a configuration would; [`series`] makes events up; [`simulate`] makes up the minutes of whole worlds. No clock, no entropy: the same bytes give the same story.
 
 pub mod arrivals;
 pub mod journal;
@@ -11,5 +11,6 @@ pub mod recording;
 pub mod rig;
 pub mod series;
 pub mod setup;
+pub mod simulate;
 #[cfg(test)]
 mod tests;

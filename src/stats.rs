@@ -6,6 +6,7 @@
 pub mod betting;
 pub mod bounded_mean;
 pub mod detector;
+pub mod exact;
 pub mod group_sequential;
 pub mod mixture;
 pub mod noise;

@@ -1,6 +1,7 @@
 //! `rearguard check`: compiles configuration and rules, and proves the ten-minute sum for each rule.
 
 mod github;
+mod reach;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
+use super::levels::{Levels, Named, named};
 use super::output::{Format, Paint, Trouble, count, end, show, show_json};
 use super::recorded::{Events, check_files, progress};
 use super::{FAILED, GOOD, WRONG, diagnostics};
@@ -20,6 +22,7 @@ use crate::engine::rule::diagnostic::Diagnostic;
 use crate::engine::rule::traffic::{Traffic, starved};
 use crate::lab::arrivals::Arrivals;
 use crate::lab::recording::Recording;
+use crate::lab::simulate::observed::Observed;
 use crate::model::metric::Catalogue;
 
 /// Compile configuration and rules, and prove for every rule that breach, flip and page fit into ten minutes.
@@ -30,12 +33,23 @@ use crate::model::metric::Catalogue;
 pub struct CheckArgs {
     #[command(flatten)]
     pub rules: RuleArgs,
-    /// Recorded events (JSON Lines, plain, gzip or zstd; `-` for standard input): also tell which rules they can never fire
+    /// Recorded events (JSON Lines, plain, gzip or zstd; `-` for standard input): also tell which rules they can never fire, the reach
+    /// of the others on such traffic, and how often they would act falsely
     #[arg(long, short, value_name = "FILE", conflicts_with = "events_per_minute")]
     pub events: Vec<PathBuf>,
     /// The same for so many events a minute of every variant, each with all metrics
     #[arg(long, value_name = "N", value_parser = rate)]
     pub events_per_minute: Option<f64>,
+    /// How good a metric is while all is well (`faithfulness=0.95`, `cost_p95=0.03`): with traffic, also tell the reach of its rules
+    /// and how often they would act falsely. Instead of what recorded events say
+    #[arg(long, value_name = "METRIC=VALUE", value_parser = named)]
+    pub level: Vec<Named>,
+    /// Standard deviation of scores (default: all are 0 or 1), of the logarithm of values (default: 0.5)
+    #[arg(long, value_name = "METRIC=SD", value_parser = named)]
+    pub spread: Vec<Named>,
+    /// Simulated runs behind each number; more of them make intervals narrower
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub runs: u64,
     /// How to report; `github` writes annotations for a workflow of GitHub Actions
     #[arg(long, value_enum, default_value_t = CheckFormat::Human)]
     pub format: CheckFormat,
@@ -69,14 +83,16 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
 fn checked(args: &CheckArgs) -> Result<u8, Trouble> {
     let code = match check(&args.rules) {
         Ok(mut report) => {
-            if let Some(traffic) = traffic(args, &report)? {
+            if let Some((traffic, source)) = traffic(args, &report)? {
                 report.diagnostics.extend(starved(&report.compiled, &report.catalogue, &traffic));
+                report.reaches = reach::simulate(args, &report, &source);
                 sort(&mut report.diagnostics);
             }
             match args.format {
                 CheckFormat::Json => show_json(&report.as_json())?,
                 CheckFormat::Github => {
                     show(&github::annotations(&report.diagnostics))?;
+                    show(&github::notices(&report))?;
                     show(&report.summary())?;
                 }
                 CheckFormat::Human => {
@@ -109,23 +125,35 @@ fn rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| "is no number above 0, such as 60 or 0.5".to_owned())
 }
 
-/// The traffic that was given, if any.
-fn traffic(args: &CheckArgs, report: &Report) -> Result<Option<Traffic>, Trouble> {
+/// The traffic that was given, if any, and what is to be simulated on it.
+fn traffic(args: &CheckArgs, report: &Report) -> Result<Option<(Traffic, reach::Source)>, Trouble> {
+    let levels = Levels::read(&args.level, &[], &[], &args.spread, &report.catalogue)?;
     if args.events.is_empty() {
-        return Ok(args.events_per_minute.map(Traffic::Steady));
+        let Some(events) = args.events_per_minute else {
+            return match args.level.is_empty() {
+                true => Ok(None),
+                false => Err(Trouble::wrong("`--level` says how good events are, but not how many come")
+                    .hint("add `--events-per-minute N`, or recorded events with `--events FILE`")),
+            };
+        };
+        return Ok(Some((Traffic::Steady(events), reach::Source::Said { events, levels })));
     }
     let files: Vec<Recording> = args.events.iter().map(|path| Recording::new(path)).collect();
     check_files(&files)?;
     let events = Events::Files(files);
     let bar = progress(&events, 1);
     let mut arrivals = Arrivals::new(&report.compiled.rules, Arc::clone(&report.catalogue));
-    events.each(&bar, |message| arrivals.look(message))?;
+    let mut observed = Box::new(Observed::new(Arc::clone(&report.catalogue)));
+    events.each(&bar, |message| {
+        arrivals.look(message);
+        observed.look(message);
+    })?;
     bar.finish_and_clear();
     if arrivals.events == 0 {
         return Err(Trouble::wrong(format!("{} holds no event", events.name()))
             .hint("docs/events.md says what an event is: one JSON object per line"));
     }
-    Ok(Some(arrivals.finish()))
+    Ok(Some((arrivals.finish(), reach::Source::Recorded { observed, levels })))
 }
 
 /// `2 mistakes found, 1 warning`
@@ -152,6 +180,8 @@ pub struct Report {
     pub config: PathBuf,
     /// Warnings, and the errors of rules that cannot keep the promise.
     pub diagnostics: Vec<Diagnostic>,
+    /// What simulation says of each rule, where it was asked.
+    pub reaches: Vec<reach::Told>,
 }
 
 /// Reads and judges; `Err` when a file is wrong, with everything that was found all the same.
@@ -178,6 +208,7 @@ pub fn check(args: &RuleArgs) -> Result<Report, Vec<Diagnostic>> {
         dry_run: config.dry_run,
         config: config.path,
         diagnostics: found,
+        reaches: Vec::new(),
     })
 }
 

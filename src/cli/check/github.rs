@@ -1,11 +1,25 @@
 //! Findings as workflow commands of GitHub Actions, which shows them at their lines in a pull request. Escaped as its
 //! toolkit does (actions/toolkit, `packages/core/src/command.ts`).
 
+use super::Report;
 use crate::engine::rule::diagnostic::{Diagnostic, Level};
 
 /// One line per finding.
 pub fn annotations(found: &[Diagnostic]) -> String {
     found.iter().map(annotation).collect()
+}
+
+/// One line per rule that was simulated: what it reaches and how often it would act falsely.
+pub fn notices(report: &Report) -> String {
+    let simulated = report.rules().enumerate().filter_map(|(place, (rule, _))| {
+        let told = report.simulated(place)?;
+        let lines = told.lines(rule).into_iter().map(|(name, text)| format!("{name}: {text}"));
+        let lines: Vec<String> = lines.collect();
+        let (file, line) = (property(&rule.origin.file), rule.origin.line);
+        let title = property(&format!("rearguard: {}", rule.condition.source));
+        Some(format!("::notice file={file},line={line},title={title}::{}\n", data(&lines.join("\n"))))
+    });
+    simulated.collect()
 }
 
 fn annotation(found: &Diagnostic) -> String {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::Report;
+use super::reach::Told;
 use crate::cli::meaning;
 use crate::cli::output::{Ink, Paint, count};
 use crate::engine::budget::Budget;
@@ -43,12 +44,20 @@ struct RuleJson<'a> {
     budget_seconds: u64,
     fits: bool,
     hash: &'a str,
+    /// What simulation says, where it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    simulated: Option<serde_json::Value>,
 }
 
 impl Report {
     /// How many rules are refused.
     pub fn refused(&self) -> usize {
         self.diagnostics.iter().filter(|d| d.is_error()).count()
+    }
+
+    /// What simulation says of the rule at a place.
+    pub fn simulated(&self, place: usize) -> Option<&Told> {
+        self.reaches.get(place)
     }
 
     /// The rules, each with what there is to say about it.
@@ -60,7 +69,8 @@ impl Report {
     pub fn as_json(&self) -> serde_json::Value {
         let rules: Vec<RuleJson<'_>> = self
             .rules()
-            .map(|(rule, note)| {
+            .enumerate()
+            .map(|(place, (rule, note))| {
                 let budget = Budget::of(rule, &self.timing);
                 RuleJson {
                     id: rule.id.as_str(),
@@ -91,6 +101,7 @@ impl Report {
                     budget_seconds: budget.total.as_secs(),
                     fits: budget.fits(),
                     hash: &rule.hash.0,
+                    simulated: self.simulated(place).and_then(Told::as_json),
                 }
             })
             .collect();
@@ -102,19 +113,19 @@ impl Report {
         let mut out = String::new();
         let mut file = "";
         let mut variant = "";
-        for (rule, note) in self.rules() {
+        for (place, (rule, note)) in self.rules().enumerate() {
             if (file, variant) != (rule.origin.file.as_str(), rule.variant.as_str()) {
                 (file, variant) = (&rule.origin.file, rule.variant.as_str());
                 let baseline = rule.baseline.as_ref().map_or("none", |b| b.as_str());
                 let _ = writeln!(out, "{} {}", paint.bold(variant), paint.dim(&format!("({file})")));
                 let _ = writeln!(out, "  flag {}, baseline {baseline}\n", rule.flag);
             }
-            self.rule_text(rule, note, paint, &mut out);
+            self.rule_text(place, rule, note, paint, &mut out);
         }
         out
     }
 
-    fn rule_text(&self, rule: &Rule, note: &RuleNote, paint: Paint, out: &mut String) {
+    fn rule_text(&self, place: usize, rule: &Rule, note: &RuleNote, paint: Paint, out: &mut String) {
         let budget = Budget::of(rule, &self.timing);
         let verdict = match (budget.fits(), rule.action) {
             (true, _) => paint.ink(Ink::Good, "ok"),
@@ -148,6 +159,9 @@ impl Report {
         let every = self.limits.false_rollback_every;
         line("promises", &promise(rule, gives_evidence.is_ok(), every));
         line("ten minutes", &meaning::sum(&budget));
+        for (name, text) in self.simulated(place).map(|told| told.lines(rule)).unwrap_or_default() {
+            line(name, &text);
+        }
         out.push('\n');
     }
 }

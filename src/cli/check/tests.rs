@@ -8,7 +8,8 @@ fn args(files: &[&str]) -> RuleArgs {
 }
 
 fn with(rules: RuleArgs, format: CheckFormat) -> CheckArgs {
-    CheckArgs { rules, events: Vec::new(), events_per_minute: None, format }
+    let (events, level, spread) = (Vec::new(), Vec::new(), Vec::new());
+    CheckArgs { rules, events, events_per_minute: None, level, spread, runs: 5, format }
 }
 
 #[test]
