@@ -4,6 +4,8 @@
 //! same outputs, on every machine. `.clippy.toml` lists what may not be called here.
 
 pub mod alert;
+#[cfg(test)]
+mod attack_tests;
 pub mod budget;
 mod closing;
 #[cfg(test)]

@@ -251,3 +251,19 @@ pub fn steady(
         })
         .collect()
 }
+
+/// A small generator of known constants (Knuth's MMIX), so that a failing seed replays anywhere.
+pub struct Lcg(pub u64);
+
+impl Lcg {
+    /// A number in [0, 1).
+    pub fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// One of several.
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[(self.next() * of.len() as f64) as usize]
+    }
+}
