@@ -342,6 +342,9 @@ fn the_page_holds_a_plot_per_rule_and_needs_nothing_else() {
     let times = |part: &str| page.matches(part).count();
     // Two tiers and the rule of two measurements, which has verdicts and no curve.
     assert_eq!((times("<svg "), times("</svg>"), times("class=\"value\" d=\"M")), (3, 3, 2));
+    // The intervals of both curves. Evidence has something to say of the rule that it can confirm only.
+    assert_eq!((times("class=\"band\" d=\"M"), times("class=\"proof\" d=\"M")), (2, 1));
+    assert_eq!((times("class=\"enough\" d=\"M"), times("evidence D; c = ")), (1, 1));
     assert_eq!((times("<section>"), times("</section>")), (3, 3));
     assert_eq!(times("class=\"rollback\">would have rolled back"), 2);
     assert!(page.contains("there is no one curve to draw") && page.contains("faithfulness_1h &lt; 0.7"));
