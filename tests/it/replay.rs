@@ -12,6 +12,7 @@ use rearguard::model::time::Timestamp;
 use serde_json::Value;
 
 use crate::cli::{Ended, rearguard};
+use crate::examples::{Tried, tried};
 
 const BASELINES: &str =
     "- variant: shop.v2\n  rules: [{ condition: error_rate_1h > baseline*3, action: rollback }]\n";
@@ -353,26 +354,7 @@ fn the_page_holds_a_plot_per_rule_and_needs_nothing_else() {
     assert_eq!((nowhere.code, nowhere.out.as_str()), (2, ""), "{nowhere:?}");
 }
 
-/// Every command of the page that is followed by its output is run. `text tail`: the output ends like this.
 #[test]
 fn the_examples_of_the_page_are_what_comes_out() {
-    let page = std::fs::read_to_string(here().join("docs/replay.md")).unwrap();
-    let mut parts = page.split("```");
-    let (mut ran, mut command) = (0, None);
-    while let (Some(_), Some(block)) = (parts.next(), parts.next()) {
-        let (info, body) = block.split_once('\n').unwrap();
-        match (info, command.take()) {
-            ("sh", _) => command = Some(body.trim().to_owned()),
-            ("text" | "text tail", Some(command)) => {
-                let words: Vec<&str> = command.split_whitespace().skip(1).collect();
-                let ended = rearguard(here(), &[], &words);
-                assert_eq!(ended.err, "", "{command}");
-                let same = if info == "text" { ended.out == body } else { ended.out.ends_with(body) };
-                assert!(same && !body.is_empty(), "{command}\ncomes out as:\n{}", ended.out);
-                ran += 1;
-            }
-            _ => {}
-        }
-    }
-    assert_eq!(ran, 3);
+    assert_eq!(tried("docs/replay.md"), Tried { ran: 3, ..Tried::default() });
 }
