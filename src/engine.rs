@@ -12,6 +12,8 @@ mod closing;
 mod confirm_tests;
 mod decide;
 pub mod detector;
+#[cfg(test)]
+mod edge_tests;
 pub mod evidence;
 pub mod fleet;
 pub mod gate;

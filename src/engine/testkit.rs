@@ -229,6 +229,10 @@ pub fn absorb(all: &mut Output, more: Output) {
     all.decisions.extend(more.decisions);
     all.orders.extend(more.orders);
     all.latches.extend(more.latches);
+    all.verdicts.pass += more.verdicts.pass;
+    all.verdicts.breach += more.verdicts.breach;
+    all.verdicts.inconclusive += more.verdicts.inconclusive;
+    all.verdicts.error += more.verdicts.error;
     all.closed = more.closed.or(all.closed);
 }
 
