@@ -3,7 +3,8 @@
 //!
 //! What bears a decision out is asked of raw events, by counting (`stream::Tape`): with the two minutes that hold the attack
 //! erased, the condition must have held, on enough samples, for as long as `for` asks; for a decision on evidence the
-//! detector, run over the stream with both minutes emptied, must have had enough of it. Beside the engine three weaker
+//! detector, run over the stream with both minutes emptied, must have had enough of it. A rollback that was withheld (control in
+//! breach as well) is carried out later at a closing at which the condition holds without the two minutes. Beside the engine three weaker
 //! judges see the same attacks, so that the table says what the rule of pairs is good for. `REARGUARD_ATTACKS` asks for more.
 
 mod stream;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use super::input::{Delta, Input, Settings};
 use super::machine::Engine;
+use super::output::Gate;
 use super::rule::compile::compile_rules;
 use super::rule::{Confirm, ConfirmedBy, Rule};
 use super::testkit::{CONTROL, Ev, Lcg, TREATMENT, at, delta, engine, settings};
@@ -113,7 +115,11 @@ impl Place {
                 self.deltas[minute as usize].clone()
             };
             let output = engine.step(Input::Delta(delta));
-            course.decided.extend(output.decisions.iter().map(|d| (minute, d.confirmed_by)));
+            course.decided.extend(output.decisions.iter().map(|d| Decided {
+                closed: minute,
+                by: d.confirmed_by,
+                acts: d.gate == Gate::Act,
+            }));
             let judgement = engine.last.values().next().expect("a minute has closed");
             course.literal.push(judgement.literal);
             course.evidence.push(judgement.proof.as_ref().map_or(0.0, |proof| proof.evidence));
@@ -139,10 +145,19 @@ fn compiled(condition: &str, action: &str, confirm: Confirm, least: u64) -> Rule
     Rule::clone(&compiled.rules.rules[0])
 }
 
+/// One decision.
+#[derive(Clone, Copy)]
+struct Decided {
+    closed: i64,
+    by: Option<ConfirmedBy>,
+    /// Whether it was carried out, or withheld.
+    acts: bool,
+}
+
 /// What the engine said from one minute on.
 #[derive(Default)]
 struct Course {
-    decided: Vec<(i64, Option<ConfirmedBy>)>,
+    decided: Vec<Decided>,
     /// Per closing, what the condition says literally.
     literal: Vec<Option<bool>>,
     /// Per closing, D.
@@ -185,14 +200,26 @@ impl<'a> Erased<'a> {
         Self { place, tape, bears_out, course: place.rest(eve, &emptied) }
     }
 
-    /// Whether the stream without the two minutes has what a decision at `closed` rests on.
-    fn has(&self, closed: i64, by: Option<ConfirmedBy>) -> bool {
-        let earlier = self.course.decided.iter().any(|(decided, _)| *decided <= closed);
-        match by {
-            Some(ConfirmedBy::Persistence) => self.bears_out[closed as usize],
-            Some(ConfirmedBy::Evidence) => earlier || (self.proves(closed) && self.is_recent(closed)),
-            None => false,
-        }
+    /// Whether the stream without the two minutes has what every decision of a course rests on. A rollback that was withheld has
+    /// waited out `for`: it is looked at again at every closing in breach.
+    fn has_all(&self, decided: &[Decided]) -> bool {
+        decided.iter().enumerate().all(|(place, now)| {
+            let withheld = decided[..place].iter().any(|before| !before.acts);
+            let again = withheld && self.holds(now.closed);
+            match now.by {
+                Some(ConfirmedBy::Persistence) => self.bears_out[now.closed as usize] || again,
+                Some(ConfirmedBy::Evidence) => {
+                    let earlier = self.course.decided.iter().any(|own| own.closed <= now.closed);
+                    earlier || (self.proves(now.closed) && self.is_recent(now.closed))
+                }
+                None => false,
+            }
+        })
+    }
+
+    fn holds(&self, closed: i64) -> bool {
+        let gone = self.place.pair()..self.place.pair() + 2;
+        self.tape.whole(closed, gone, self.place.rule.min_samples) == Some(true)
     }
 
     /// D without the two minutes is enough. Its sums are added in another order, hence the last digits.
@@ -266,13 +293,12 @@ fn attack(attack: Attack, place: &Place, eve: &Engine, erased: &Erased<'_>, unto
                 && tape.holds(closed, last, 0..0, 1) == Some(true)
                 && !erased.proves(closed)
         });
-    let rearguard = course.decided.iter().any(|(closed, by)| !erased.has(*closed, *by));
     Tally {
         tried: 1,
         plain: usize::from(wrongly(held((0..all).map(|closed| tape.whole(closed, 0..0, least))))),
         single: usize::from(wrongly(held((0..all).map(without_each)))),
         bare: usize::from(bare),
-        rearguard: usize::from(rearguard),
+        rearguard: usize::from(!erased.has_all(&course.decided)),
         hid: usize::from(course.decided.is_empty() && !untouched.decided.is_empty()),
     }
 }
