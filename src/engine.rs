@@ -4,12 +4,16 @@
 //! same outputs, on every machine. `.clippy.toml` lists what may not be called here.
 
 pub mod alert;
+#[cfg(test)]
+mod attack_tests;
 pub mod budget;
 mod closing;
 #[cfg(test)]
 mod confirm_tests;
 mod decide;
 pub mod detector;
+#[cfg(test)]
+mod edge_tests;
 pub mod evidence;
 pub mod fleet;
 pub mod gate;

@@ -1,5 +1,6 @@
 //! `rearguard replay`: what rules would have done on recorded events.
 
+mod axis;
 mod html;
 mod human;
 mod json;
@@ -162,7 +163,10 @@ fn replay(args: &ReplayArgs, sets: Vec<Set>, config: &Config) -> Result<u8, Trou
         limits: config.limits,
         lateness: config.timing.lateness,
     };
-    let mut journals: Vec<Journal> = names.iter().map(|_| Journal::new(page.is_some())).collect();
+    let mut journals: Vec<Journal> = names
+        .iter()
+        .map(|_| if page.is_some() { Journal::for_plots() } else { Journal::new(false) })
+        .collect();
     let mut lines = json::Lines::new(args.format == Format::Json, &names);
     let (mut bad, mut span) = (BadLines::default(), None);
     let mut watch = |step: Step<'_>| {

@@ -111,6 +111,8 @@ fn every_cell_of_state_and_verdict() {
             ["quiet ended", "pending 3", "pending 3 CONFIRMED", "pending 3 DOUBTED", "pending 2", "quiet ended"]),
         ("pending, due, blind", pending(2, 999), false, None,
             ["quiet ended", "pending 3", "pending 3", "pending 3", "pending 2", "quiet ended"]),
+        ("pending, not quite a window of ignorance ago", pending(2, 940), true, None,
+            ["quiet ended", "pending 3 CONFIRMED", "pending 3 CONFIRMED", "pending 3 DOUBTED", "pending 2", "quiet ended"]),
         ("pending, a window of ignorance ago", pending(2, 939), true, None,
             ["quiet ended", "pending 3 CONFIRMED", "pending 3 CONFIRMED", "pending 3 DOUBTED", "quiet ended", "quiet ended"]),
         ("firing", firing(true, 5), true, None,

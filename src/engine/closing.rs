@@ -379,6 +379,14 @@ pub(super) fn measured(engine: &Engine, rule: &Rule, slice: &Scope) -> (Option<f
     (value, limit(&rule.condition, *threshold, &view, frame))
 }
 
+/// The confidence interval of what a rule of one comparison measures at the last closing.
+pub(super) fn interval_of(engine: &Engine, rule: &Rule, slice: &Scope) -> Option<(f64, f64)> {
+    let Shape::Simple { slot, .. } = &rule.condition.shape else { return None };
+    let view = view_of(engine, rule, slice);
+    let catalogue = engine.fleet.schema().catalogue();
+    interval(&view, &rule.condition.slots[*slot], frame(engine, rule, slice), catalogue)
+}
+
 /// Every alert as it stands, rules in their order.
 pub(super) fn report(engine: &Engine) -> Vec<AlertReport> {
     let mut by_rule: BTreeMap<usize, Vec<AlertReport>> = BTreeMap::new();
@@ -389,15 +397,9 @@ pub(super) fn report(engine: &Engine) -> Vec<AlertReport> {
         let rule = &engine.settings.rules.rules[place];
         let alert = engine.memory.alert(key).cloned().unwrap_or_default();
         let (value, threshold) = measured(engine, rule, &key.slice);
-        let interval = match &rule.condition.shape {
-            // Reports are made every second: intervals of what is quiet can wait until somebody asks.
-            Shape::Simple { slot, .. } if alert.phase() != Phase::Quiet => {
-                let view = view_of(engine, rule, &key.slice);
-                let catalogue = engine.fleet.schema().catalogue();
-                interval(&view, &rule.condition.slots[*slot], frame(engine, rule, &key.slice), catalogue)
-            }
-            Shape::Simple { .. } | Shape::Other => None,
-        };
+        // Reports are made every second: intervals of what is quiet can wait until somebody asks.
+        let asked = alert.phase() != Phase::Quiet;
+        let interval = if asked { interval_of(engine, rule, &key.slice) } else { None };
         by_rule.entry(place).or_default().push(AlertReport {
             key: key.clone(),
             variant: rule.variant.clone(),

@@ -291,3 +291,47 @@ impl Lookup for RuleView<'_> {
         arm == Arm::Own || self.baseline.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::rule::{RuleAction, Side, Stat};
+    use super::super::testkit::{CONTROL, TREATMENT, engine, rule, settings};
+    use super::*;
+    use crate::engine::rule::Rule;
+
+    fn latency(stat: Stat, window: u32) -> Rule {
+        rule("latency", stat, window, Side::Above, 1_000.0, RuleAction::Rollback)
+    }
+
+    #[test]
+    fn a_total_is_kept_per_window_and_its_histogram_where_a_quantile_is_asked() {
+        let rules = vec![
+            latency(Stat::Mean, 60),
+            latency(Stat::P95, 5),
+            latency(Stat::P50, 60),
+            latency(Stat::Max, 360),
+        ];
+        let fleet = engine(rules).fleet;
+        let latency = fleet.schema.catalogue().find("latency").unwrap();
+        let wanted = vec![(Window(60), true), (Window(5), true), (Window(360), false)];
+        for variant in [TREATMENT, CONTROL] {
+            let id = fleet.schema.find(variant).unwrap();
+            assert_eq!(fleet.wanted[&(id, latency)], wanted, "{variant}");
+        }
+    }
+
+    #[test]
+    fn restored_slices_are_admitted_and_those_beyond_the_quota_stay_together() {
+        let settings = settings(vec![latency(Stat::P95, 5)]);
+        let tenant = |name: &str| Scope::Only(Dimension::Tenant, name.into());
+        let (variant, metric) =
+            (settings.schema.find(TREATMENT).unwrap(), settings.schema.catalogue().find("latency").unwrap());
+        let mut fleet = Fleet::new(Arc::clone(&settings.schema), 2);
+        for name in ["a", OTHER] {
+            fleet.restore_series((variant, metric, tenant(name)), Series::new(None));
+        }
+        for (seen, counted) in [("a", "a"), ("b", "b"), ("c", OTHER), ("a", "a"), (OTHER, OTHER)] {
+            assert_eq!(fleet.admit(variant, tenant(seen)), tenant(counted), "{seen}");
+        }
+    }
+}

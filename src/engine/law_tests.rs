@@ -89,16 +89,6 @@ fn values(metric: &str) -> (f64, f64) {
     }
 }
 
-/// A small generator of known constants (Knuth's MMIX), so that a failing seed replays anywhere.
-struct Lcg(u64);
-
-impl Lcg {
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
 /// What the engine says of a rule at the closing of every minute. It fires at once, does nothing and never resolves, so that
 /// evidence is never counted anew: otherwise streams of which one resolves earlier would have gathered over different
 /// spans. `needed` is the evidence that is enough.

@@ -159,6 +159,11 @@ impl Engine {
         closing::measured(self, rule, slice)
     }
 
+    /// The confidence interval of that measurement, as decisions are stored with.
+    pub fn interval(&self, rule: &Rule, slice: &Scope) -> Option<(f64, f64)> {
+        closing::interval_of(self, rule, slice)
+    }
+
     /// What the last judgement of an alert rests on, as it would be stored with a decision.
     pub fn evidence(&self, key: &AlertKey) -> Option<Evidence> {
         let (rule, judgement) = (self.rule(key)?, self.last.get(key)?);

@@ -229,6 +229,10 @@ pub fn absorb(all: &mut Output, more: Output) {
     all.decisions.extend(more.decisions);
     all.orders.extend(more.orders);
     all.latches.extend(more.latches);
+    all.verdicts.pass += more.verdicts.pass;
+    all.verdicts.breach += more.verdicts.breach;
+    all.verdicts.inconclusive += more.verdicts.inconclusive;
+    all.verdicts.error += more.verdicts.error;
     all.closed = more.closed.or(all.closed);
 }
 
@@ -250,4 +254,20 @@ pub fn steady(
             tenant: i.unsigned_abs() % 17,
         })
         .collect()
+}
+
+/// A small generator of known constants (Knuth's MMIX), so that a failing seed replays anywhere.
+pub struct Lcg(pub u64);
+
+impl Lcg {
+    /// A number in [0, 1).
+    pub fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// One of several.
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[(self.next() * of.len() as f64) as usize]
+    }
 }

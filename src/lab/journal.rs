@@ -23,8 +23,18 @@ pub struct Journal {
     stories: Vec<Story>,
     /// Places in `stories`.
     places: BTreeMap<AlertKey, usize>,
-    /// Whether every closing's numbers are kept, for plots.
-    keeps_track: bool,
+    keeps: Keeps,
+}
+
+/// What is kept of every closing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Keeps {
+    #[default]
+    Nothing,
+    /// Its numbers, for pictures.
+    Track,
+    /// Intervals as well, which take longer to reckon than the verdict.
+    Intervals,
 }
 
 /// One rule on one slice.
@@ -149,6 +159,10 @@ pub struct Point {
     pub minute: Minute,
     pub value: Option<f64>,
     pub threshold: Option<f64>,
+    /// The confidence interval of the value, if intervals are kept.
+    pub interval: Option<(f64, f64)>,
+    /// D, and the evidence that is enough: c. `None` where evidence does not confirm the rule.
+    pub evidence: Option<(f64, f64)>,
     pub standing: Standing,
 }
 
@@ -193,9 +207,14 @@ impl Numbers {
 }
 
 impl Journal {
-    /// An empty journal. `keeps_track` keeps every closing's numbers: 48 bytes per minute, rule and slice.
+    /// An empty journal. `keeps_track` keeps every closing's numbers: about 100 bytes per minute, rule and slice.
     pub fn new(keeps_track: bool) -> Self {
-        Self { keeps_track, ..Self::default() }
+        Self { keeps: if keeps_track { Keeps::Track } else { Keeps::Nothing }, ..Self::default() }
+    }
+
+    /// An empty journal that keeps what plots show: every closing's numbers, with intervals.
+    pub fn for_plots() -> Self {
+        Self { keeps: Keeps::Intervals, ..Self::default() }
     }
 
     /// Writes one closing down; `tell` hears of each entry at once.
@@ -245,7 +264,7 @@ impl Journal {
     }
 
     fn judged(&mut self, engine: &Engine, key: &AlertKey, judgement: &Judgement, at: Timestamp) {
-        let keeps_track = self.keeps_track;
+        let keeps = self.keeps;
         let Some(story) = self.story(engine, key) else { return };
         story.count(&judgement.verdict, at);
         let (value, threshold) = engine.measured(&story.rule, &key.slice);
@@ -259,9 +278,16 @@ impl Journal {
                 story.closest = Some(here);
             }
         }
-        if keeps_track {
-            let (minute, standing) = (at.minute().plus(-1), Standing::of(&judgement.verdict));
-            story.track.push(Point { minute, value, threshold, standing });
+        if keeps != Keeps::Nothing {
+            let interval = (keeps == Keeps::Intervals).then(|| engine.interval(&story.rule, &key.slice));
+            story.track.push(Point {
+                minute: at.minute().plus(-1),
+                value,
+                threshold,
+                interval: interval.flatten(),
+                evidence: judgement.proof.as_ref().map(|proof| (proof.evidence, proof.needed)),
+                standing: Standing::of(&judgement.verdict),
+            });
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
-use super::journal::{Doubt, Journal, What};
+use super::journal::{Doubt, Journal, Point, What};
 use super::rig::{Rig, Step};
 use super::setup::{Bench, Setup};
 use crate::engine::input::{Input, Limits, Settings, Source};
@@ -292,6 +292,28 @@ fn a_regression_is_rolled_back_once_and_the_journal_has_its_story() {
     let deepest = story.closest.unwrap();
     assert!((deepest.value - 0.2).abs() < 1e-9, "{deepest:?}");
     assert_eq!(journal.decisions().len(), 2, "the tenant's pause and the rollback");
+}
+
+#[test]
+fn plots_are_given_intervals_and_evidence() {
+    let stream = [steady(0, 30, 0.95), steady(30, 50, 0.2)].concat();
+    let run = |mut journal: Journal| {
+        let mut rig = Rig::new(vec![setup(&LOW.replace(", confirm: persistence", ""))], &bench(), 1);
+        for message in &stream {
+            rig.record(0, message.as_bytes(), &mut |step| journal.observe(&step, &mut |_, _| {}));
+        }
+        journal.stories()[0].track.clone()
+    };
+    let (plain, plotted) = (run(Journal::new(true)), run(Journal::for_plots()));
+    assert_eq!(plain.len(), plotted.len());
+    for (plain, plotted) in plain.iter().zip(&plotted) {
+        assert_eq!(plain.interval, None);
+        let ((lower, upper), value) = (plotted.interval.unwrap(), plotted.value.unwrap());
+        assert!(lower <= value && value <= upper, "{plotted:?}");
+        assert_eq!(Point { interval: None, ..*plotted }, *plain);
+    }
+    let enough = plotted.iter().position(|point| point.evidence.is_some_and(|(d, c)| d >= c)).unwrap();
+    assert!((30..40).contains(&enough), "{enough}");
 }
 
 #[test]

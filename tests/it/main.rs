@@ -5,6 +5,8 @@
 mod alerts;
 mod cli;
 mod demo;
+mod examples;
+mod how;
 mod layers;
 mod ofrep;
 mod readme;

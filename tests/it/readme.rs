@@ -9,7 +9,7 @@ use rearguard::telemetry::catalogue::METRICS;
 
 use crate::cli::rearguard;
 
-pub const DOCUMENTS: [&str; 17] = [
+pub const DOCUMENTS: [&str; 20] = [
     "README.md",
     "CHANGELOG.md",
     "deploy/README.md",
@@ -19,6 +19,7 @@ pub const DOCUMENTS: [&str; 17] = [
     "docs/design.md",
     "docs/events.md",
     "docs/flags.md",
+    "docs/how-it-decides.md",
     "docs/incidents.md",
     "docs/metrics.md",
     "docs/operations.md",
@@ -27,6 +28,8 @@ pub const DOCUMENTS: [&str; 17] = [
     "docs/rules.md",
     "docs/simulate.md",
     "docs/testing-rules.md",
+    "docs/tutorial.md",
+    "docs/verification.md",
 ];
 
 pub fn read(file: &str) -> String {

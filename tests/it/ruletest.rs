@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::cli::{Ended, rearguard};
+use crate::examples::{Tried, tried};
 
 const RULES: &str = "- variant: shop.v2\n  rules: [{ condition: error_rate_1h > 0.2, action: rollback, confirm: persistence }]\n";
 const FAILING: &str = "rules: r.yaml
@@ -237,42 +238,8 @@ fn recorded_events_have_to_be_good() {
     assert!(ended.err.contains("e.jsonl:2: no good event"), "{ended:?}");
 }
 
-/// Every command of the page that is followed by its output is run; test files that are shown are those in the repository, or
-/// pass as if they stood in `rules/tests`.
 #[test]
-fn the_examples_of_the_page_are_what_comes_out() {
-    let page = std::fs::read_to_string(here().join("docs/testing-rules.md")).unwrap();
-    let mut parts = page.split("```");
-    let (mut ran, mut shown, mut command) = (0, 0, None);
-    while let (Some(_), Some(block)) = (parts.next(), parts.next()) {
-        let (info, body) = block.split_once('\n').unwrap();
-        match (info, command.take()) {
-            ("sh", _) => command = Some(body.trim().to_owned()),
-            ("text", Some(command)) => {
-                let words: Vec<&str> = command.split_whitespace().skip(1).collect();
-                let ended = rearguard(here(), &[], &words);
-                assert_eq!(
-                    (ended.err.as_str(), ended.out.as_str()),
-                    ("", body),
-                    "{command}\ncomes out as:\n{}",
-                    ended.out
-                );
-                ran += 1;
-            }
-            ("yaml test", _) => {
-                let rules = std::fs::read_to_string(here().join("rules/support-copilot.yaml")).unwrap();
-                let text = body.replace("../support-copilot.yaml", "r.yaml");
-                let (_folder, ended) = test(&[("r.yaml", &rules), ("t.yaml", &text)], &["t.yaml"]);
-                assert_eq!(ended.code, 0, "{body}\n{ended:?}");
-                shown += 1;
-            }
-            (info, _) if info.starts_with("yaml test=") => {
-                let file = info.trim_start_matches("yaml test=");
-                assert_eq!(std::fs::read_to_string(here().join(file)).unwrap(), body, "{file}");
-                shown += 1;
-            }
-            _ => {}
-        }
-    }
-    assert_eq!((ran, shown), (3, 4));
+fn the_examples_of_the_pages_are_what_comes_out() {
+    assert_eq!(tried("docs/testing-rules.md"), Tried { ran: 1, files: 0, tests: 2 });
+    assert_eq!(tried("docs/tutorial.md"), Tried { ran: 6, files: 4, tests: 0 });
 }

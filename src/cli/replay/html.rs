@@ -150,17 +150,25 @@ pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-const LEGEND: &str = r#"<p class="legend"><i class="value"></i> the measurement over its window
-<i class="limit"></i> its threshold <i class="wait"></i> in breach, waiting out <code>for</code>
-<i class="pass"></i> pass <i class="breach"></i> breach <i class="unconfirmed"></i> true, not confirmed
-<i class="unknown"></i> unknown; hover for more. Times are UTC.</p>
+const LEGEND: &str = r#"<p class="legend"><span><i class="value"></i> the measurement over its window</span>
+<span><i class="band"></i> its 95 % confidence sequence</span>
+<span><i class="limit"></i> its threshold</span>
+<span><i class="wait"></i> in breach, waiting out <code>for</code></span>
+<span><i class="pass"></i> pass</span>
+<span><i class="breach"></i> breach</span>
+<span><i class="unconfirmed"></i> true, not confirmed</span>
+<span><i class="masked"></i> masked by a burst</span>
+<span><i class="unknown"></i> unknown</span>
+<span><i class="proof"></i> evidence D, by powers of ten</span>
+<span><i class="enough"></i> c, the evidence that is enough</span>
+Hover for more. Times are UTC.</p>
 "#;
 
 const STYLE: &str = "\
 :root{--ink:#1c2430;--dim:#667085;--paper:#fff;--card:#f7f8fa;--line:#d9dee7;--value:#1f6feb;--limit:#8b5cf6;\
---good:#2da160;--bad:#d92d20;--doubt:#e8a13a;--none:#c3cad5}\
+--good:#2da160;--bad:#d92d20;--doubt:#e8a13a;--none:#c3cad5;--masked:#c2409b;--proof:#0e7490}\
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ef;--dim:#98a2b3;--paper:#12161d;--card:#1a202a;--line:#303846;\
---value:#6cb2ff;--limit:#b79cff;--good:#4cc38a;--bad:#ff6b5e;--doubt:#f2b858;--none:#4a5363}}\
+--value:#6cb2ff;--limit:#b79cff;--good:#4cc38a;--bad:#ff6b5e;--doubt:#f2b858;--none:#4a5363;--masked:#f07ac8;--proof:#4fc3d9}}\
 body{font:15px/1.45 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:1020px;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.5rem;margin:0}h2{border-top:2px solid var(--line);padding-top:1rem}h3{margin:0}h3 small{font-weight:400;color:var(--dim)}\
 section{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:1rem 1.2rem;margin:1rem 0}section p{margin:.3rem 0}\
@@ -171,13 +179,15 @@ td.rollback{color:var(--bad);font-weight:600}td.pause_rollout,td.notify{color:va
 svg{width:100%;height:auto;display:block;margin:.4rem 0}svg text{font:11px system-ui,sans-serif;fill:var(--dim)}\
 .end{text-anchor:end}.middle{text-anchor:middle}.grid{stroke:var(--line);stroke-width:1;fill:none}\
 path.value{stroke:var(--value);stroke-width:1.8;fill:none;stroke-linejoin:round}\
-path.limit{stroke:var(--limit);stroke-width:1.4;stroke-dasharray:5 4;fill:none}\
+path.limit,path.enough{stroke:var(--limit);stroke-width:1.4;stroke-dasharray:5 4;fill:none}\
+path.proof{stroke:var(--proof);stroke-width:1.8;fill:none;stroke-linejoin:round}path.band{fill:var(--value);opacity:.16}\
 rect.wait{fill:var(--doubt);opacity:.3}rect.pass{fill:var(--good)}rect.breach{fill:var(--bad)}rect.unconfirmed{fill:var(--doubt)}\
-rect.unknown{fill:var(--none)}path.rollback,path.pause_rollout,path.notify,path.withheld,path.onset{stroke-width:1.8;fill:none}\
+rect.masked{fill:var(--masked)}rect.unknown{fill:var(--none)}path.rollback,path.pause_rollout,path.notify,path.withheld,path.onset{stroke-width:1.8;fill:none}\
 path.rollback{stroke:var(--bad)}path.pause_rollout,path.notify{stroke:var(--doubt)}path.withheld,path.onset{stroke:var(--dim);stroke-dasharray:2 3}\
 svg text.rollback{fill:var(--bad);font-weight:600}svg text.pause_rollout,svg text.notify{fill:var(--doubt);font-weight:600}\
-.legend i{display:inline-block;width:14px;height:10px;margin:0 .2rem 0 .9rem}.legend i.value{background:var(--value);height:3px;vertical-align:middle}\
-.legend i.limit{border-top:2px dashed var(--limit);height:0;vertical-align:middle}.legend i.wait{background:var(--doubt);opacity:.3}\
+.legend span{display:inline-block;margin-right:.9rem}.legend i{display:inline-block;width:14px;height:10px;margin-right:.2rem}.legend i.value{background:var(--value);height:3px;vertical-align:middle}\
+.legend i.proof{background:var(--proof);height:3px;vertical-align:middle}.legend i.band{background:var(--value);opacity:.25}\
+.legend i.masked{background:var(--masked)}.legend i.limit,.legend i.enough{border-top:2px dashed var(--limit);height:0;vertical-align:middle}.legend i.wait{background:var(--doubt);opacity:.3}\
 .legend i.pass{background:var(--good)}.legend i.breach{background:var(--bad)}.legend i.unconfirmed{background:var(--doubt)}\
 .legend i.unknown{background:var(--none)}";
 

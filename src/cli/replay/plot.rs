@@ -1,37 +1,54 @@
-//! One rule's run as an SVG picture: the window against its threshold, what was known, what was decided.
+//! One rule's run as an SVG picture: the window against its threshold, what was known, what was decided; below it the evidence.
 
 use std::fmt::Write as _;
 
+use super::axis::{Axis, Stretch, ticks, time_of};
+use super::html::escaped;
 use crate::cli::output::utc;
-use crate::dispatch::words::{measure, minute_time};
+use crate::dispatch::words::measure;
 use crate::engine::output::{Gate, Phase};
 use crate::engine::rule::Shape;
+use crate::engine::verdict::brief;
 use crate::lab::journal::{Doubt, Point, Standing, Story, What};
-use crate::model::time::{MINUTE_MS, Timestamp};
+use crate::model::time::Timestamp;
 
 const WIDTH: f64 = 960.0;
-const HEIGHT: f64 = 230.0;
 const LEFT: f64 = 76.0;
 const RIGHT: f64 = 14.0;
-const TOP: f64 = 14.0;
-/// Below the curve: the strip of verdicts and the axis of time.
-const BOTTOM: f64 = 50.0;
-const STRIP: f64 = 10.0;
+/// Where the measurement is drawn.
+const VALUES: Stretch = (14.0, 180.0);
+/// The strip of verdicts below it.
+const STRIP: Stretch = (188.0, 198.0);
+/// The evidence below that, where it confirms the rule.
+const EVIDENCE: Stretch = (216.0, 296.0);
+/// Below everything: the axis of time.
+const TIMES: f64 = 32.0;
 /// Points of a curve at most; more are drawn as the extremes of as many columns.
 const COLUMNS: usize = 800;
 
 /// Draws a story over a span of event time.
 pub fn draw(story: &Story, span: (Timestamp, Timestamp), onset: Option<Timestamp>) -> String {
-    let plot = Plot { story, span, scale: Scale::of(story) };
+    let values = Axis::of_values(story, VALUES);
+    let evidence = Axis::of_evidence(story, EVIDENCE);
+    let bottom = if evidence.is_some() { EVIDENCE.1 } else { STRIP.1 };
+    let plot = Plot { story, span, bottom };
     let mut out = format!(
-        r#"<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{} over time">"#,
-        super::html::escaped(&story.rule.condition.source)
+        r#"<svg viewBox="0 0 {WIDTH} {}" role="img" aria-label="{} over time">"#,
+        bottom + TIMES,
+        escaped(&story.rule.condition.source)
     );
     plot.waits(&mut out);
-    plot.axes(&mut out);
+    plot.times(&mut out);
     plot.strip(&mut out);
-    plot.curve("limit", |point| point.threshold, &mut out);
-    plot.curve("value", |point| point.value, &mut out);
+    if let Some(axis) = values {
+        plot.grid(axis, |value| measure(value, &story.unit), &mut out);
+        plot.band(axis, &mut out);
+        plot.curve(axis, "limit", |point| point.threshold, &mut out);
+        plot.curve(axis, "value", |point| point.value, &mut out);
+    }
+    if let Some(axis) = evidence {
+        plot.evidence(axis, &mut out);
+    }
     plot.marks(onset, &mut out);
     out.push_str("</svg>");
     out
@@ -40,41 +57,8 @@ pub fn draw(story: &Story, span: (Timestamp, Timestamp), onset: Option<Timestamp
 struct Plot<'a> {
     story: &'a Story,
     span: (Timestamp, Timestamp),
-    scale: Option<Scale>,
-}
-
-/// The range of values drawn.
-#[derive(Clone, Copy, Debug)]
-struct Scale {
-    low: f64,
-    high: f64,
-}
-
-impl Scale {
-    /// Everything measured and compared with, and a little room; `None` when there is nothing to draw.
-    fn of(story: &Story) -> Option<Self> {
-        let numbers = || story.track.iter().flat_map(|p| [p.value, p.threshold]).flatten();
-        let low = numbers().reduce(f64::min)?;
-        let high = numbers().reduce(f64::max)?;
-        let room = if high > low { (high - low) * 0.08 } else { high.abs().max(1.0) * 0.05 };
-        // Nothing measured is negative.
-        Some(Self { low: (low - room).max(0.0), high: high + room })
-    }
-
-    /// Round values within the range, three to seven of them.
-    fn ticks(self) -> impl Iterator<Item = f64> {
-        let rough = (self.high - self.low) / 5.0;
-        let power = 10f64.powf(rough.log10().floor());
-        let round = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().find(|times| times * power >= rough);
-        let step = round.unwrap_or(10.0) * power;
-        let first = (self.low / step).ceil();
-        (0..8).map(move |n| (first + f64::from(n)) * step).take_while(move |value| *value <= self.high)
-    }
-
-    fn y(self, value: f64) -> f64 {
-        let share = (value - self.low) / (self.high - self.low);
-        HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
-    }
+    /// Where the last stretch ends.
+    bottom: f64,
 }
 
 impl Plot<'_> {
@@ -85,27 +69,31 @@ impl Plot<'_> {
         LEFT + share.clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
     }
 
-    fn axes(&self, out: &mut String) {
-        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
-        if let Some(scale) = self.scale {
-            for value in scale.ticks() {
-                let y = scale.y(value);
-                let _ = write!(
-                    out,
-                    r#"<path class="grid" d="M{LEFT} {y:.1}H{right}"/><text x="{:.1}" y="{:.1}" class="end">{}</text>"#,
-                    LEFT - 6.0,
-                    y + 4.0,
-                    super::html::escaped(&measure(value, &self.story.unit))
-                );
-            }
-        }
-        for at in ticks(self.span) {
-            let x = self.x(at);
-            let side = if x > right - 30.0 { "end" } else { "middle" };
+    /// Lines across at round values, with their words.
+    fn grid(&self, axis: Axis, words: impl Fn(f64) -> String, out: &mut String) {
+        let right = WIDTH - RIGHT;
+        for value in axis.ticks() {
+            let y = axis.y(value);
             let _ = write!(
                 out,
-                r#"<path class="grid" d="M{x:.1} {TOP}V{bottom}"/><text x="{x:.1}" y="{:.1}" class="{side}">{}</text>"#,
-                HEIGHT - 8.0,
+                r#"<path class="grid" d="M{LEFT} {y:.1}H{right}"/><text x="{:.1}" y="{:.1}" class="end">{}</text>"#,
+                LEFT - 6.0,
+                y + 4.0,
+                escaped(&words(value))
+            );
+        }
+    }
+
+    fn times(&self, out: &mut String) {
+        for at in ticks(self.span) {
+            let x = self.x(at);
+            let side = if x > WIDTH - RIGHT - 30.0 { "end" } else { "middle" };
+            let _ = write!(
+                out,
+                r#"<path class="grid" d="M{x:.1} {}V{}"/><text x="{x:.1}" y="{:.1}" class="{side}">{}</text>"#,
+                VALUES.0,
+                self.bottom,
+                self.bottom + TIMES - 10.0,
                 time_of(at, self.span)
             );
         }
@@ -113,28 +101,33 @@ impl Plot<'_> {
 
     /// Verdicts, minute by minute, as a strip of colours; neighbours alike are one bar.
     fn strip(&self, out: &mut String) {
-        let top = HEIGHT - BOTTOM + 8.0;
         for run in self.story.track.chunk_by(|a, b| a.standing == b.standing) {
             let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
             let (from, to) = (self.x(first.minute.start()), self.x(last.minute.end()));
             let (class, said) = standing(first.standing);
             let _ = write!(
                 out,
-                r#"<rect class="{class}" x="{from:.1}" y="{top}" width="{:.1}" height="{STRIP}"><title>{said}, {} to {}</title></rect>"#,
+                r#"<rect class="{class}" x="{from:.1}" y="{}" width="{:.1}" height="{}"><title>{said}, {} to {}</title></rect>"#,
+                STRIP.0,
                 (to - from).max(0.5),
+                STRIP.1 - STRIP.0,
                 utc(first.minute.start()),
                 utc(last.minute.end())
             );
         }
     }
 
-    /// One line through the points; it is broken where nothing is known.
-    fn curve(&self, class: &str, of: impl Fn(&Point) -> Option<f64>, out: &mut String) {
-        let Some(scale) = self.scale else { return };
+    /// The points in as many columns as are drawn, each with the place of its first.
+    fn columns(&self) -> impl Iterator<Item = (f64, &[Point])> {
         let each = self.story.track.len().div_ceil(COLUMNS).max(1);
+        self.story.track.chunks(each).map(|column| (self.x(column[0].minute.end()), column))
+    }
+
+    /// One line through the points; it is broken where nothing is known.
+    fn curve(&self, axis: Axis, class: &str, of: impl Fn(&Point) -> Option<f64>, out: &mut String) {
         let mut path = String::new();
         let mut pen_down = false;
-        for column in self.story.track.chunks(each) {
+        for (x, column) in self.columns() {
             let known: Vec<f64> = column.iter().filter_map(&of).collect();
             let (Some(low), Some(high)) =
                 (known.iter().copied().reduce(f64::min), known.iter().copied().reduce(f64::max))
@@ -142,11 +135,10 @@ impl Plot<'_> {
                 pen_down = false;
                 continue;
             };
-            let x = self.x(column[0].minute.end());
             let command = if pen_down { 'L' } else { 'M' };
-            let _ = write!(path, "{command}{x:.1} {:.1}", scale.y(low));
-            if each > 1 && high > low {
-                let _ = write!(path, "V{:.1}", scale.y(high));
+            let _ = write!(path, "{command}{x:.1} {:.1}", axis.y(low));
+            if column.len() > 1 && high > low {
+                let _ = write!(path, "V{:.1}", axis.y(high));
             } else if !pen_down {
                 // A point by itself would not show.
                 path.push_str("h.6");
@@ -154,6 +146,46 @@ impl Plot<'_> {
             pen_down = true;
         }
         let _ = write!(out, r#"<path class="{class}" d="{path}"/>"#);
+    }
+
+    /// The confidence intervals as a band: there along the upper ends, back along the lower ones.
+    fn band(&self, axis: Axis, out: &mut String) {
+        let widest = |column: &[Point]| {
+            let known = column.iter().filter_map(|point| point.interval);
+            known.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+        };
+        let ends: Vec<(f64, Option<(f64, f64)>)> = self.columns().map(|(x, c)| (x, widest(c))).collect();
+        let mut path = String::new();
+        for known in ends.split(|(_, interval)| interval.is_none()).filter(|run| !run.is_empty()) {
+            let ends = || known.iter().filter_map(|(x, interval)| interval.map(|ends| (*x, ends)));
+            let there = ends().map(|(x, (_, upper))| (x, upper));
+            let back = ends().rev().map(|(x, (lower, _))| (x, lower));
+            for (at, (x, value)) in there.chain(back).enumerate() {
+                let command = if at == 0 { 'M' } else { 'L' };
+                let _ = write!(path, "{command}{x:.1} {:.1}", axis.y(value));
+            }
+            path.push('Z');
+        }
+        if !path.is_empty() {
+            let _ = write!(out, r#"<path class="band" d="{path}"/>"#);
+        }
+    }
+
+    /// D, by powers of ten, and how much of it is enough.
+    fn evidence(&self, axis: Axis, out: &mut String) {
+        self.grid(axis, |value| if value < 1_000.0 { brief(value) } else { format!("{value:.0e}") }, out);
+        self.curve(axis, "enough", |point| point.evidence.map(|(_, needed)| needed), out);
+        self.curve(axis, "proof", |point| point.evidence.map(|(d, _)| d), out);
+        let needed = self.story.track.iter().rev().find_map(|point| point.evidence).map(|(_, needed)| needed);
+        if let Some(needed) = needed {
+            let _ = write!(
+                out,
+                r#"<text x="{:.1}" y="{:.1}">evidence D; c = {} is enough</text>"#,
+                LEFT + 6.0,
+                EVIDENCE.0 - 5.0,
+                brief(needed)
+            );
+        }
     }
 
     /// Stretches in which the rule waited out `for`.
@@ -165,10 +197,11 @@ impl Plot<'_> {
                 since = Some(entry.at);
             } else if let Some(from) = since.take() {
                 let (from, to) = (self.x(from), self.x(entry.at));
-                let (width, height) = ((to - from).max(1.0), HEIGHT - BOTTOM - TOP);
+                let (width, height) = ((to - from).max(1.0), VALUES.1 - VALUES.0);
                 let _ = write!(
                     out,
-                    r#"<rect class="wait" x="{from:.1}" y="{TOP}" width="{width:.1}" height="{height}"><title>in breach, waiting out for</title></rect>"#
+                    r#"<rect class="wait" x="{from:.1}" y="{}" width="{width:.1}" height="{height}"><title>in breach, waiting out for</title></rect>"#,
+                    VALUES.0
                 );
             }
         }
@@ -176,26 +209,29 @@ impl Plot<'_> {
 
     /// Decisions, and the onset.
     fn marks(&self, onset: Option<Timestamp>, out: &mut String) {
-        let bottom = HEIGHT - BOTTOM;
-        let mut mark = |at: Timestamp, class: &str, said: &str| {
+        let mut mark = |at: Timestamp, class: &str, why: &str| {
             let x = self.x(at);
             // Near the right edge the word stands left of its line.
             let (side, shift) = if x > WIDTH - 160.0 { ("end", -4.0) } else { ("start", 4.0) };
             let _ = write!(
                 out,
-                r#"<path class="{class}" d="M{x:.1} {TOP}V{bottom}"><title>{said}, {}</title></path><text x="{:.1}" y="{:.1}" class="{class} {side}">{said}</text>"#,
+                r#"<path class="{class}" d="M{x:.1} {}V{}"><title>{class}{why}, {}</title></path><text x="{:.1}" y="{:.1}" class="{class} {side}">{class}</text>"#,
+                VALUES.0,
+                self.bottom,
                 utc(at),
                 x + shift,
-                TOP + 10.0
+                VALUES.0 + 10.0
             );
         };
         if let Some(onset) = onset.filter(|onset| (self.span.0..=self.span.1).contains(onset)) {
-            mark(onset, "onset", "onset");
+            mark(onset, "onset", "");
         }
         for entry in self.story.decisions() {
             if let What::Decided { action, gate } = &entry.what {
-                let class = if *gate == Gate::Act { action.as_str() } else { "withheld" };
-                mark(entry.at, class, class);
+                match gate {
+                    Gate::Act => mark(entry.at, action.as_str(), ""),
+                    gate => mark(entry.at, "withheld", &format!(": {}", gate.as_str())),
+                }
             }
         }
     }
@@ -210,49 +246,8 @@ fn standing(standing: Standing) -> (&'static str, &'static str) {
     match standing {
         Standing::Pass => ("pass", "pass"),
         Standing::Breach => ("breach", "breach"),
+        Standing::Unknown(Doubt::Masked) => ("masked", Doubt::Masked.as_str()),
         Standing::Unknown(Doubt::Unconfirmed) => ("unconfirmed", Doubt::Unconfirmed.as_str()),
         Standing::Unknown(doubt) => ("unknown", doubt.as_str()),
-    }
-}
-
-/// Round times within a span, six to twelve of them.
-fn ticks((from, to): (Timestamp, Timestamp)) -> Vec<Timestamp> {
-    const STEPS: [i64; 13] = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1_440, 2_880];
-    let minutes = to.since(from).as_secs() as i64 / 60;
-    let step =
-        STEPS.into_iter().find(|step| minutes / step <= 10).unwrap_or_else(|| minutes / 8 / 1_440 * 1_440);
-    let step = step.max(1) * MINUTE_MS;
-    let first = from.as_millis().div_euclid(step) * step;
-    let all = (0..).map(|n| first + n * step).take_while(|at| *at <= to.as_millis());
-    all.filter(|at| *at >= from.as_millis()).map(Timestamp::from_millis).collect()
-}
-
-/// The clock; the day where the span is of days.
-fn time_of(at: Timestamp, (from, to): (Timestamp, Timestamp)) -> String {
-    if to.since(from).as_secs() < 36 * 3600 { minute_time(at) } else { utc(at)[5..16].to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_round_and_few() {
-        for (low, high) in [(0.16, 0.74), (0.0, 1.0), (41.0, 21_580.0), (0.0, 0.026), (0.95, 1.05)] {
-            let ticks: Vec<f64> = Scale { low, high }.ticks().collect();
-            assert!((3..=7).contains(&ticks.len()), "{low} to {high}: {ticks:?}");
-            assert!(ticks.iter().all(|value| (low..=high).contains(value)));
-        }
-    }
-
-    #[test]
-    fn ticks_are_round_and_few() {
-        let start = Timestamp::parse("2023-07-12T09:03:00Z").unwrap();
-        for minutes in [1, 7, 59, 240, 1_440, 10_080, 43_200, 525_600] {
-            let end = Timestamp::from_millis(start.as_millis() + minutes * MINUTE_MS);
-            let ticks = ticks((start, end));
-            assert!((1..=12).contains(&ticks.len()), "{minutes}: {}", ticks.len());
-            assert!(ticks.iter().all(|at| (start..=end).contains(at)));
-        }
     }
 }
