@@ -6,6 +6,7 @@ pub mod check;
 mod client;
 mod demo;
 pub mod diagnostics;
+mod explain;
 mod flag;
 mod incident;
 mod meaning;
@@ -54,6 +55,7 @@ enum Command {
     Rules(rules::RulesArgs),
     Replay(replay::ReplayArgs),
     Status(status::StatusArgs),
+    Explain(explain::ExplainArgs),
     Incident(incident::IncidentArgs),
     Flag(flag::FlagArgs),
     Automation(automation::AutomationArgs),
@@ -70,6 +72,7 @@ pub fn main(cli: &Cli) -> anyhow::Result<u8> {
         Command::Rules(args) => rules::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Status(args) => status::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Incident(args) => incident::run(args),
         Command::Flag(args) => flag::run(args),
         Command::Automation(args) => automation::run(args),

@@ -11,6 +11,7 @@ mod confirm_tests;
 mod decide;
 pub mod detector;
 pub mod evidence;
+pub mod explain;
 pub mod fleet;
 pub mod gate;
 pub mod input;

@@ -142,7 +142,7 @@ pub fn promise(rule: &Rule, gives_evidence: bool, false_rollback_every: Duration
     }
 }
 
-fn unit(m: &Measurement, catalogue: &Catalogue) -> String {
+pub(super) fn unit(m: &Measurement, catalogue: &Catalogue) -> String {
     match m.stat {
         Stat::Count => "samples".into(),
         Stat::PerMin => "samples/min".into(),

@@ -85,7 +85,7 @@ pub struct Transition {
 }
 
 /// The name of an alert's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     Quiet,
@@ -345,6 +345,9 @@ pub struct AlertReport {
     pub evidence: Option<f64>,
     pub evidence_needed: Option<f64>,
     pub dry_run: bool,
+    /// Why the action was not carried out, while the alert fires all the same.
+    #[serde(default)]
+    pub withheld: Option<String>,
 }
 
 /// One latch in a [`Report`].

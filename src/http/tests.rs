@@ -116,6 +116,7 @@ async fn every_route_but_health_needs_its_scope() {
         (post.clone(), "/ofrep/v1/evaluate/flags", "evaluate"),
         (post.clone(), "/ofrep/v1/evaluate/flags/x", "evaluate"),
         (get.clone(), "/v1/status", "read"),
+        (get.clone(), "/v1/explain", "read"),
         (put, "/v1/automation", "operate"),
         (get.clone(), "/v1/incidents", "read"),
         (get.clone(), "/v1/incidents/x", "read"),

@@ -157,6 +157,7 @@ fn report(clock: Clock) -> Report {
             evidence: Some(0.4),
             evidence_needed: Some(525_600.0),
             dry_run: false,
+            withheld: None,
         }],
         ..Report::default()
     }
