@@ -1,9 +1,11 @@
 //! The command line: one file per command. Parses, calls, and says how it ended: 0 good, 1 found something or failed, 2 wrong
 //! use or bad input.
 
+mod audit;
 mod automation;
 pub mod check;
 mod client;
+mod database;
 mod demo;
 pub mod diagnostics;
 mod explain;
@@ -60,6 +62,7 @@ enum Command {
     Flag(flag::FlagArgs),
     Automation(automation::AutomationArgs),
     Token(token::TokenArgs),
+    Audit(audit::AuditArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -77,6 +80,7 @@ pub fn main(cli: &Cli) -> anyhow::Result<u8> {
         Command::Flag(args) => flag::run(args),
         Command::Automation(args) => automation::run(args),
         Command::Token(args) => token::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Demo(args) => demo::run(args),
     }
 }

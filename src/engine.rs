@@ -14,6 +14,7 @@ pub mod evidence;
 pub mod explain;
 pub mod fleet;
 pub mod gate;
+pub mod grounds;
 pub mod input;
 pub mod interval;
 #[cfg(test)]

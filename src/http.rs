@@ -13,6 +13,7 @@ mod health;
 mod incidents;
 mod ofrep;
 mod problem;
+mod replay;
 mod status;
 mod tokens;
 
@@ -155,6 +156,7 @@ pub fn router(parts: Parts, settings: HttpSettings) -> Router {
         .route("/v1/incidents", get(incidents::list))
         .route("/v1/incidents/{id}", get(incidents::show))
         .route("/v1/incidents/{id}/markdown", get(incidents::markdown))
+        .route("/v1/incidents/{id}/replay", get(replay::replay))
         .route("/v1/incidents/{id}/ack", post(incidents::acknowledge))
         .route("/v1/incidents/{id}/resolve", post(incidents::resolve))
         .route("/v1/flags", get(flags::list))

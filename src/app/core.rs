@@ -398,7 +398,7 @@ impl Core {
 
     /// A failure costs disk space only; the next time is in an hour.
     async fn prune(&self) {
-        match self.outlets.store.prune(self.seq, self.clock.now() - HISTORY).await {
+        match self.outlets.store.prune(self.clock.now() - HISTORY).await {
             Ok(rows) => tracing::debug!(rows, "old history forgotten"),
             Err(error) => tracing::warn!(%error, "old history could not be forgotten"),
         }

@@ -97,7 +97,8 @@ fn live(args: &ExplainArgs) -> Result<u8, Trouble> {
     }
     let client = Client::new(&args.server, TokenScope::Read)?;
     let slice = args.slice.as_ref().map(ToString::to_string);
-    let asked = [("variant", args.variant.as_deref()), ("rule", args.rule.as_deref()), ("slice", slice.as_deref())];
+    let asked =
+        [("variant", args.variant.as_deref()), ("rule", args.rule.as_deref()), ("slice", slice.as_deref())];
     let query: Vec<(&str, &str)> = asked.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
     let document = client.get(&["v1", "explain"], &query)?;
     match args.server.format {

@@ -68,7 +68,7 @@ impl SourceArgs {
     ///
     /// Everything that is wrong with it.
     pub fn configuration(&self) -> Result<Config, Vec<Diagnostic>> {
-        self.config.as_ref().map_or_else(|| Ok(Config::built_in()), |path| Config::load(path))
+        self.config.as_ref().map_or_else(|| Ok(Config::built_in()), Config::load)
     }
 
     /// The rules of the configuration, where the command line names none.
@@ -76,11 +76,7 @@ impl SourceArgs {
     /// # Errors
     ///
     /// When there is no configuration either.
-    pub fn own_rules<'a>(
-        &self,
-        config: &'a Config,
-        command: &str,
-    ) -> Result<&'a [PathBuf], Vec<Diagnostic>> {
+    pub fn own_rules<'a>(&self, config: &'a Config, command: &str) -> Result<&'a [PathBuf], Vec<Diagnostic>> {
         if self.config.is_some() {
             return Ok(&config.rules);
         }

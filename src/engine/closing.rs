@@ -8,6 +8,7 @@ use super::decide;
 use super::detector::Track;
 use super::fleet::RuleView;
 use super::gate::Gate;
+use super::grounds::Grounds;
 use super::input::Limits;
 use super::interval::interval;
 use super::machine::Engine;
@@ -36,6 +37,10 @@ pub(super) struct Judged {
     pub key: AlertKey,
     pub frame: Frame,
     pub judgement: Judgement,
+    /// The first minute that counts as evidence, and c; `None` where there is no evidence to gather.
+    pub evidence: Option<(Minute, f64)>,
+    /// The last minute that events are missing from, if that reaches into the window.
+    pub missing: Option<Minute>,
 }
 
 /// Judges everything at the closing of `minute`.
@@ -93,15 +98,18 @@ fn judge_all(engine: &mut Engine, minute: Minute, armed: bool) -> Vec<Judged> {
             track
         });
         let since = engine_now.memory.alert(&key).and_then(|alert| alert.evidence_since).unwrap_or(minute);
-        let gathered = track.as_ref().map(|track| Gathered { track, since: since.max(frame.floor), needed });
+        let since = since.max(frame.floor);
+        let gathered = track.as_ref().map(|track| Gathered { track, since, needed });
         let mut judgement = judge(rule, &view, frame, armed, gathered);
-        if let Some(until) = incomplete.filter(|until| frame.from(rule.condition.window()) <= *until) {
+        let missing = incomplete.filter(|until| frame.from(rule.condition.window()) <= *until);
+        if let Some(until) = missing {
             judgement.withdraw(Reason::Missing { until });
         }
+        let evidence = track.as_ref().map(|_| (since, needed));
         if let Some(track) = track {
             tracks.insert(key.clone(), track);
         }
-        judged.push(Judged { rule: Arc::clone(rule), key, frame, judgement });
+        judged.push(Judged { rule: Arc::clone(rule), key, frame, judgement, evidence, missing });
     }
     engine.tracks = tracks;
     judged
@@ -136,7 +144,7 @@ fn needed_evidence(subjects: &[(&Arc<Rule>, Scope)], limits: &Limits) -> f64 {
 }
 
 fn move_alert(engine: &mut Engine, judged: Judged, armed: bool, world: &World, output: &mut Output) {
-    let Judged { rule, key, frame, judgement } = &judged;
+    let Judged { rule, key, frame, judgement, .. } = &judged;
     let scope = decide::scope_of(rule, &key.slice);
     let firing = matches!(engine.memory.alert(key).map(|a| &a.state), Some(State::Firing(_)));
     let closing = Closing {
@@ -147,6 +155,7 @@ fn move_alert(engine: &mut Engine, judged: Judged, armed: bool, world: &World, o
         clear: if firing { clears(engine, rule, &key.slice, *frame) } else { None },
         latched: engine.memory.latch(&rule.flag, &scope).is_some(),
     };
+    let (before, decided) = (engine.memory.alert(key).cloned(), output.decisions.len());
     let (from, to, change, notices) = engine.memory.update(key, |alert| {
         let from = alert.phase();
         let change = alert.close(&closing);
@@ -177,6 +186,10 @@ fn move_alert(engine: &mut Engine, judged: Judged, armed: bool, world: &World, o
     if let (true, Verdict::Inconclusive { reason }) = (notices.masked, &judgement.verdict) {
         let kind = MessageKind::Masked;
         output.orders.push(Order::Notify(message::notice(rule, kind, &key.slice, reason, at)));
+    }
+    for decision in &output.decisions[decided..] {
+        let before = before.clone().unwrap_or_default();
+        output.grounds.push(Grounds::take(engine, &judged, decision, before, &closing));
     }
     engine.last.insert(key.clone(), judged.judgement);
 }
@@ -210,7 +223,7 @@ pub(super) fn cleared(
 /// Whether the control of a flag breaches a rule's own condition: over the window, or over its recent part where evidence has
 /// confirmed the breach before the window crossed. Rules that compare with the baseline have their answer in the comparison.
 pub(super) fn control_breaches(engine: &Engine, judged: &Judged) -> Option<Variant> {
-    let Judged { rule, key, frame, judgement } = judged;
+    let Judged { rule, key, frame, judgement, .. } = judged;
     if rule.condition.reads_baseline() {
         return None;
     }

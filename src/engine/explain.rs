@@ -438,7 +438,14 @@ fn standing(engine: &Engine, rule: &Rule, key: &AlertKey, alert: &Alert) -> Stan
 
 fn gate(engine: &Engine, rule: &Rule, key: &AlertKey, judgement: &Judgement, frame: Frame) -> Gate {
     let Some(rule) = engine.rule(key).filter(|r| r.id == rule.id) else { return Gate::Act };
-    let judged = Judged { rule: rule.clone(), key: key.clone(), frame, judgement: judgement.clone() };
+    let judged = Judged {
+        rule: rule.clone(),
+        key: key.clone(),
+        frame,
+        judgement: judgement.clone(),
+        evidence: None,
+        missing: None,
+    };
     let last = engine.last.iter().filter_map(|(key, judgement)| Some((&**engine.rule(key)?, judgement)));
     let world = World::of(last, &engine.settings.flags);
     decide::gate_of(engine, &judged, judged.rule.action, &world)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use super::gate::Gate;
+use super::grounds::Grounds;
 use super::input::{Fates, FlipOutcome, Source};
 use super::rule::{Confirm, ConfirmedBy, Origin, RuleAction, RuleHash, Side};
 use crate::model::flag::Scope;
@@ -19,6 +20,8 @@ pub struct Output {
     /// In the order in which they happened.
     pub transitions: Vec<Transition>,
     pub decisions: Vec<Decision>,
+    /// What each of them was judged from, in the same order.
+    pub grounds: Vec<Grounds>,
     /// What to do in the world, in order.
     pub orders: Vec<Order>,
     /// Latches put on and taken off.

@@ -11,8 +11,8 @@ use super::measure::Lookup;
 use super::output::Output;
 use super::pane::{OpenValues, PaneData, SeriesPane, VariantPane};
 use super::rule::{
-    Arith, Arm, Compare, Condition, Confirm, Expr, Measurement, NoData, Origin, Page, Rule, RuleAction, RuleHash,
-    RuleSet, Shape, Side, Stat, Threshold, Window,
+    Arith, Arm, Compare, Condition, Confirm, Expr, Measurement, NoData, Origin, Page, Rule, RuleAction,
+    RuleHash, RuleSet, Shape, Side, Stat, Threshold, Window,
 };
 use super::schema::Schema;
 use super::series::Series;
@@ -227,6 +227,7 @@ pub fn run(engine: &mut Engine, events: &[Ev], minutes: std::ops::Range<i64>) ->
 pub fn absorb(all: &mut Output, more: Output) {
     all.transitions.extend(more.transitions);
     all.decisions.extend(more.decisions);
+    all.grounds.extend(more.grounds);
     all.orders.extend(more.orders);
     all.latches.extend(more.latches);
     all.closed = more.closed.or(all.closed);

@@ -121,6 +121,7 @@ async fn every_route_but_health_needs_its_scope() {
         (get.clone(), "/v1/incidents", "read"),
         (get.clone(), "/v1/incidents/x", "read"),
         (get.clone(), "/v1/incidents/x/markdown", "read"),
+        (get.clone(), "/v1/incidents/x/replay", "read"),
         (post.clone(), "/v1/incidents/x/ack", "ack"),
         (post.clone(), "/v1/incidents/x/resolve", "ack"),
         (get.clone(), "/v1/flags", "read"),

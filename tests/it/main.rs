@@ -5,6 +5,7 @@
 mod alerts;
 mod cli;
 mod demo;
+mod explain;
 mod layers;
 mod ofrep;
 mod readme;

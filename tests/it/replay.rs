@@ -16,7 +16,7 @@ use crate::cli::{Ended, rearguard};
 const BASELINES: &str =
     "- variant: shop.v2\n  rules: [{ condition: error_rate_1h > baseline*3, action: rollback }]\n";
 
-fn here() -> &'static Path {
+pub fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -350,10 +350,9 @@ fn the_page_holds_a_plot_per_rule_and_needs_nothing_else() {
     assert_eq!((nowhere.code, nowhere.out.as_str()), (2, ""), "{nowhere:?}");
 }
 
-/// Every command of the page that is followed by its output is run. `text tail`: the output ends like this.
-#[test]
-fn the_examples_of_the_page_are_what_comes_out() {
-    let page = std::fs::read_to_string(here().join("docs/replay.md")).unwrap();
+/// Every command of a page that is followed by its output is run; gives how many. `text tail`: the output ends like this.
+pub fn run_examples(page: &str) -> usize {
+    let page = std::fs::read_to_string(here().join(page)).unwrap();
     let mut parts = page.split("```");
     let (mut ran, mut command) = (0, None);
     while let (Some(_), Some(block)) = (parts.next(), parts.next()) {
@@ -371,5 +370,10 @@ fn the_examples_of_the_page_are_what_comes_out() {
             _ => {}
         }
     }
-    assert_eq!(ran, 3);
+    ran
+}
+
+#[test]
+fn the_examples_of_the_page_are_what_comes_out() {
+    assert_eq!(run_examples("docs/replay.md"), 3);
 }

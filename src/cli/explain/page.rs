@@ -6,7 +6,7 @@ use crate::cli::output::{Ink, Paint, WIDTH, utc, wrap};
 use crate::cli::table::{Side, Table, cell};
 use crate::dispatch::words;
 use crate::engine::explain::{
-    Answer, ClearTest, EvidenceTest, Explanation, Lack, Measured, MOST, PersistenceTest,
+    Answer, ClearTest, EvidenceTest, Explanation, Lack, MOST, Measured, PersistenceTest,
 };
 use crate::engine::output::{Gate, Phase};
 use crate::engine::rule::{Confirm, NoData, RuleAction};
@@ -106,6 +106,9 @@ fn full(one: &Explanation, live: bool, paint: Paint) -> String {
     if let Some(why) = silence(one) {
         row("silence", Ink::Doubt, why);
     }
+    if let Some(decision) = &one.state.decision {
+        row("decision", Ink::Plain, decision.to_string());
+    }
     out.push_str(&table.render(paint));
     missing(one, paint, &mut out);
     in_the_way(one, paint, &mut out);
@@ -128,7 +131,8 @@ fn persistence(p: &PersistenceTest, one: &Explanation, row: &mut dyn FnMut(&str,
             (_, true) => "true: a burst hides a breach",
             (_, false) => "not true either",
         };
-        let text = format!("without the two minutes from {}: {}: {still}", minute(left_out.pair), left_out.filled);
+        let text =
+            format!("without the two minutes from {}: {}: {still}", minute(left_out.pair), left_out.filled);
         row("worst pair", Ink::Plain, text);
     }
     row("bad minutes", Ink::Plain, format!("{} of the {} needed", p.bad_minutes, p.bad_needed));
@@ -158,12 +162,8 @@ fn numbers(m: &Measured, one: &Explanation) -> String {
     }
     let first = one.measured.iter().position(|other| !other.name.starts_with("baseline("));
     if let (Some((lower, upper)), true) = (one.interval, first.map(|at| &one.measured[at]) == Some(m)) {
-        let _ = write!(
-            text,
-            "; 95 % interval {} to {}",
-            words::number(lower),
-            words::measure(upper, &m.unit)
-        );
+        let _ =
+            write!(text, "; 95 % interval {} to {}", words::number(lower), words::measure(upper, &m.unit));
     }
     text
 }
@@ -245,7 +245,10 @@ fn test(reason: &Reason, one: &Explanation) -> String {
             format!("{} ({bad} of {needed})", more(u64::from(*bad), u64::from(needed), "more bad minute"))
         }
         Reason::SingleMinute { pair } => {
-            format!("a breach without the two minutes from {}: a single bad minute never fires", minute(*pair))
+            format!(
+                "a breach without the two minutes from {}: a single bad minute never fires",
+                minute(*pair)
+            )
         }
         Reason::WithinNoise | Reason::Doubtful => "a breach that is beyond noise".into(),
         Reason::Unproven { evidence, needed } => format!("D {} of {}", brief(*evidence), brief(*needed)),

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{EvidenceTest, PersistenceTest};
 use crate::engine::alert::{Alert, State};
-use crate::engine::rule::eval::Unknown;
 use crate::engine::rule::Rule;
+use crate::engine::rule::eval::Unknown;
 use crate::engine::verdict::{BAD_MINUTES, Inspection, Judgement, Reason, Verdict};
 use crate::model::time::Minute;
 
