@@ -3,12 +3,14 @@
 //! Asked for, never part of judging. The verdict and D are those of the closing; everything else is computed anew from the
 //! same panes.
 
+mod fill;
 mod lack;
 
 use std::cmp::Reverse;
 
 use serde::{Deserialize, Serialize};
 
+use fill::{filled, filled_by_slot};
 pub use lack::Lack;
 
 use super::alert::{Alert, State, minutes};
@@ -19,13 +21,11 @@ use super::evidence::unit;
 use super::interval::interval;
 use super::machine::Engine;
 use super::measure::{self, Frame, Lookup};
-use super::message::{closing_time, number};
+use super::message::closing_time;
 use super::output::{AlertKey, Gate, Phase};
 use super::rule::diagnostic::nearest;
-use super::rule::eval::{Unknown, truth};
-use super::rule::write::write;
 use super::rule::{
-    Arm, Condition, Confirm, ConfirmedBy, Expr, Measurement, NoData, Origin, Rule, RuleAction, Shape, Side,
+    Arm, Condition, Confirm, ConfirmedBy, Measurement, NoData, Origin, Rule, RuleAction, Shape, Side,
     identifier,
 };
 use super::verdict::{BAD_MINUTES, Inspection, Judgement, Verdict, inspect, limit};
@@ -471,45 +471,6 @@ fn clear_test(engine: &Engine, rule: &Rule, key: &AlertKey, alert: &Alert, frame
 
 fn whole(minutes: i64) -> u32 {
     u32::try_from(minutes).unwrap_or(u32::MAX)
-}
-
-fn filled(condition: &Condition, catalogue: &Catalogue, get: impl Fn(&Measurement) -> Option<f64>) -> String {
-    filled_by_slot(condition, catalogue, |slot| get(&condition.slots[slot]))
-}
-
-/// A condition with numbers in place of its measurements; what is unknown keeps its name. Numbers have four digits, or as many
-/// as it takes for the line to be as true as what it stands for.
-fn filled_by_slot(
-    condition: &Condition,
-    catalogue: &Catalogue,
-    get: impl Fn(usize) -> Option<f64>,
-) -> String {
-    let exact = truth(&condition.expr, &mut |slot| get(slot).ok_or(Unknown::NoData));
-    let rounded = |digits: Option<usize>| {
-        put_in(&condition.expr, &|slot| get(slot).map(|value| digits.map_or(value, |d| round(value, d))))
-    };
-    let known = |expr: &Expr| truth(expr, &mut |_| Err(Unknown::NoData));
-    let enough = [4, 6, 9].into_iter().map(|digits| rounded(Some(digits))).find(|e| known(e) == exact);
-    write(&enough.unwrap_or_else(|| rounded(None)), &condition.slots, catalogue)
-}
-
-fn round(value: f64, digits: usize) -> f64 {
-    let short = if digits == 4 { number(value, "") } else { format!("{value:.*e}", digits - 1) };
-    short.parse().unwrap_or(value)
-}
-
-fn put_in(expr: &Expr, get: &dyn Fn(usize) -> Option<f64>) -> Expr {
-    let sub = |e: &Expr| Box::new(put_in(e, get));
-    match expr {
-        Expr::Const(value) => Expr::Const(*value),
-        Expr::Slot(slot) => get(*slot).map_or(Expr::Slot(*slot), Expr::Const),
-        Expr::Neg(e) => Expr::Neg(sub(e)),
-        Expr::Not(e) => Expr::Not(sub(e)),
-        Expr::Arith(op, l, r) => Expr::Arith(*op, sub(l), sub(r)),
-        Expr::Compare(op, l, r) => Expr::Compare(*op, sub(l), sub(r)),
-        Expr::And(l, r) => Expr::And(sub(l), sub(r)),
-        Expr::Or(l, r) => Expr::Or(sub(l), sub(r)),
-    }
 }
 
 #[cfg(test)]

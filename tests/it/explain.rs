@@ -177,3 +177,32 @@ async fn a_stored_decision_is_judged_again_to_the_same_verdict() {
     let gone = daemon.ask("read", &["incident", "replay", &incident]);
     assert!(gone.code == 1 && gone.out.contains("could not be judged"), "{gone:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_is_verified_beside_a_running_daemon() {
+    let daemon = Daemon::start().await;
+    daemon.judge_it().await;
+    let verify = |more: &[&str]| {
+        let mut arguments = vec!["audit", "verify", "--database", daemon.database()];
+        arguments.extend(more);
+        tokio::task::block_in_place(|| rearguard(here(), &[], &arguments))
+    };
+    let good = verify(&[]);
+    assert_eq!((good.code, good.err.as_str()), (0, ""), "{good:?}");
+    assert!(good.out.contains("intact: 10 records, 1 decision and their evidence"), "{}", good.out);
+    assert_eq!(verify(&["--format", "json"]).json()["found"]["intact"]["decisions"], 1);
+    daemon.tamper("UPDATE decision_grounds SET content = x'00'").await;
+    let altered = verify(&[]);
+    assert!(altered.code == 1 && altered.out.contains("was ALTERED"), "{altered:?}");
+    daemon.tamper("UPDATE audit SET detail = 'nothing' WHERE id = 4").await;
+    let broken = verify(&[]);
+    assert!(broken.code == 1 && broken.out.contains("BROKEN at record 4"), "{broken:?}");
+    let nowhere = rearguard(here(), &[], &["audit", "verify", "--database", "sqlite:/does/not/exist.db"]);
+    assert!(nowhere.code == 1 && nowhere.err.contains("there is no database"), "{nowhere:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other.db");
+    std::fs::write(&other, "").unwrap();
+    let other = format!("sqlite:{}", other.display());
+    let stranger = rearguard(here(), &[], &["audit", "verify", "--database", &other]);
+    assert!(stranger.code == 1 && stranger.err.contains("schema"), "{stranger:?}");
+}

@@ -9,7 +9,7 @@ use rearguard::telemetry::catalogue::METRICS;
 
 use crate::cli::rearguard;
 
-pub const DOCUMENTS: [&str; 16] = [
+pub const DOCUMENTS: [&str; 17] = [
     "README.md",
     "CHANGELOG.md",
     "deploy/README.md",
@@ -18,6 +18,7 @@ pub const DOCUMENTS: [&str; 16] = [
     "docs/demo.md",
     "docs/design.md",
     "docs/events.md",
+    "docs/explain.md",
     "docs/flags.md",
     "docs/incidents.md",
     "docs/metrics.md",

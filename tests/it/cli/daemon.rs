@@ -134,6 +134,11 @@ impl Daemon {
         incident
     }
 
+    /// The address of its database.
+    pub fn database(&self) -> &str {
+        &self.base.url
+    }
+
     /// Changes the database behind its back.
     pub async fn tamper(&self, sql: &str) {
         self.base.tamper(sql).await;
