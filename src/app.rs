@@ -28,6 +28,7 @@ use crate::dispatch::incident::Renderer;
 use crate::dispatch::receiver::Receiver;
 use crate::dispatch::siren::Siren;
 use crate::dispatch::worker::{Worker, WorkerSettings};
+use crate::engine::explain::{Answer as Explained, Question};
 use crate::engine::input::{Command, Input, Settings};
 use crate::engine::output::Report;
 use crate::http::{self, Boxed, Commander, HttpSettings, IncidentWriter, Parts, SubmitError};
@@ -258,6 +259,15 @@ impl Commander for Gate {
             let gone = || SubmitError::Unavailable("the engine is stopping".into());
             let (reply, said) = oneshot::channel();
             self.requests.send(Request::Command(command, reply)).await.map_err(|_| gone())?;
+            Ok(said.await.map_err(|_| gone())??)
+        })
+    }
+
+    fn explain(&self, asked: Question) -> Boxed<'_, Result<Explained, SubmitError>> {
+        Box::pin(async move {
+            let gone = || SubmitError::Unavailable("the engine is stopping".into());
+            let (reply, said) = oneshot::channel();
+            self.requests.send(Request::Explain(asked, reply)).await.map_err(|_| gone())?;
             Ok(said.await.map_err(|_| gone())??)
         })
     }

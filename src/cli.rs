@@ -1,11 +1,14 @@
 //! The command line: one file per command. Parses, calls, and says how it ended: 0 good, 1 found something or failed, 2 wrong
 //! use or bad input.
 
+mod audit;
 mod automation;
 pub mod check;
 mod client;
+mod database;
 mod demo;
 pub mod diagnostics;
+mod explain;
 mod flag;
 mod incident;
 mod levels;
@@ -57,10 +60,12 @@ enum Command {
     Replay(replay::ReplayArgs),
     Simulate(simulate::SimulateArgs),
     Status(status::StatusArgs),
+    Explain(explain::ExplainArgs),
     Incident(incident::IncidentArgs),
     Flag(flag::FlagArgs),
     Automation(automation::AutomationArgs),
     Token(token::TokenArgs),
+    Audit(audit::AuditArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -74,10 +79,12 @@ pub fn main(cli: &Cli) -> anyhow::Result<u8> {
         Command::Replay(args) => replay::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Status(args) => status::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Incident(args) => incident::run(args),
         Command::Flag(args) => flag::run(args),
         Command::Automation(args) => automation::run(args),
         Command::Token(args) => token::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Demo(args) => demo::run(args),
     }
 }

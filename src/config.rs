@@ -113,7 +113,16 @@ pub enum Receiver {
     /// Signed with HMAC-SHA256.
     Webhook { url: String, secret: Secret },
     /// A topic on the brokers of `kafka:`.
-    Kafka { topic: String },
+    Kafka { topic: String, mode: EventMode },
+}
+
+/// How a CloudEvent lies in a Kafka record: whole in its value, or its attributes in headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventMode {
+    #[default]
+    Structured,
+    Binary,
 }
 
 /// Which receivers get what, by name.

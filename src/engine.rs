@@ -15,8 +15,10 @@ pub mod detector;
 #[cfg(test)]
 mod edge_tests;
 pub mod evidence;
+pub mod explain;
 pub mod fleet;
 pub mod gate;
+pub mod grounds;
 pub mod input;
 pub mod interval;
 #[cfg(test)]

@@ -7,12 +7,14 @@
 
 mod auth;
 mod body;
+mod explain;
 mod flags;
 mod health;
 mod incidents;
 mod listen;
 mod ofrep;
 mod problem;
+mod replay;
 mod status;
 mod tokens;
 
@@ -34,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use self::auth::Doorkeeper;
 use self::problem::Problem;
 use crate::clock::Clock;
+use crate::engine::explain::{Answer as Explained, NothingMeant, Question};
 use crate::engine::input::Command;
 use crate::engine::output::{CommandError, Report};
 use crate::model::id::IncidentId;
@@ -48,6 +51,9 @@ pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Commander: Send + Sync {
     /// Hands a command to the engine; answers with what happened once that has been committed.
     fn submit(&self, command: Command) -> Boxed<'_, Result<String, SubmitError>>;
+
+    /// Asks why rules did or did not fire at the last closing. Changes nothing.
+    fn explain(&self, asked: Question) -> Boxed<'_, Result<Explained, SubmitError>>;
 }
 
 /// Why a command was not carried out.
@@ -56,6 +62,9 @@ pub enum SubmitError {
     /// The engine refused it.
     #[error(transparent)]
     Refused(#[from] CommandError),
+    /// Nothing in force is what was asked about.
+    #[error(transparent)]
+    NothingMeant(#[from] NothingMeant),
     /// The engine does not take commands now, or the commit failed: nothing is known to have changed.
     #[error("{0}")]
     Unavailable(String),
@@ -138,10 +147,12 @@ pub fn router(parts: Parts, settings: HttpSettings) -> Router {
         .route("/ofrep/v1/evaluate/flags", post(ofrep::bulk))
         .route("/ofrep/v1/evaluate/flags/{key}", post(ofrep::single))
         .route("/v1/status", get(status::status))
+        .route("/v1/explain", get(explain::explain))
         .route("/v1/automation", put(status::automation))
         .route("/v1/incidents", get(incidents::list))
         .route("/v1/incidents/{id}", get(incidents::show))
         .route("/v1/incidents/{id}/markdown", get(incidents::markdown))
+        .route("/v1/incidents/{id}/replay", get(replay::replay))
         .route("/v1/incidents/{id}/ack", post(incidents::acknowledge))
         .route("/v1/incidents/{id}/resolve", post(incidents::resolve))
         .route("/v1/flags", get(flags::list))

@@ -13,6 +13,7 @@ mod enqueue;
 mod error;
 mod flag_table;
 mod flags;
+mod grounds;
 mod incidents;
 mod load;
 mod lock;
@@ -34,14 +35,15 @@ pub use db::Address;
 pub use error::StoreError;
 pub use flag_table::{FlagState, FlagTable};
 pub use flags::{ChangeKind, FlagChange, FlagWrite};
+pub use grounds::StoredGrounds;
 pub use incidents::{IncidentDetail, IncidentFilter, IncidentSummary, Withheld};
-pub use load::{Loaded, OpenLatch, StoredDecision};
+pub use load::{Loaded, StoredDecision};
 pub use outbox::{OutboxRow, RowOutcome};
 pub use outbox_state::{FlipState, OutboxCounts, OutboxStats, Recheck};
 pub use plan::{
     BUILTIN, Flip, NewRow, PlanContext, Routes, RowKind, Task, Timing, message_rows, plan, plan_step,
 };
-pub use record::{Committed, InputRow, Position, SourcePosition, StepRecord};
+pub use record::{Committed, Position, SourcePosition, StepRecord};
 pub use timeline::{EntryKind, TimelineEntry};
 pub use tokens::{CLI, TokenInfo, TokenScope};
 
@@ -73,6 +75,14 @@ impl Store {
         let address: Address = url.parse()?;
         let db = db::Db::connect(&address).await?;
         migrate::migrate(&db).await?;
+        Self::finish(db, address, None, None).await
+    }
+
+    /// Opens for reading alone, beside a running daemon or without one: takes no lock, migrates nothing.
+    pub async fn open_read_only(url: &str) -> Result<Self, StoreError> {
+        let address: Address = url.parse()?;
+        let db = db::Db::connect_to_read(&address).await?;
+        migrate::check(&db).await?;
         Self::finish(db, address, None, None).await
     }
 

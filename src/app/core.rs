@@ -15,6 +15,7 @@ use super::facts;
 use super::restore::{Cut, config_hash};
 use crate::clock::{Clock, Stopwatch};
 use crate::dispatch::siren::Siren;
+use crate::engine::explain::{Answer as Explained, NothingMeant, Question};
 use crate::engine::input::{Answer, Command, CommandKind, Input, Settings};
 use crate::engine::machine::Engine;
 use crate::engine::output::{CommandError, Output, Report};
@@ -54,6 +55,7 @@ const CHECK_WITHIN: Duration = Duration::from_secs(2);
 pub enum Request {
     Command(Command, oneshot::Sender<Result<String, CommandError>>),
     Reload(Box<Settings>),
+    Explain(Question, oneshot::Sender<Result<Explained, NothingMeant>>),
 }
 
 /// Where inputs come from.
@@ -209,6 +211,10 @@ impl Core {
                 self.step(Input::Command(command), batch);
                 let said = batch.outputs.last_mut().and_then(|output| output.reply.take());
                 batch.replies.push((reply, said.unwrap_or_else(|| Ok(String::new()))));
+            }
+            Taken::Request(Request::Explain(asked, reply)) => {
+                // Whoever asked may have gone.
+                reply.send(self.engine.explain(&asked)).ok();
             }
             Taken::Ingest(message) => self.take_message(message, batch),
         }
@@ -392,7 +398,7 @@ impl Core {
 
     /// A failure costs disk space only; the next time is in an hour.
     async fn prune(&self) {
-        match self.outlets.store.prune(self.seq, self.clock.now() - HISTORY).await {
+        match self.outlets.store.prune(self.clock.now() - HISTORY).await {
             Ok(rows) => tracing::debug!(rows, "old history forgotten"),
             Err(error) => tracing::warn!(%error, "old history could not be forgotten"),
         }

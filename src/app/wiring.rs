@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::config::{Config, Receiver, Start, Store as StoreAt};
+use crate::config::{Config, EventMode, Receiver, Start, Store as StoreAt};
 use crate::dispatch::client::{AllowList, AllowedHost, Outbound, Secret};
 use crate::dispatch::failure::Failure;
 use crate::dispatch::publish::kafka::Mode;
@@ -106,7 +106,7 @@ fn kind(receiver: &Receiver, config: &Config) -> ReceiverKind {
         Receiver::Webhook { url, secret } => {
             ReceiverKind::Webhook { url: url.clone(), secret: Secret::new(secret.expose()) }
         }
-        Receiver::Kafka { topic } => {
+        Receiver::Kafka { topic, mode } => {
             let mut settings: BTreeMap<String, Secret> = config
                 .kafka
                 .properties
@@ -114,7 +114,11 @@ fn kind(receiver: &Receiver, config: &Config) -> ReceiverKind {
                 .map(|(key, value)| (key.clone(), Secret::new(value.expose())))
                 .collect();
             settings.insert("bootstrap.servers".into(), Secret::new(config.kafka.bootstrap()));
-            ReceiverKind::Kafka { topic: topic.clone(), mode: Mode::Structured, settings }
+            let mode = match mode {
+                EventMode::Structured => Mode::Structured,
+                EventMode::Binary => Mode::Binary,
+            };
+            ReceiverKind::Kafka { topic: topic.clone(), mode, settings }
         }
     }
 }

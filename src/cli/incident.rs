@@ -1,4 +1,6 @@
-//! `rearguard incident list|show|ack|resolve`.
+//! `rearguard incident list|show|replay|ack|resolve`.
+
+mod replay;
 
 use std::fmt::Write as _;
 
@@ -33,6 +35,17 @@ enum IncidentCommand {
     Show {
         /// The incident, as `incident list` names it
         id: String,
+    },
+    /// Judge its decisions again from what they rested on; exit code 1 if any comes out otherwise
+    ///
+    /// Every decision is stored with the minutes that its rule read. They are judged by the code that judged them then, and
+    /// compared number by number with what was decided.
+    Replay {
+        /// The incident, or a decision that opened none
+        id: String,
+        /// Only this decision
+        #[arg(long, value_name = "ID")]
+        decision: Option<String>,
     },
     /// Say that you are on it
     Ack {
@@ -159,6 +172,7 @@ fn incident(args: &IncidentArgs) -> Result<u8, Trouble> {
             }
             Ok(GOOD)
         }
+        IncidentCommand::Replay { id, decision } => replay::run(server, id, decision.as_deref()),
         IncidentCommand::Ack { id, reason } => {
             let body = reason.as_ref().map_or_else(|| json!({}), |reason| json!({"reason": reason}));
             command(server, &["v1", "incidents", id, "ack"], &body)

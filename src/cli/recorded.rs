@@ -1,15 +1,20 @@
-//! Recorded events for the commands that read them (`replay`, `check`, `test`): from files or from a topic, with a progress bar,
+//! Recorded events for the commands that read them (`replay`, `explain`, `check`, `test`): from files or from a topic, with a progress bar,
 //! and what is said of those that are no good events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use super::output::Trouble;
-use crate::ingest::config::Config;
+use super::output::{Trouble, time};
+use crate::app::wiring;
+use crate::config::Config;
+use crate::engine::rule::diagnostic::Diagnostic;
+use crate::engine::rule::{Rule, RuleSet};
+use crate::ingest::config::{Config as Ingest, StartAt};
 use crate::ingest::consumer::IngestError;
 use crate::ingest::decode::Bounds;
 use crate::ingest::fate::Fate;
@@ -17,16 +22,134 @@ use crate::ingest::range::Range;
 use crate::lab::lines::Lines;
 use crate::lab::recording::Recording;
 use crate::lab::rig::{Rig, Watch};
+use crate::lab::setup::{Bench, Census};
+use crate::model::id::Variant;
 use crate::model::time::Timestamp;
 
 /// First places remembered per reason.
 const PLACES: usize = 3;
 
+/// Which recorded events, and what rules need beside them.
+#[derive(Args, Clone, Debug)]
+pub struct SourceArgs {
+    /// Events as JSON Lines, in the order of arrival, plain or packed by gzip or zstd; `-` for standard input. Several are read
+    /// one after the other
+    #[arg(long, short, value_name = "FILE", conflicts_with = "kafka_topic")]
+    events: Vec<PathBuf>,
+    /// Events of a Kafka topic instead; partitions are read in step, nothing is committed
+    #[arg(long, value_name = "TOPIC")]
+    kafka_topic: Option<String>,
+    /// The first time of the topic, by Kafka's timestamps (RFC 3339); default: the start of the log. Windows fill from here
+    #[arg(long, value_name = "TIME", value_parser = time, requires = "kafka_topic", conflicts_with = "events")]
+    from: Option<Timestamp>,
+    /// The time at which to end, excluded; default: the end of the log as it is now
+    #[arg(long, value_name = "TIME", value_parser = time, requires = "kafka_topic", conflicts_with = "events")]
+    to: Option<Timestamp>,
+    /// Brokers of the topic, with commas between them; default: those of the configuration
+    #[arg(long, value_name = "HOST:PORT", requires = "kafka_topic", conflicts_with = "events")]
+    brokers: Option<String>,
+    /// The configuration, for its metrics, flags, limits and lateness; without one the defaults are used
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The baseline of rules of the same feature that have none. Default: the only other variant of the feature in the events
+    #[arg(long, value_name = "VARIANT")]
+    baseline: Vec<String>,
+}
+
+impl SourceArgs {
+    /// Whether events were named at all.
+    pub fn is_named(&self) -> bool {
+        !self.events.is_empty() || self.kafka_topic.is_some()
+    }
+
+    /// The configuration named, or the defaults.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn configuration(&self) -> Result<Config, Vec<Diagnostic>> {
+        self.config.as_ref().map_or_else(|| Ok(Config::built_in()), Config::load)
+    }
+
+    /// The rules of the configuration, where the command line names none.
+    ///
+    /// # Errors
+    ///
+    /// When there is no configuration either.
+    pub fn own_rules<'a>(&self, config: &'a Config, command: &str) -> Result<&'a [PathBuf], Vec<Diagnostic>> {
+        if self.config.is_some() {
+            return Ok(&config.rules);
+        }
+        let missing = Diagnostic::whole_file(command, "no rules were named");
+        Err(vec![missing.with_help("name a file or folder with `--rules`, or a `--config`")])
+    }
+
+    /// Where events come from, as far as it can be said before they are read.
+    ///
+    /// # Errors
+    ///
+    /// Files that are not there, a topic without brokers, times in the wrong order.
+    pub fn events(&self, config: &Config) -> Result<Events, Trouble> {
+        let Some(topic) = &self.kafka_topic else {
+            let files: Vec<Recording> = self.events.iter().map(|path| Recording::new(path)).collect();
+            check_files(&files)?;
+            return Ok(Events::Files(files));
+        };
+        let mut ingest = wiring::ingest(config, self.from.unwrap_or_default());
+        ingest.topics = vec![topic.clone()];
+        ingest.group = "rearguard-replay".to_owned();
+        ingest.instance = None;
+        ingest.start = self.from.map_or(StartAt::Earliest, StartAt::Time);
+        if let Some(brokers) = &self.brokers {
+            ingest.brokers.clone_from(brokers);
+        }
+        if ingest.brokers.is_empty() {
+            return Err(Trouble::wrong("no brokers are named").hint("use `--brokers`, or a `--config`"));
+        }
+        if self.from.zip(self.to).is_some_and(|(from, to)| from >= to) {
+            return Err(Trouble::wrong("`--from` does not lie before `--to`"));
+        }
+        Ok(Events::Topic(Box::new(ingest), self.to))
+    }
+
+    /// The baselines named.
+    ///
+    /// # Errors
+    ///
+    /// One that no rule can be compared with.
+    pub fn baselines(&self, sets: &[&RuleSet]) -> Result<Vec<Variant>, Trouble> {
+        let given: Vec<Variant> = self.baseline.iter().map(|name| Variant::new(name.as_str())).collect();
+        let rules = || sets.iter().flat_map(|set| &set.rules);
+        for baseline in &given {
+            if !rules().any(|rule| rule.variant.feature() == baseline.feature() && rule.variant != *baseline)
+            {
+                let wrong = format!("no rule is about another variant of `{}`", baseline.feature());
+                return Err(Trouble::wrong(format!("`--baseline {baseline}`: {wrong}"))
+                    .hint("name a variant of the same feature as the rules': <feature>.<change-id>"));
+            }
+        }
+        Ok(given)
+    }
+}
+
+/// What all sets of rules have in common, as the configuration has it.
+pub fn bench(config: &Config) -> Bench {
+    Bench { catalogue: config.catalogue.clone(), limits: config.limits, lateness: config.timing.lateness }
+}
+
+/// What a reader should know of a rule without a baseline.
+pub fn never_judged(rule: &Rule) -> String {
+    format!(
+        "`{}` of {} compares with a baseline and none is known, so it is never judged: name one with `--baseline`",
+        rule.condition.source, rule.variant
+    )
+}
+
 /// Where events come from.
 pub enum Events {
     Files(Vec<Recording>),
     /// A part of a topic: from the configuration's start to a time.
-    Topic(Box<Config>, Option<Timestamp>),
+    Topic(Box<Ingest>, Option<Timestamp>),
 }
 
 /// A place in the events: a file and a line, or a partition and an offset.
@@ -61,6 +184,20 @@ impl Events {
         let Self::Files(files) = self else { return Ok(()) };
         let failed = |error| Trouble::new(format!("standard input could not be kept: {error}"));
         files.iter_mut().try_for_each(|file| file.spool().map_err(failed))
+    }
+
+    /// The variants of all events. They can be read again afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As for [`keep`](Self::keep) and [`each`](Self::each).
+    pub fn census(&mut self, bar: &ProgressBar) -> Result<BTreeSet<Variant>, Trouble> {
+        self.keep()?;
+        let mut census = Census::default();
+        bar.set_message("looking for baselines");
+        self.each(bar, |message| census.look(message))?;
+        bar.set_message("");
+        Ok(census.finish())
     }
 
     /// Calls `take` for every message, whatever the order of partitions.

@@ -1,18 +1,17 @@
 //! `rearguard token create|list|revoke`: works on the database itself, beside a running daemon or without one, so that the
 //! first token needs no other. Whoever can read the configuration and write the database may make tokens.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::GOOD;
+use super::database::{self, DatabaseArgs};
 use super::output::{Format, Ink, Paint, Trouble, end, show, show_json, utc};
 use super::table::{Side, Table, cell};
-use super::{GOOD, WRONG, diagnostics};
-use crate::app::wiring::store_url;
 use crate::clock::Clock;
-use crate::config::{Config, Store as StoreAt};
 use crate::store::{CLI, Store, StoreError, TokenInfo, TokenScope};
 
 /// Make, list and revoke access tokens, in the database itself.
@@ -22,15 +21,8 @@ use crate::store::{CLI, Store, StoreError, TokenInfo, TokenScope};
 pub struct TokenArgs {
     #[command(subcommand)]
     command: TokenCommand,
-    /// The configuration, which says where the database is
-    #[arg(long, short, global = true, value_name = "FILE", default_value = "rearguard.yaml")]
-    config: PathBuf,
-    /// The database itself, as `store.url` names it, instead of a configuration
-    #[arg(long, global = true, value_name = "URL", env = "REARGUARD_DATABASE", hide_env_values = true, value_parser = super::client::secret)]
-    database: Option<crate::config::Secret>,
-    /// How to report
-    #[arg(long, global = true, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    database: DatabaseArgs,
 }
 
 #[derive(Subcommand, Clone, Debug)]
@@ -82,44 +74,29 @@ fn name(text: &str) -> Result<String, String> {
 
 /// Runs the command; the result is the exit code.
 pub fn run(args: &TokenArgs) -> anyhow::Result<u8> {
-    let url = match &args.database {
-        Some(url) => url.expose().to_owned(),
-        None => match Config::load(&args.config) {
-            Ok(config) => {
-                if let (StoreAt::Sqlite(path), TokenCommand::Create { .. }) = (&config.store, &args.command) {
-                    make_folder(path)?;
-                }
-                store_url(&config)
-            }
-            Err(found) => {
-                diagnostics::print(&found);
-                eprintln!(
-                    "  help: name the configuration with `--config`, or the database with `--database`"
-                );
-                return Ok(WRONG);
-            }
-        },
+    let url = match args.database.url() {
+        Ok(url) => url,
+        Err(code) => return Ok(code),
     };
+    if let (true, TokenCommand::Create { .. }) = (args.database.is_configured(), &args.command) {
+        make_folder(&url)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    end(args.format, runtime.block_on(token(args, &url)))
+    end(args.database.format, runtime.block_on(token(args, &url)))
 }
 
 /// As the daemon does at its first start.
-fn make_folder(database: &Path) -> std::io::Result<()> {
-    match database.parent() {
+fn make_folder(url: &str) -> std::io::Result<()> {
+    match database::file(url).and_then(Path::parent) {
         Some(folder) if !folder.as_os_str().is_empty() => std::fs::create_dir_all(folder),
         _ => Ok(()),
     }
 }
 
 async fn token(args: &TokenArgs, url: &str) -> Result<u8, Trouble> {
-    // A mistaken path must not become a new, empty database; only the first token may.
-    if let (Some(path), false) =
-        (url.strip_prefix("sqlite:"), matches!(args.command, TokenCommand::Create { .. }))
-        && !Path::new(path.strip_prefix("//").unwrap_or(path)).exists()
-    {
-        return Err(Trouble::new(format!("there is no database at {path}"))
-            .hint("the daemon, or `rearguard token create`, makes it; is --config right?"));
+    // Only the first token may make a database.
+    if !matches!(args.command, TokenCommand::Create { .. }) {
+        database::must_exist(url)?;
     }
     let store = Store::open(url).await.map_err(trouble)?;
     let done = work(args, &store).await;
@@ -133,7 +110,7 @@ async fn work(args: &TokenArgs, store: &Store) -> Result<u8, Trouble> {
         TokenCommand::Create { name, scope } => {
             let scopes: Vec<TokenScope> = scope.iter().filter_map(|word| TokenScope::parse(word)).collect();
             let text = store.create_token_by(CLI, name, &scopes, now).await.map_err(trouble)?;
-            match args.format {
+            match args.database.format {
                 Format::Json => show_json(&json!({"name": name, "scopes": scopes, "token": text}))?,
                 // The token alone goes to standard output, so that it can be piped into a file.
                 Format::Human => {
@@ -144,7 +121,7 @@ async fn work(args: &TokenArgs, store: &Store) -> Result<u8, Trouble> {
         }
         TokenCommand::List => {
             let tokens = store.tokens().await.map_err(trouble)?;
-            match args.format {
+            match args.database.format {
                 Format::Json => show_json(&json!({"tokens": tokens}))?,
                 Format::Human => show(&render(&tokens, Paint::stdout()))?,
             }
@@ -152,24 +129,20 @@ async fn work(args: &TokenArgs, store: &Store) -> Result<u8, Trouble> {
         TokenCommand::Revoke { name } => {
             store.revoke_token(name, CLI, now).await.map_err(trouble)?;
             let done = format!("token {name} is revoked; a running daemon refuses it within five seconds");
-            super::say_done(args.format, &json!({"done": done}))?;
+            super::say_done(args.database.format, &json!({"done": done}))?;
         }
     }
     Ok(GOOD)
 }
 
 fn trouble(error: StoreError) -> Trouble {
-    let what = match &error {
-        StoreError::Database { doing, source } => format!("{doing}: {source}"),
-        other => other.to_string(),
-    };
-    match error {
-        StoreError::TokenExists(name) => {
-            Trouble::new(what).hint(format!("choose another name, or `rearguard token revoke {name}` first"))
+    match &error {
+        StoreError::TokenExists(name) => Trouble::new(error.to_string())
+            .hint(format!("choose another name, or `rearguard token revoke {name}` first")),
+        StoreError::NoSuchToken(_) => {
+            Trouble::new(error.to_string()).hint("`rearguard token list` shows all tokens")
         }
-        StoreError::NoSuchToken(_) => Trouble::new(what).hint("`rearguard token list` shows all tokens"),
-        StoreError::BadAddress { .. } => Trouble::wrong(what),
-        _ => Trouble::new(what),
+        _ => error.into(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::read::Reader;
-use super::{ClockConfig, Config, Outbound, Receiver, Routes};
+use super::{ClockConfig, Config, EventMode, Outbound, Receiver, Routes};
 use crate::engine::rule::diagnostic::{nearest, one_of};
 use crate::engine::rule::yaml::Node;
 use crate::model::time::Timestamp;
@@ -65,17 +65,19 @@ impl Reader<'_, '_> {
         let keys: &[&str] = match kind {
             "alertmanager" => &["url"],
             "webhook" => &["url", "secret"],
-            _ => &["topic"],
+            _ => &["topic", "mode"],
         };
         let fields = self.doc.fields(node, &what, keys)?;
-        for key in keys {
+        for key in keys.iter().filter(|key| **key != "mode") {
             if fields.get(key).is_none() {
                 self.doc.error(fields.first_key_at(), format!("{what} has no `{key}`"));
             }
         }
         if kind == "kafka" {
             let topic = self.topic(fields.get("topic")?, "`topic`")?;
-            return Some(Receiver::Kafka { topic });
+            let modes = [("structured", EventMode::Structured), ("binary", EventMode::Binary)];
+            let mode = fields.get("mode").and_then(|n| self.doc.choice(n, "`mode`", &modes));
+            return Some(Receiver::Kafka { topic, mode: mode.unwrap_or_default() });
         }
         let url = self.url(fields.get("url")?, "`url`")?;
         if !outbound.allows(&url.host, url.port) {

@@ -72,6 +72,23 @@ fn little_is_enough() {
 }
 
 #[test]
+fn a_topic_of_decisions_is_structured_unless_it_says_otherwise() {
+    let receivers = |mode: &str| {
+        let text = format!("{LEAST}receivers: {{ stream: {{ kafka: {{ topic: ai.decisions{mode} }} }} }}\n");
+        parse(&text).map(|config| config.receivers["stream"].clone())
+    };
+    for (text, mode) in [
+        ("", EventMode::Structured),
+        (", mode: structured", EventMode::Structured),
+        (", mode: binary", EventMode::Binary),
+    ] {
+        assert_eq!(receivers(text).unwrap(), Receiver::Kafka { topic: "ai.decisions".into(), mode });
+    }
+    let wrong = receivers(", mode: batched").unwrap_err();
+    assert!(format!("{wrong:?}").contains("it may be `structured` or `binary`"), "{wrong:?}");
+}
+
+#[test]
 fn secrets_come_from_outside_and_are_never_shown() {
     let text = format!(
         "{}store: {{ url: '${{DATABASE_URL}}' }}\n",

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::gate::Gate;
 use super::output::Phase;
 use super::rule::{ConfirmedBy, NoData, Rule, RuleAction};
 use super::verdict::{Judgement, Reason, Verdict};
@@ -75,6 +76,9 @@ pub struct Firing {
     pub incident: Option<IncidentId>,
     /// Whether the action was carried out, or only reported (dry-run, limits, automation off, the world breaks).
     pub acted: bool,
+    /// What stood in the way of it when it was decided; `None` when it was carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<Gate>,
     /// Whether this alert holds the share where it stands.
     pub froze: bool,
     /// A breach that builds up while a weaker action than the rule's own stands in for it.
@@ -106,6 +110,11 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Since when it has held without a break, if it does.
+    pub const fn since(&self) -> Option<Minute> {
+        self.since
+    }
+
     /// Notes whether the condition holds at a closing; true exactly once, when it has lasted for `after`.
     fn due(&mut self, holds: bool, at: Minute, after: Duration, may_tell: bool) -> bool {
         if !holds {
@@ -364,7 +373,7 @@ fn resolve(firing: Firing, closing: &Closing<'_>) -> (State, Change) {
     (State::Firing(firing), Change::None)
 }
 
-fn minutes(span: Duration) -> i64 {
+pub(super) fn minutes(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX) / MINUTE_MS
 }
 

@@ -7,6 +7,8 @@ use super::alert::{Alert, Change, Closing, State};
 use super::decide;
 use super::detector::Track;
 use super::fleet::RuleView;
+use super::gate::Gate;
+use super::grounds::Grounds;
 use super::input::Limits;
 use super::interval::interval;
 use super::machine::Engine;
@@ -35,6 +37,10 @@ pub(super) struct Judged {
     pub key: AlertKey,
     pub frame: Frame,
     pub judgement: Judgement,
+    /// The first minute that counts as evidence, and c; `None` where there is no evidence to gather.
+    pub evidence: Option<(Minute, f64)>,
+    /// The last minute that events are missing from, if that reaches into the window.
+    pub missing: Option<Minute>,
 }
 
 /// Judges everything at the closing of `minute`.
@@ -42,7 +48,7 @@ pub(super) fn close(engine: &mut Engine, minute: Minute, output: &mut Output) {
     let armed = engine.why_not_armed().is_none();
     let mut judged = judge_all(engine, minute, armed);
     judged.sort_by_key(|j| std::cmp::Reverse(j.rule.action));
-    let world = World::of(&judged, &engine.settings.flags);
+    let world = World::of(judged.iter().map(|j| (&*j.rule, &j.judgement)), &engine.settings.flags);
     for one in judged {
         count(&mut output.verdicts, &one.judgement.verdict);
         move_alert(engine, one, armed, &world, output);
@@ -92,15 +98,18 @@ fn judge_all(engine: &mut Engine, minute: Minute, armed: bool) -> Vec<Judged> {
             track
         });
         let since = engine_now.memory.alert(&key).and_then(|alert| alert.evidence_since).unwrap_or(minute);
-        let gathered = track.as_ref().map(|track| Gathered { track, since: since.max(frame.floor), needed });
+        let since = since.max(frame.floor);
+        let gathered = track.as_ref().map(|track| Gathered { track, since, needed });
         let mut judgement = judge(rule, &view, frame, armed, gathered);
-        if let Some(until) = incomplete.filter(|until| frame.from(rule.condition.window()) <= *until) {
+        let missing = incomplete.filter(|until| frame.from(rule.condition.window()) <= *until);
+        if let Some(until) = missing {
             judgement.withdraw(Reason::Missing { until });
         }
+        let evidence = track.as_ref().map(|_| (since, needed));
         if let Some(track) = track {
             tracks.insert(key.clone(), track);
         }
-        judged.push(Judged { rule: Arc::clone(rule), key, frame, judgement });
+        judged.push(Judged { rule: Arc::clone(rule), key, frame, judgement, evidence, missing });
     }
     engine.tracks = tracks;
     judged
@@ -120,7 +129,7 @@ fn scopes(engine: &Engine, rule: &Rule) -> Vec<Scope> {
 }
 
 /// What a rule reads on a slice.
-fn view_of<'a>(engine: &'a Engine, rule: &Rule, slice: &'a Scope) -> RuleView<'a> {
+pub(super) fn view_of<'a>(engine: &'a Engine, rule: &Rule, slice: &'a Scope) -> RuleView<'a> {
     let schema = engine.fleet.schema();
     let own = schema.find(rule.variant.as_str());
     let baseline = rule.baseline.as_ref().and_then(|b| schema.find(b.as_str()));
@@ -135,7 +144,7 @@ fn needed_evidence(subjects: &[(&Arc<Rule>, Scope)], limits: &Limits) -> f64 {
 }
 
 fn move_alert(engine: &mut Engine, judged: Judged, armed: bool, world: &World, output: &mut Output) {
-    let Judged { rule, key, frame, judgement } = &judged;
+    let Judged { rule, key, frame, judgement, .. } = &judged;
     let scope = decide::scope_of(rule, &key.slice);
     let firing = matches!(engine.memory.alert(key).map(|a| &a.state), Some(State::Firing(_)));
     let closing = Closing {
@@ -146,6 +155,7 @@ fn move_alert(engine: &mut Engine, judged: Judged, armed: bool, world: &World, o
         clear: if firing { clears(engine, rule, &key.slice, *frame) } else { None },
         latched: engine.memory.latch(&rule.flag, &scope).is_some(),
     };
+    let (before, decided) = (engine.memory.alert(key).cloned(), output.decisions.len());
     let (from, to, change, notices) = engine.memory.update(key, |alert| {
         let from = alert.phase();
         let change = alert.close(&closing);
@@ -177,29 +187,43 @@ fn move_alert(engine: &mut Engine, judged: Judged, armed: bool, world: &World, o
         let kind = MessageKind::Masked;
         output.orders.push(Order::Notify(message::notice(rule, kind, &key.slice, reason, at)));
     }
+    for decision in &output.decisions[decided..] {
+        let before = before.clone().unwrap_or_default();
+        output.grounds.push(Grounds::take(engine, &judged, decision, before, &closing));
+    }
     engine.last.insert(key.clone(), judged.judgement);
 }
 
 /// Whether `clear` holds on the window and on its recent part.
 fn clears(engine: &Engine, rule: &Rule, slice: &Scope, frame: Frame) -> Option<bool> {
+    match cleared(engine, rule, slice, frame) {
+        (Some(false), _) | (_, Some(false)) => Some(false),
+        (Some(true), Some(true)) => Some(true),
+        (None, _) | (_, None) => None,
+    }
+}
+
+/// Whether `clear` holds on the window, and whether on its recent part; `None` where that is not known.
+pub(super) fn cleared(
+    engine: &Engine,
+    rule: &Rule,
+    slice: &Scope,
+    frame: Frame,
+) -> (Option<bool>, Option<bool>) {
     if incomplete(engine).is_some_and(|until| frame.from(rule.clear.window()) <= until) {
-        return None;
+        return (None, None);
     }
     let view = view_of(engine, rule, slice);
     let slots = &rule.clear.slots;
     let full = truth(&rule.clear.expr, &mut |slot| measure::full(&view, &slots[slot], frame));
     let recent = truth(&rule.clear.expr, &mut |slot| measure::recent(&view, &slots[slot], frame));
-    match (full, recent) {
-        (Ok(false), _) | (_, Ok(false)) => Some(false),
-        (Ok(true), Ok(true)) => Some(true),
-        (Err(_), _) | (_, Err(_)) => None,
-    }
+    (full.ok(), recent.ok())
 }
 
 /// Whether the control of a flag breaches a rule's own condition: over the window, or over its recent part where evidence has
 /// confirmed the breach before the window crossed. Rules that compare with the baseline have their answer in the comparison.
 pub(super) fn control_breaches(engine: &Engine, judged: &Judged) -> Option<Variant> {
-    let Judged { rule, key, frame, judgement } = judged;
+    let Judged { rule, key, frame, judgement, .. } = judged;
     if rule.condition.reads_baseline() {
         return None;
     }
@@ -222,16 +246,19 @@ pub(super) struct World {
 }
 
 impl World {
-    fn of(judged: &[Judged], flags: &[FlagSpec]) -> Self {
+    pub(super) fn of<'a>(
+        judged: impl Iterator<Item = (&'a Rule, &'a Judgement)>,
+        flags: &[FlagSpec],
+    ) -> Self {
         let mut world = Self::default();
-        for one in judged.iter().filter(|j| j.rule.action == RuleAction::Rollback) {
-            if flags.iter().any(|f| f.control == one.rule.variant) || one.judgement.literal.is_none() {
+        for (rule, judgement) in judged.filter(|(rule, _)| rule.action == RuleAction::Rollback) {
+            if flags.iter().any(|f| f.control == rule.variant) || judgement.literal.is_none() {
                 continue;
             }
-            world.fresh.insert(one.rule.variant.clone());
-            world.flags.insert(one.rule.flag.clone());
-            if one.judgement.verdict == Verdict::Breach {
-                world.breaching.insert(one.rule.variant.clone());
+            world.fresh.insert(rule.variant.clone());
+            world.flags.insert(rule.flag.clone());
+            if judgement.verdict == Verdict::Breach {
+                world.breaching.insert(rule.variant.clone());
             }
         }
         world
@@ -387,6 +414,11 @@ pub(super) fn interval_of(engine: &Engine, rule: &Rule, slice: &Scope) -> Option
     interval(&view, &rule.condition.slots[*slot], frame(engine, rule, slice), catalogue)
 }
 
+/// Why an action was not carried out.
+fn withheld_words(gate: &Gate) -> String {
+    gate.withholds().unwrap_or_else(|| "the flag is rolled back already".into())
+}
+
 /// Every alert as it stands, rules in their order.
 pub(super) fn report(engine: &Engine) -> Vec<AlertReport> {
     let mut by_rule: BTreeMap<usize, Vec<AlertReport>> = BTreeMap::new();
@@ -416,6 +448,10 @@ pub(super) fn report(engine: &Engine) -> Vec<AlertReport> {
             evidence: judgement.proof.as_ref().map(|proof| proof.evidence),
             evidence_needed: judgement.proof.as_ref().map(|proof| proof.needed),
             dry_run: rule.dry_run || engine.settings.dry_run,
+            withheld: match &alert.state {
+                State::Firing(firing) => firing.withheld.as_ref().map(withheld_words),
+                State::Quiet | State::Pending(_) | State::Latched { .. } => None,
+            },
         });
     }
     by_rule.into_values().flatten().collect()

@@ -207,7 +207,7 @@ fn gate(engine: &Engine, judged: &Judged, world: &World) -> Gate {
 }
 
 /// What stands in front of a flip.
-fn gate_of(engine: &Engine, judged: &Judged, action: RuleAction, world: &World) -> Gate {
+pub(super) fn gate_of(engine: &Engine, judged: &Judged, action: RuleAction, world: &World) -> Gate {
     let rule = &judged.rule;
     let scope = scope_of(rule, &judged.key.slice);
     if rule.dry_run || engine.settings.dry_run {
@@ -349,6 +349,7 @@ fn carry_out(
             action: decision.action,
             incident: decision.incident.clone(),
             acted: acts,
+            withheld: (!acts).then(|| decision.gate.clone()),
             froze: cause.froze || (acts && decision.action == RuleAction::PauseRollout),
             rising: None,
             tries: cause.tries,

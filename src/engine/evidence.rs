@@ -31,50 +31,63 @@ pub fn collect(
     let own = schema.find(rule.variant.as_str());
     let baseline = rule.baseline.as_ref().and_then(|b| schema.find(b.as_str()));
     let view = RuleView::new(fleet, own, baseline, scope);
+    let window = frame.from(rule.condition.window());
+    let (_, tenants) = own.map(|v| fleet.traffic_between(v, window, frame.closed)).unwrap_or_default();
+    let main = rule.condition.slots.iter().find(|m| m.arm == Arm::Own);
+    Evidence {
+        tenants: tenants.estimate(),
+        tenants_exact: tenants.is_exact(),
+        context: context(fleet, own, baseline, frame, main),
+        ..numbers(rule, &view, catalogue, frame, judgement, held, limits)
+    }
+}
+
+/// What of it follows from the rule's own measurements: all but tenants and context.
+pub(super) fn numbers(
+    rule: &Rule,
+    view: &impl Lookup,
+    catalogue: &Catalogue,
+    frame: Frame,
+    judgement: &Judgement,
+    held: u32,
+    limits: &Limits,
+) -> Evidence {
     let condition = &rule.condition;
-    let window = condition.window();
     let name = |m: &Measurement| identifier::name(m, catalogue);
-    let full = |m: &Measurement| measure::full(&view, m, frame).ok();
+    let full = |m: &Measurement| measure::full(view, m, frame).ok();
     let (value, threshold, side) = match &condition.shape {
         Shape::Simple { slot, side, threshold } => {
-            (full(&condition.slots[*slot]), limit(condition, *threshold, &view, frame), Some(*side))
+            (full(&condition.slots[*slot]), limit(condition, *threshold, view, frame), Some(*side))
         }
         Shape::Other => (None, None, None),
     };
-    let (_, tenants) =
-        own.map(|v| fleet.traffic_between(v, frame.from(window), frame.closed)).unwrap_or_default();
     let main = condition.slots.iter().find(|m| m.arm == Arm::Own);
+    let base = condition.slots.iter().find(|m| m.arm == Arm::Baseline);
     Evidence {
         values: condition.slots.iter().map(|m| (name(m), full(m))).collect(),
         value,
         threshold,
         side,
         unit: unit_of(condition, catalogue),
-        samples: main.map_or(0, |m| measure::samples(&view, m, frame)),
-        baseline_samples: condition
-            .slots
-            .iter()
-            .find(|m| m.arm == Arm::Baseline)
-            .map(|m| measure::samples(&view, m, frame)),
+        samples: main.map_or(0, |m| measure::samples(view, m, frame)),
+        baseline_samples: base.map(|m| measure::samples(view, m, frame)),
         min_samples: rule.min_samples,
-        interval: main.filter(|_| value.is_some()).and_then(|m| interval(&view, m, frame, catalogue)),
+        interval: main.filter(|_| value.is_some()).and_then(|m| interval(view, m, frame, catalogue)),
         confirm: rule.confirm,
         promise: promise(rule, claims(condition, catalogue).is_ok(), limits.false_rollback_every),
-        statement: statement(rule, &view, frame, judgement, held, catalogue),
+        statement: statement(rule, view, frame, judgement, held, catalogue),
         evidence: judgement.proof.as_ref().map(|proof| proof.evidence),
         evidence_needed: judgement.proof.as_ref().map(|proof| proof.needed),
         within_noise: judgement.verdict == Verdict::Inconclusive { reason: Reason::Doubtful },
         // By evidence the pair that weighs most is part of the statement.
-        worst_pair: worst_pair(condition, &view, frame)
+        worst_pair: worst_pair(condition, view, frame)
             .filter(|_| judgement.by != Some(ConfirmedBy::Evidence))
             .map(|(first, value)| WorstPair { first, value }),
         bad_minutes: judgement.bad_minutes,
         held: Duration::from_millis(u64::from(held) * MINUTE_MS.unsigned_abs()),
-        tenants: tenants.estimate(),
-        tenants_exact: tenants.is_exact(),
-        window_minutes: u32::try_from(frame.minutes(window)).unwrap_or(0),
-        picture: main.map(|m| picture(&view, m, frame)).unwrap_or_default(),
-        context: context(fleet, own, baseline, frame, main),
+        window_minutes: u32::try_from(frame.minutes(condition.window())).unwrap_or(0),
+        picture: main.map(|m| picture(view, m, frame)).unwrap_or_default(),
+        ..Evidence::default()
     }
 }
 
@@ -87,7 +100,7 @@ pub fn unit_of(condition: &Condition, catalogue: &Catalogue) -> String {
 /// Which statement held: the window, its recent part, and what confirmed it.
 fn statement(
     rule: &Rule,
-    view: &RuleView<'_>,
+    view: &impl Lookup,
     frame: Frame,
     judgement: &Judgement,
     held: u32,
@@ -142,7 +155,7 @@ pub fn promise(rule: &Rule, gives_evidence: bool, false_rollback_every: Duration
     }
 }
 
-fn unit(m: &Measurement, catalogue: &Catalogue) -> String {
+pub(super) fn unit(m: &Measurement, catalogue: &Catalogue) -> String {
     match m.stat {
         Stat::Count => "samples".into(),
         Stat::PerMin => "samples/min".into(),
@@ -150,7 +163,7 @@ fn unit(m: &Measurement, catalogue: &Catalogue) -> String {
     }
 }
 
-fn picture(view: &RuleView<'_>, m: &Measurement, frame: Frame) -> Vec<PicturePoint> {
+fn picture(view: &impl Lookup, m: &Measurement, frame: Frame) -> Vec<PicturePoint> {
     let panes = measure::SlotPanes::new(view, m, frame);
     (frame.from(m.window).0..=frame.closed.0)
         .map(Minute)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use super::gate::Gate;
+use super::grounds::Grounds;
 use super::input::{Fates, FlipOutcome, Source};
 use super::rule::{Confirm, ConfirmedBy, Origin, RuleAction, RuleHash, Side};
 use crate::model::flag::Scope;
@@ -19,6 +20,8 @@ pub struct Output {
     /// In the order in which they happened.
     pub transitions: Vec<Transition>,
     pub decisions: Vec<Decision>,
+    /// What each of them was judged from, in the same order.
+    pub grounds: Vec<Grounds>,
     /// What to do in the world, in order.
     pub orders: Vec<Order>,
     /// Latches put on and taken off.
@@ -85,7 +88,7 @@ pub struct Transition {
 }
 
 /// The name of an alert's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     Quiet,
@@ -345,6 +348,9 @@ pub struct AlertReport {
     pub evidence: Option<f64>,
     pub evidence_needed: Option<f64>,
     pub dry_run: bool,
+    /// Why the action was not carried out, while the alert fires all the same.
+    #[serde(default)]
+    pub withheld: Option<String>,
 }
 
 /// One latch in a [`Report`].

@@ -38,7 +38,7 @@ pub struct RuleSet {
 }
 
 /// One compiled rule.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
     pub id: RuleId,
     pub flag: FlagKey,
@@ -277,7 +277,7 @@ pub struct Measurement {
 }
 
 /// A compiled boolean condition.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
     /// As the rule file has it (for a derived `clear`: in the same language).
     pub source: String,
@@ -301,7 +301,7 @@ impl Condition {
 }
 
 /// A number or truth value computed from slots.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Expr {
     Const(f64),
     Slot(usize),
@@ -314,7 +314,7 @@ pub enum Expr {
 }
 
 /// Arithmetic on f64; division by zero and non-finite results are unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Arith {
     Add,
     Sub,
@@ -325,7 +325,7 @@ pub enum Arith {
 }
 
 /// Comparisons.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Compare {
     Lt,
     Le,
@@ -336,7 +336,7 @@ pub enum Compare {
 }
 
 /// Conditions of one comparison have an exact deficit per minute; others are asked of each minute alone.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Shape {
     /// `own stat OP threshold`, with the measurement brought to the left side.
     Simple {
@@ -356,7 +356,7 @@ pub enum Side {
 }
 
 /// What a simple comparison compares with.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Threshold {
     Const(f64),
     /// `factor` × the measurement in slot `slot`, which is the same statistic of the baseline.

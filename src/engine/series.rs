@@ -31,7 +31,7 @@ pub struct Series {
     totals: Vec<Total>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Slots {
     Counts(VecDeque<(u64, u64)>),
     Values(VecDeque<Option<SealedValues>>),
@@ -45,8 +45,8 @@ struct Total {
     histogram: Option<Histogram<u64>>,
 }
 
-/// A series as a snapshot keeps it: panes only, totals are rebuilt.
-#[derive(Debug, Serialize, Deserialize)]
+/// A series as it is kept outside, in snapshots and beside decisions: panes only, totals are rebuilt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SeriesPanes {
     first: Minute,
     slots: Slots,
@@ -197,6 +197,18 @@ impl Series {
     /// What a snapshot keeps.
     pub fn panes(&self) -> SeriesPanes {
         SeriesPanes { first: self.first, slots: self.slots.clone() }
+    }
+
+    /// The panes of `from..=to` alone.
+    pub fn part(&self, from: Minute, to: Minute) -> SeriesPanes {
+        let place = |minute: Minute| usize::try_from(minute.0 - self.first.0).unwrap_or(0).min(self.len());
+        let range = place(from)..place(to.plus(1)).max(place(from));
+        let first = self.first.plus(i64::try_from(range.start).unwrap_or(0));
+        let slots = match &self.slots {
+            Slots::Counts(slots) => Slots::Counts(slots.range(range).copied().collect()),
+            Slots::Values(slots) => Slots::Values(slots.range(range).cloned().collect()),
+        };
+        SeriesPanes { first, slots }
     }
 
     /// A series with the panes of a snapshot; `None` if they are of another kind than the layout says.

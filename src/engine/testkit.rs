@@ -11,8 +11,8 @@ use super::measure::Lookup;
 use super::output::Output;
 use super::pane::{OpenValues, PaneData, SeriesPane, VariantPane};
 use super::rule::{
-    Arm, Compare, Condition, Confirm, Expr, Measurement, NoData, Origin, Page, Rule, RuleAction, RuleHash,
-    RuleSet, Shape, Side, Stat, Threshold, Window,
+    Arith, Arm, Compare, Condition, Confirm, Expr, Measurement, NoData, Origin, Page, Rule, RuleAction,
+    RuleHash, RuleSet, Shape, Side, Stat, Threshold, Window,
 };
 use super::schema::Schema;
 use super::series::Series;
@@ -227,6 +227,7 @@ pub fn run(engine: &mut Engine, events: &[Ev], minutes: std::ops::Range<i64>) ->
 pub fn absorb(all: &mut Output, more: Output) {
     all.transitions.extend(more.transitions);
     all.decisions.extend(more.decisions);
+    all.grounds.extend(more.grounds);
     all.orders.extend(more.orders);
     all.latches.extend(more.latches);
     all.verdicts.pass += more.verdicts.pass;
@@ -234,6 +235,58 @@ pub fn absorb(all: &mut Output, more: Output) {
     all.verdicts.inconclusive += more.verdicts.inconclusive;
     all.verdicts.error += more.verdicts.error;
     all.closed = more.closed.or(all.closed);
+}
+
+/// A rule of one of five kinds, in the mode of a number: a mean, a rate and a quantile against numbers, a rate and a quantile
+/// against the baseline; and the metric that feeds it.
+pub fn any_rule(kind: usize, window: u32, confirm: usize) -> (Rule, &'static str) {
+    use RuleAction::Rollback;
+    let (mut rule, metric) = match kind % 5 {
+        0 => (rule("faithfulness", Stat::Mean, window, Side::Below, 0.6, Rollback), "faithfulness"),
+        1 => (rule("abstain", Stat::Rate, window, Side::Above, 0.4, Rollback), "abstain"),
+        2 => (rule("latency", Stat::P95, window, Side::Above, 1_000.0, Rollback), "latency"),
+        3 => (rule("abstain", Stat::Rate, window, Side::Above, 0.4, Rollback), "abstain"),
+        _ => (rule("latency", Stat::P95, window, Side::Above, 1_000.0, Rollback), "latency"),
+    };
+    rule.confirm = Confirm::ALL[confirm % Confirm::ALL.len()];
+    if kind % 5 >= 3 {
+        let base = Measurement { arm: Arm::Baseline, ..rule.condition.slots[0] };
+        let twice = Expr::Arith(Arith::Mul, Box::new(Expr::Slot(1)), Box::new(Expr::Const(1.5)));
+        rule.condition.expr = Expr::Compare(Compare::Gt, Box::new(Expr::Slot(0)), Box::new(twice));
+        rule.condition.slots.push(base);
+        rule.condition.shape = Shape::Simple {
+            slot: 0,
+            side: Side::Above,
+            threshold: Threshold::Baseline { slot: 1, factor: 1.5 },
+        };
+    }
+    (rule, metric)
+}
+
+/// Minute by minute so many events of both variants, the treatment's at a level between 0 (bad) and 1, the control's good.
+pub fn rough(metric: &'static str, minutes: &[(i64, f64)]) -> Vec<Ev> {
+    let value = |level: f64, i: i64| {
+        let spread = f64::from(u8::try_from(i * 37 % 100).unwrap_or(0)) / 100.0;
+        match metric {
+            "faithfulness" => (level + 0.2 * (spread - 0.5)).clamp(0.0, 1.0),
+            "latency" => 200.0 + 2_000.0 * (1.0 - level) * spread,
+            _ => f64::from(spread > level),
+        }
+    };
+    let mut events = Vec::new();
+    for (minute, (n, level)) in (0..).zip(minutes) {
+        for (variant, level) in [(TREATMENT, *level), (CONTROL, 0.9)] {
+            let one = |i| Ev {
+                at: minute * 60_000 + i * 60_000 / n.max(&1),
+                variant,
+                metric,
+                value: value(level, i),
+                tenant: i.unsigned_abs() % 17,
+            };
+            events.extend((0..*n).map(one));
+        }
+    }
+    events
 }
 
 /// `per_minute` events of `value` for each minute.

@@ -5,11 +5,13 @@
 //! detector is at its threshold, and the condition true on the recent part, again without every pair. Since any 60
 //! seconds lie inside one pair, no rewriting of a single minute can make a breach (the single-minute theorem).
 
+mod inspect;
 mod minutes;
 mod proof;
 
 use serde::{Deserialize, Serialize};
 
+pub use inspect::{Inspection, inspect};
 use minutes::Minutes;
 pub use minutes::limit;
 pub use proof::{Gathered, Proof};
@@ -53,6 +55,12 @@ pub enum Reason {
     SingleMinute {
         pair: Minute,
     },
+    /// True, but without this pair of minutes too few samples are left.
+    TooFewWithout {
+        pair: Minute,
+        have: u64,
+        need: u64,
+    },
     /// True, but fewer than three minutes are bad.
     FewBadMinutes {
         bad: u32,
@@ -80,6 +88,7 @@ impl Reason {
     pub const fn resets(&self) -> bool {
         match self {
             Self::SingleMinute { .. }
+            | Self::TooFewWithout { .. }
             | Self::FewBadMinutes { .. }
             | Self::WithinNoise
             | Self::Doubtful
@@ -110,6 +119,9 @@ impl std::fmt::Display for Reason {
             }
             Self::SingleMinute { pair } => {
                 write!(f, "true only because of the two minutes from {pair}; a single bad minute never fires")
+            }
+            Self::TooFewWithout { pair, have, need } => {
+                write!(f, "{have} samples of the {need} needed without the two minutes from {pair}")
             }
             Self::FewBadMinutes { bad } => {
                 write!(f, "{bad} bad minutes of the {BAD_MINUTES} needed")
@@ -250,9 +262,9 @@ fn persists(rule: &Rule, lookup: &impl Lookup, frame: Frame, judgement: &mut Jud
     let condition = &rule.condition;
     let panes = lay_out(condition, lookup, frame);
     let inconclusive = |reason| Verdict::Inconclusive { reason };
-    let holds = |pair: &Minute| holds_without(condition, &panes, *pair, rule.min_samples);
-    if let Some(pair) = pairs(condition, frame).find(|pair| !holds(pair)) {
-        return inconclusive(Reason::SingleMinute { pair });
+    let fails = |pair| fails_without(condition, &panes, pair, rule.min_samples);
+    if let Some(reason) = pairs(condition, frame).find_map(fails) {
+        return inconclusive(reason);
     }
     let minutes = Minutes::of(condition, &panes, lookup, frame);
     judgement.bad_minutes = minutes.bad();
@@ -298,10 +310,30 @@ fn masked(rule: &Rule, lookup: &impl Lookup, frame: Frame) -> Option<Minute> {
 
 /// Whether the condition is true and has its samples with the pair's panes deleted from every measurement.
 fn holds_without(condition: &Condition, panes: &[SlotPanes<'_>], pair: Minute, min_samples: u64) -> bool {
-    let enough = needed_slots(condition).all(|slot| panes[slot].samples_without(pair) >= min_samples);
-    if !enough {
-        return false;
+    fails_without(condition, panes, pair, min_samples).is_none()
+}
+
+/// Why it does not, if so.
+fn fails_without(
+    condition: &Condition,
+    panes: &[SlotPanes<'_>],
+    pair: Minute,
+    min_samples: u64,
+) -> Option<Reason> {
+    let left = samples_without(condition, panes, pair);
+    if left < min_samples {
+        return Some(Reason::TooFewWithout { pair, have: left, need: min_samples });
     }
+    (!true_without(condition, panes, pair)).then_some(Reason::SingleMinute { pair })
+}
+
+/// Fewest samples left among the measurements that need them; `u64::MAX` if none does.
+fn samples_without(condition: &Condition, panes: &[SlotPanes<'_>], pair: Minute) -> u64 {
+    needed_slots(condition).map(|slot| panes[slot].samples_without(pair)).min().unwrap_or(u64::MAX)
+}
+
+/// Whether the condition is true with the pair's panes deleted, however few samples are left.
+fn true_without(condition: &Condition, panes: &[SlotPanes<'_>], pair: Minute) -> bool {
     if let Shape::Simple { slot, threshold: Threshold::Const(_), .. } = condition.shape
         && let Some(beyond) = panes[slot].quantile_beyond(pair)
     {

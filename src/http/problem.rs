@@ -116,6 +116,7 @@ impl From<SubmitError> for Problem {
             SubmitError::Refused(CommandError::NoSuchIncident { .. }) => {
                 Self::not_found(detail).hint("GET /v1/incidents?status=unresolved lists those that are open")
             }
+            SubmitError::NothingMeant(nothing) => Self::not_found(detail).hint(nothing.hint),
             SubmitError::Unavailable(_) => {
                 Self::unavailable(detail).hint("look at GET /v1/status, then try again")
             }

@@ -5,6 +5,8 @@ use sqlx::AnyConnection;
 use super::Store;
 use super::db::{Columns, commit};
 use super::error::StoreError;
+use super::grounds;
+use crate::model::id::DecisionId;
 use crate::model::time::Timestamp;
 
 /// The actor of everything that no human asked for.
@@ -50,11 +52,14 @@ pub struct AuditRow {
 
 /// What checking the chain found.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AuditVerdict {
-    /// All rows are as they were written.
-    Intact { rows: i64 },
+    /// All rows are as they were written, and so are all decisions and what they were judged from. `head` is the last hash.
+    Intact { rows: i64, decisions: i64, head: String },
     /// The first row that is not, and in what way.
     Broken { row: i64, why: String },
+    /// The chain is whole; this decision, or what it was judged from, is not what it says.
+    Altered { decision: DecisionId },
 }
 
 impl Store {
@@ -75,7 +80,7 @@ impl Store {
         rows.iter().map(|row| Ok(read(row)?.0)).collect()
     }
 
-    /// Walks the whole chain.
+    /// Walks the whole chain, and compares every decision with it.
     pub async fn verify_audit(&self) -> Result<AuditVerdict, StoreError> {
         let mut tx = self.db().read().await?;
         let (last, head) = head(&mut tx).await?;
@@ -106,7 +111,10 @@ impl Store {
                 why: format!("the chain ends after row {done}, its head says {last}"),
             });
         }
-        Ok(AuditVerdict::Intact { rows: done })
+        Ok(match grounds::unsealed(&mut tx).await? {
+            (_, Some(decision)) => AuditVerdict::Altered { decision },
+            (decisions, None) => AuditVerdict::Intact { rows: done, decisions, head: hash },
+        })
     }
 }
 

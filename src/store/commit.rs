@@ -11,9 +11,10 @@ use super::db::{Columns, commit, json, signed};
 use super::endings;
 use super::enqueue;
 use super::error::StoreError;
+use super::grounds;
 use super::incidents;
 use super::load;
-use super::record::{Committed, InputRow, SourcePosition, StepRecord};
+use super::record::{Committed, SourcePosition, StepRecord};
 use super::timeline::{self, EntryKind, NewEntry};
 use crate::engine::output::{Decision, LatchChange, Order, Output, Transition};
 use crate::model::id::{DecisionId, IncidentId};
@@ -22,13 +23,12 @@ use crate::model::time::Timestamp;
 impl Store {
     /// Stores a record, all of it or nothing.
     pub async fn commit(&self, record: &StepRecord<'_>) -> Result<Committed, StoreError> {
+        // Before the writers' lock is taken: packing may take milliseconds.
+        let packed = grounds::pack(record.outputs)?;
         let mut tx = self.write().await?;
         let (stored, ..) = load::engine(&mut tx).await?;
         if record.seq <= stored {
             return Ok(Committed::Already);
-        }
-        for input in &record.inputs {
-            insert_input(&mut tx, input).await?;
         }
         let mut known = BTreeSet::new();
         for output in record.outputs {
@@ -36,7 +36,7 @@ impl Store {
                 insert_transition(&mut tx, record.seq, transition).await?;
             }
             for decision in &output.decisions {
-                if !insert_decision(&mut tx, record, decision).await? {
+                if !insert_decision(&mut tx, record, decision, packed.get(&decision.id)).await? {
                     known.insert(decision.id.clone());
                 }
             }
@@ -68,20 +68,6 @@ impl Store {
     }
 }
 
-async fn insert_input(tx: &mut AnyConnection, input: &InputRow) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO inputs (seq, wall, kind, payload) VALUES ($1, $2, $3, $4) ON CONFLICT (seq) DO NOTHING",
-    )
-    .bind(signed(input.seq))
-    .bind(input.wall.as_millis())
-    .bind(&*input.kind)
-    .bind(&*input.payload)
-    .execute(&mut *tx)
-    .await
-    .map_err(StoreError::db("storing an input"))?;
-    Ok(())
-}
-
 async fn insert_transition(
     tx: &mut AnyConnection,
     seq: u64,
@@ -107,6 +93,7 @@ async fn insert_decision(
     tx: &mut AnyConnection,
     record: &StepRecord<'_>,
     decision: &Decision,
+    packed: Option<&Vec<u8>>,
 ) -> Result<bool, StoreError> {
     let payload = json("a decision", decision)?;
     let stored: Option<String> = sqlx::query_scalar("SELECT payload FROM decisions WHERE id = $1")
@@ -146,15 +133,18 @@ async fn insert_decision(
     .execute(&mut *tx)
     .await
     .map_err(StoreError::db("storing a decision"))?;
-    // The chain covers the decision's whole content by its hash.
+    if let Some(packed) = packed {
+        grounds::insert(tx, &decision.id, packed).await?;
+    }
+    // The chain covers the decision's whole content, and its grounds, by their hashes.
     let detail = format!(
-        "{} {} in {} by rule {}: {}; blake3 {}",
+        "{} {} in {} by rule {}: {}; {}",
         decision.action.as_str(),
         decision.key.flag,
         decision.scope,
         decision.key.rule,
         decision.gate.as_str(),
-        blake3::hash(payload.as_bytes()).to_hex()
+        grounds::seal(&payload, packed.map(Vec::as_slice))
     );
     let row = NewAudit::new(REARGUARD, "decision", decision.id.as_str(), detail);
     audit::append(tx, record.wall, &row).await?;

@@ -39,8 +39,8 @@ impl FromStr for Address {
 }
 
 impl Address {
-    /// The pool's URL. Bytes of a path that mean something in a URL are escaped.
-    fn url(&self) -> String {
+    /// The pool's URL. Bytes of a path that mean something in a URL are escaped. `mode` is SQLite's.
+    fn url(&self, mode: &str) -> String {
         match self {
             Self::Postgres(url) => url.clone(),
             Self::Sqlite(path) => {
@@ -52,7 +52,7 @@ impl Address {
                         url.push_str(&format!("%{byte:02X}"));
                     }
                 }
-                url.push_str("?mode=rwc");
+                url.push_str(&format!("?mode={mode}"));
                 url
             }
         }
@@ -97,17 +97,35 @@ pub(super) type Tx = Transaction<'static, Any>;
 
 impl Db {
     pub(super) async fn connect(address: &Address) -> Result<Self, StoreError> {
+        let first = match address {
+            Address::Sqlite(_) => PRAGMAS,
+            Address::Postgres(_) => "",
+        };
+        Self::connect_as(address, "rwc", first).await
+    }
+
+    /// For reading alone: what is there is not touched.
+    pub(super) async fn connect_to_read(address: &Address) -> Result<Self, StoreError> {
+        let first = match address {
+            Address::Sqlite(_) => READ_PRAGMAS,
+            Address::Postgres(_) => READ_SESSION,
+        };
+        Self::connect_as(address, "ro", first).await
+    }
+
+    /// `first` is run on every new connection.
+    async fn connect_as(address: &Address, mode: &str, first: &'static str) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let options: AnyConnectOptions =
-            address.url().parse().map_err(StoreError::db("reading the database address"))?;
+            address.url(mode).parse().map_err(StoreError::db("reading the database address"))?;
         let sqlite = matches!(address, Address::Sqlite(_));
         let pool = AnyPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(BUSY)
             .after_connect(move |connection, _| {
                 Box::pin(async move {
-                    if sqlite {
-                        connection.execute(PRAGMAS).await?;
+                    if !first.is_empty() {
+                        connection.execute(first).await?;
                     }
                     Ok(())
                 })
@@ -160,7 +178,7 @@ impl Db {
 
     /// A connection of its own, outside the pool.
     pub(super) async fn dedicated(address: &Address) -> Result<sqlx::AnyConnection, StoreError> {
-        sqlx::AnyConnection::connect(&address.url())
+        sqlx::AnyConnection::connect(&address.url("rwc"))
             .await
             .map_err(StoreError::db("opening the lock's connection"))
     }
@@ -173,6 +191,11 @@ pub(super) async fn commit(tx: Tx) -> Result<(), StoreError> {
 /// `busy_timeout` first: switching to WAL takes a lock.
 const PRAGMAS: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                        PRAGMA foreign_keys = ON;";
+
+/// Nothing that could write: the database is in WAL mode already.
+const READ_PRAGMAS: &str = "PRAGMA busy_timeout = 10000; PRAGMA query_only = ON;";
+
+const READ_SESSION: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
 
 fn version(text: &str) -> [u32; 3] {
     let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
@@ -228,7 +251,7 @@ mod tests {
     #[test]
     fn addresses_are_parsed_and_shown_without_passwords() {
         assert_eq!(
-            "sqlite:/var/lib/a b?.db".parse::<Address>().unwrap().url(),
+            "sqlite:/var/lib/a b?.db".parse::<Address>().unwrap().url("rwc"),
             "sqlite:///var/lib/a%20b%3F.db?mode=rwc"
         );
         let pg: Address = "postgres://u:secret@h:5432/d?x=y".parse().unwrap();

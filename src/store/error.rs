@@ -37,6 +37,10 @@ pub enum StoreError {
     BadAddress { url: String },
     #[error("the database has schema {found}; this rearguard knows up to {known}: use the newer rearguard")]
     NewerSchema { found: i64, known: i64 },
+    #[error(
+        "the database has schema {found}, this rearguard reads {known}: start the daemon, which migrates it"
+    )]
+    OlderSchema { found: i64, known: i64 },
     #[error("migration {version} ({name}) is not the one that made this database: checksums differ")]
     ChangedMigration { version: i64, name: String },
     /// Another process has taken this database over since it was opened here.

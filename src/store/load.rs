@@ -5,15 +5,12 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::Store;
-use super::db::{Columns, signed, unsigned};
+use super::db::{Columns, unsigned};
 use super::error::StoreError;
-use super::incidents::{IncidentSummary, read_incident};
-use super::outbox_state;
-use super::record::{InputRow, Position, SourcePosition};
-use crate::engine::input::{FlipOutcome, Source};
+use super::record::{Position, SourcePosition};
+use crate::engine::input::Source;
 use crate::engine::output::{Decision, Transition};
-use crate::model::flag::Scope;
-use crate::model::id::{DecisionId, FlagKey, IncidentId};
+use crate::model::id::{DecisionId, FlagKey};
 use crate::model::time::{Minute, Timestamp};
 
 /// Where the engine stood at the last commit.
@@ -24,23 +21,6 @@ pub struct Loaded {
     pub position: Position,
     /// The engine's opaque state, by key.
     pub state: Vec<(String, String)>,
-    pub automation: bool,
-    pub latches: Vec<OpenLatch>,
-    /// Incidents not resolved.
-    pub incidents: Vec<IncidentSummary>,
-}
-
-/// A latch that no human has taken off.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct OpenLatch {
-    pub flag: FlagKey,
-    pub scope: Scope,
-    pub decision: DecisionId,
-    pub incident: Option<IncidentId>,
-    /// Wall time.
-    pub opened: Timestamp,
-    /// How its flip ended, once it has.
-    pub outcome: Option<FlipOutcome>,
 }
 
 /// A decision as it was committed.
@@ -61,14 +41,6 @@ impl Store {
             .fetch_all(&mut *tx)
             .await
             .map_err(StoreError::db("reading the engine's state"))?;
-        let latches = sqlx::query("SELECT * FROM latches WHERE closed IS NULL ORDER BY flag, scope")
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(StoreError::db("reading the latches"))?;
-        let incidents = sqlx::query("SELECT * FROM incidents WHERE resolved IS NULL ORDER BY opened, id")
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(StoreError::db("reading open incidents"))?;
         Ok(Loaded {
             seq,
             position: Position { sources: sources(&mut tx).await?, event_time, closed },
@@ -76,9 +48,6 @@ impl Store {
                 .iter()
                 .map(|row| Ok((row.text("key")?, row.text("value")?)))
                 .collect::<Result<_, StoreError>>()?,
-            automation: outbox_state::automation(&mut tx).await?,
-            latches: latches.iter().map(read_latch).collect::<Result<_, _>>()?,
-            incidents: incidents.iter().map(read_incident).collect::<Result<_, _>>()?,
         })
     }
 
@@ -126,41 +95,19 @@ impl Store {
         rows.iter().map(|row| Ok((unsigned(row.int("seq")?), row.json("payload")?))).collect()
     }
 
-    /// Numbered inputs after `seq`, oldest first: what a replay from an older snapshot needs beside Kafka.
-    pub async fn inputs(&self, seq: u64) -> Result<Vec<InputRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM inputs WHERE seq > $1 ORDER BY seq")
-            .bind(signed(seq))
-            .fetch_all(&self.db().pool)
-            .await
-            .map_err(StoreError::db("reading inputs"))?;
-        let read = |row: &AnyRow| {
-            Ok(InputRow {
-                seq: unsigned(row.int("seq")?),
-                wall: Timestamp::from_millis(row.int("wall")?),
-                kind: row.text("kind")?,
-                payload: row.text("payload")?,
-            })
-        };
-        rows.iter().map(read).collect()
-    }
-
-    /// Forgets inputs that no kept snapshot needs (up to `seq`), and finished messages, transitions and published rows
-    /// older than `before`. Decisions, incidents, latches and the audit chain stay.
-    pub async fn prune(&self, seq: u64, before: Timestamp) -> Result<u64, StoreError> {
+    /// Forgets finished messages, transitions and published rows older than `before`. Decisions with their grounds, incidents,
+    /// latches and the audit chain stay.
+    pub async fn prune(&self, before: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.write().await?;
         let mut gone = 0;
         let old = before.as_millis();
-        for (sql, bound) in [
-            ("DELETE FROM inputs WHERE seq <= $1", signed(seq)),
-            ("DELETE FROM transitions WHERE at < $1", old),
-            (
-                "DELETE FROM outbox WHERE status IN ('done', 'failed', 'expired', 'superseded')
-                   AND kind <> 'flip' AND finished < $1",
-                old,
-            ),
+        for sql in [
+            "DELETE FROM transitions WHERE at < $1",
+            "DELETE FROM outbox WHERE status IN ('done', 'failed', 'expired', 'superseded')
+               AND kind <> 'flip' AND finished < $1",
         ] {
             let hit =
-                sqlx::query(sql).bind(bound).execute(&mut *tx).await.map_err(StoreError::db("pruning"))?;
+                sqlx::query(sql).bind(old).execute(&mut *tx).await.map_err(StoreError::db("pruning"))?;
             gone += hit.rows_affected();
         }
         super::db::commit(tx).await?;
@@ -207,18 +154,6 @@ async fn sources(tx: &mut AnyConnection) -> Result<Vec<SourcePosition>, StoreErr
         })
     };
     rows.iter().map(read).collect()
-}
-
-fn read_latch(row: &AnyRow) -> Result<OpenLatch, StoreError> {
-    Ok(OpenLatch {
-        flag: FlagKey::from(row.text("flag")?),
-        scope: Scope::try_from(row.text("scope")?)
-            .map_err(|why| StoreError::corrupt("a latch's scope", why))?,
-        decision: DecisionId::from(row.text("decision")?),
-        incident: row.maybe_text("incident")?.map(IncidentId::from),
-        opened: Timestamp::from_millis(row.int("opened")?),
-        outcome: outbox_state::outcome(row.maybe_text("outcome")?)?,
-    })
 }
 
 pub(super) fn read_decision(row: &AnyRow) -> Result<StoredDecision, StoreError> {

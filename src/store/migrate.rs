@@ -15,12 +15,20 @@ struct Migration {
 }
 
 /// In order; never edited once released.
-const MIGRATIONS: [Migration; 1] = [Migration {
-    version: 1,
-    name: "start",
-    sqlite: include_str!("migrations/sqlite/0001_start.sql"),
-    postgres: include_str!("migrations/postgres/0001_start.sql"),
-}];
+const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        version: 1,
+        name: "start",
+        sqlite: include_str!("migrations/sqlite/0001_start.sql"),
+        postgres: include_str!("migrations/postgres/0001_start.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "grounds",
+        sqlite: include_str!("migrations/sqlite/0002_grounds.sql"),
+        postgres: include_str!("migrations/postgres/0002_grounds.sql"),
+    },
+];
 
 const KNOWN: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 
@@ -65,6 +73,19 @@ pub(super) async fn migrate(db: &Db) -> Result<(), StoreError> {
         }
     }
     commit(tx).await
+}
+
+/// Whether this version can read the schema as it is.
+pub(super) async fn check(db: &Db) -> Result<(), StoreError> {
+    let found: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM schema_version")
+        .fetch_one(&db.pool)
+        .await
+        .map_err(StoreError::db("reading the schema's version"))?;
+    match found.unwrap_or(0) {
+        found if found > KNOWN => Err(StoreError::NewerSchema { found, known: KNOWN }),
+        found if found < KNOWN => Err(StoreError::OlderSchema { found, known: KNOWN }),
+        _ => Ok(()),
+    }
 }
 
 /// The checksum under which a version was applied.

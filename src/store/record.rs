@@ -16,8 +16,6 @@ pub struct StepRecord<'a> {
     /// and is skipped as a whole.
     pub seq: u64,
     pub wall: Timestamp,
-    /// The inputs among those covered that are not in Kafka: commands, reloads, answers, `Idle`, `Advance` …
-    pub inputs: Vec<InputRow>,
     /// In the order of the steps.
     pub outputs: &'a [Output],
     /// Changed state rows of the engine; `None` deletes.
@@ -46,7 +44,6 @@ impl<'a> StepRecord<'a> {
         Self {
             seq,
             wall,
-            inputs: Vec::new(),
             outputs,
             state,
             position,
@@ -57,15 +54,6 @@ impl<'a> StepRecord<'a> {
             audit: Vec::new(),
         }
     }
-}
-
-/// A numbered input as it is kept for replay. `payload` is the app's own JSON.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InputRow {
-    pub seq: u64,
-    pub wall: Timestamp,
-    pub kind: String,
-    pub payload: String,
 }
 
 /// Where the engine stands. In SQL this is the truth that a restart continues from.

@@ -22,7 +22,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
@@ -50,7 +50,7 @@ fn here() -> &'static Path {
 fn wrong_use_ends_with_two_and_says_what_would_be_right() {
     for (arguments, said) in [
         (&[][..], "Usage: rearguard <COMMAND>"),
-        (&["stauts"], "a similar subcommand exists: 'status'"),
+        (&["stauts"], "'status'"),
         (&["flag", "rearm", "ai.x"], "--reason <TEXT>"),
         (&["flag", "kill", "ai.x"], "--reason <TEXT>"),
         (&["automation", "off"], "--reason <TEXT>"),

@@ -6,6 +6,7 @@ mod alerts;
 mod cli;
 mod demo;
 mod examples;
+mod explain;
 mod how;
 mod layers;
 mod ofrep;

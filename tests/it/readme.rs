@@ -9,7 +9,7 @@ use rearguard::telemetry::catalogue::METRICS;
 
 use crate::cli::rearguard;
 
-pub const DOCUMENTS: [&str; 20] = [
+pub const DOCUMENTS: [&str; 21] = [
     "README.md",
     "CHANGELOG.md",
     "deploy/README.md",
@@ -18,6 +18,7 @@ pub const DOCUMENTS: [&str; 20] = [
     "docs/demo.md",
     "docs/design.md",
     "docs/events.md",
+    "docs/explain.md",
     "docs/flags.md",
     "docs/how-it-decides.md",
     "docs/incidents.md",

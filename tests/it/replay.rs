@@ -17,7 +17,7 @@ use crate::examples::{Tried, tried};
 const BASELINES: &str =
     "- variant: shop.v2\n  rules: [{ condition: error_rate_1h > baseline*3, action: rollback }]\n";
 
-fn here() -> &'static Path {
+pub fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 

@@ -1,6 +1,6 @@
 //! The audit chain: every alteration shows.
 
-use rearguard::store::{AuditVerdict, NewAudit};
+use rearguard::store::{AuditVerdict, NewAudit, Store};
 
 use super::fixture::*;
 
@@ -14,7 +14,15 @@ pub async fn every_change_is_chained(base: &Base) {
     let log = store.audit_log(10).await.unwrap();
     let kinds: Vec<_> = log.iter().map(|row| &*row.kind).collect();
     assert_eq!(kinds, ["automation", "token_create", "flag_kill", "decision", "flag_declare"]);
-    assert_eq!(store.verify_audit().await.unwrap(), AuditVerdict::Intact { rows: 5 });
+    let found = store.verify_audit().await.unwrap();
+    assert!(matches!(found, AuditVerdict::Intact { rows: 5, decisions: 1, .. }), "{found:?}");
+    // Beside the owner, without its lock, and without a right to write.
+    let beside = Store::open_read_only(&base.url).await.unwrap();
+    assert_eq!(beside.verify_audit().await.unwrap(), found);
+    assert!(beside.audit(&row, at(5)).await.is_err());
+    base.tamper("UPDATE decisions SET payload = replace(payload, '812', '813')").await;
+    let altered = AuditVerdict::Altered { decision: "d1".into() };
+    assert_eq!(beside.verify_audit().await.unwrap(), altered);
 }
 
 async fn four_rows(base: &Base) -> rearguard::store::Store {
@@ -29,7 +37,7 @@ async fn four_rows(base: &Base) -> rearguard::store::Store {
 async fn broken_row(store: &rearguard::store::Store) -> i64 {
     match store.verify_audit().await.unwrap() {
         AuditVerdict::Broken { row, .. } => row,
-        AuditVerdict::Intact { .. } => panic!("the alteration was not found"),
+        found => panic!("the alteration was not found: {found:?}"),
     }
 }
 

@@ -68,7 +68,7 @@ pub async fn writers_take_turns(base: &Base) {
     assert_eq!(store.flags().revision(), before + 8 * 6);
     let rows = 1 + 8 + 1 + 48 + 10;
     let chain = store.verify_audit().await.unwrap();
-    assert_eq!(chain, AuditVerdict::Intact { rows });
+    assert!(matches!(chain, AuditVerdict::Intact { rows: found, .. } if found == rows), "{chain:?}");
     let key = FlagKey::from("f0");
     assert_eq!(store.flag_changes(&key, 99).await.unwrap().len(), 7);
 }

@@ -25,7 +25,7 @@ pub async fn kill_nine_loses_no_acknowledged_commit(base: &Base) {
         assert_eq!(base.count("SELECT count(*) FROM decisions").await, stored);
         assert_eq!(base.count("SELECT count(*) FROM outbox").await, 3 * stored);
         let chain = store.verify_audit().await.unwrap();
-        assert_eq!(chain, AuditVerdict::Intact { rows: stored + 1 });
+        assert!(matches!(chain, AuditVerdict::Intact { rows, .. } if rows == stored + 1), "{chain:?}");
         acknowledged = loaded.seq;
         store.close().await.unwrap();
     }

@@ -1,15 +1,21 @@
 //! A database of its own for each case, and records to put into it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use rearguard::engine::input::{Fates, Source};
+use rearguard::engine::input::{Fates, Limits, Source};
+use rearguard::engine::machine::Engine;
 use rearguard::engine::output::{
     AlertKey, Decision, Evidence, Gate, IncidentOrder, LatchChange, Message, MessageKind, Order, Output,
 };
+use rearguard::engine::rule::compile::compile_rules;
 use rearguard::engine::rule::{ConfirmedBy, Origin, RuleAction, RuleHash};
+use rearguard::lab::rig::{Rig, Step};
+use rearguard::lab::setup::{Bench, Setup};
 use rearguard::model::flag::{FlagSpec, Scope};
 use rearguard::model::id::{DecisionId, FlagKey, IncidentId, RuleId, Variant};
 use rearguard::model::incident::Severity;
+use rearguard::model::metric::Catalogue;
 use rearguard::model::time::{Minute, Timestamp};
 use rearguard::store::{
     OutboxRow, PlanContext, Position, Routes, SourcePosition, StepRecord, Store, StoreError, Timing,
@@ -222,6 +228,32 @@ pub fn pause(id: &str) -> Output {
         ],
         ..Output::default()
     }
+}
+
+/// What a real engine says when the variant's answers get worse: the step that rolls it back, and the engine as it is then.
+pub fn judged() -> (Output, Engine) {
+    let rules = "- variant: support.v18\n  rules:\n    - { condition: faithfulness_1h < 0.8, action: rollback, id: low }\n    - { condition: cost_1h > 1, action: notify }\n";
+    let catalogue = Arc::new(Catalogue::default());
+    let compiled = compile_rules(&[("rules/support.yaml", rules)], &catalogue, &[]).unwrap();
+    let setup = Setup::new(compiled.rules, &[spec(FLAG, 500_000)], &[], None);
+    let bench = Bench { catalogue, limits: Limits::default(), lateness: Duration::from_secs(30) };
+    let mut rig = Rig::new(vec![setup], &bench, 1);
+    let mut found = None;
+    let mut watch = |step: Step<'_>| {
+        if found.is_none() && !step.output.decisions.is_empty() {
+            found = Some((step.output, step.engine.clone()));
+        }
+    };
+    for event in 0..60 * 40i64 {
+        let value = if event < 60 * 25 { 0.9 } else { 0.4 } + 0.001 * (event % 50) as f64;
+        let line = format!(
+            r#"{{"id":"{event}","ts":"{}","variant":"support.v18","metrics":{{"faithfulness":{value}}}}}"#,
+            at(event)
+        );
+        rig.record(0, line.as_bytes(), &mut watch);
+    }
+    rig.finish(&mut watch);
+    found.expect("it is rolled back")
 }
 
 pub fn orders(orders: Vec<Order>) -> Output {

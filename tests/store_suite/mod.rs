@@ -28,7 +28,7 @@ macro_rules! store_suite {
                 a_record_is_loaded_as_committed, a_replayed_record_changes_nothing, a_replayed_decision_brings_nothing_twice,
                 a_decision_cannot_change, a_failed_commit_leaves_nothing, state_rows_come_and_go,
                 one_open_latch_per_scope, rearm_then_a_new_latch, automation_is_remembered,
-                inputs_are_numbered_and_pruned
+                old_history_goes_and_decisions_stay, grounds_are_kept_and_sealed
             ],
             crowds: [stores_side_by_side_claim_disjointly, writers_take_turns, a_lost_connection_is_transient],
             durability: [kill_nine_loses_no_acknowledged_commit],

@@ -9,7 +9,7 @@ pub async fn migrations_are_idempotent(base: &Base) {
     drop(store);
     let store = base.open().await;
     assert_eq!(store.flags().len(), 1);
-    assert_eq!(base.count("SELECT count(*) FROM schema_version").await, 1);
+    assert_eq!(base.count("SELECT count(*) FROM schema_version").await, 2);
     store.check().await.unwrap();
 }
 

@@ -238,21 +238,32 @@ impl Page {
         if let Some(reason) = reason {
             table.note(cell(Ink::Dim, reason));
         }
-        // A rollback that is carried out is latched; one that only fires was withheld.
-        if alert.phase == Phase::Firing && alert.action == RuleAction::Rollback {
-            table.note(cell(Ink::Bad, self.why_withheld(alert)));
+        if alert.phase == Phase::Firing
+            && let Some((ink, note)) = self.not_done(alert)
+        {
+            table.note(cell(ink, note));
         }
     }
 
-    fn why_withheld(&self, alert: &AlertReport) -> String {
+    /// What a firing alert asked for and was not done. A rollback that is carried out is latched; one that only fires was
+    /// withheld, or a pause stands in for it.
+    fn not_done(&self, alert: &AlertReport) -> Option<(Ink, String)> {
+        let (asked, loud) = match alert.action {
+            RuleAction::Rollback => ("rolled back", "NOT ROLLED BACK"),
+            RuleAction::PauseRollout => ("paused", "NOT PAUSED"),
+            RuleAction::Notify => return None,
+        };
+        let Some(why) = &alert.withheld else {
+            let instead = "the share is held instead of rolled back: within noise, or no data";
+            return (alert.action == RuleAction::Rollback).then(|| (Ink::Doubt, instead.to_owned()));
+        };
         if alert.dry_run {
-            return "not rolled back: it is a dry run".to_owned();
+            return Some((Ink::Bad, format!("not {asked}: it is a dry run")));
         }
         let incident = self.incidents.iter().find(|incident| incident.flag == alert.key.flag.as_str());
-        match incident.and_then(|incident| incident.withheld.as_ref()) {
-            Some(withheld) => withheld.what(),
-            None => "NOT ROLLED BACK: see its incident".to_owned(),
-        }
+        let said = incident.and_then(|incident| incident.withheld.as_ref());
+        let rollback = said.filter(|_| alert.action == RuleAction::Rollback);
+        Some((Ink::Bad, rollback.map_or_else(|| format!("{loud}: {why}"), |withheld| withheld.what())))
     }
 }
 

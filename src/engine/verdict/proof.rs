@@ -2,7 +2,7 @@
 //! neighbouring minutes.
 
 use super::minutes::Minutes;
-use super::{BAD_MINUTES, Reason, holds_without, lay_out, needed_slots, pairs};
+use super::{BAD_MINUTES, Reason, fails_without, lay_out, needed_slots, pairs, samples_without};
 use crate::engine::detector::Track;
 use crate::engine::measure::{self, Frame, Lookup};
 use crate::engine::rule::eval::truth;
@@ -87,14 +87,13 @@ fn short_of(
     if least < proof.needed {
         return Some(Reason::SingleMinute { pair });
     }
-    let few = |pair: &Minute| {
-        needed_slots(condition).any(|slot| panes[slot].samples_without(*pair) < LEAST_SAMPLES)
+    let few = |pair| {
+        let have = samples_without(condition, &panes, pair);
+        (have < LEAST_SAMPLES).then_some(Reason::TooFewWithout { pair, have, need: LEAST_SAMPLES })
     };
     let recent_panes = lay_out(&recent, lookup, frame);
-    pairs(condition, frame)
-        .find(few)
-        .or_else(|| pairs(&recent, frame).find(|pair| !holds_without(&recent, &recent_panes, *pair, 0)))
-        .map(|pair| Reason::SingleMinute { pair })
+    let fails = |pair| fails_without(&recent, &recent_panes, pair, 0);
+    pairs(condition, frame).find_map(few).or_else(|| pairs(&recent, frame).find_map(fails))
 }
 
 /// The same condition over the recent part of every window. Claims hold no sums or counts, so nothing is to be scaled.

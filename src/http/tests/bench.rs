@@ -29,6 +29,19 @@ impl Commander for Engine {
             }
         })
     }
+
+    fn explain(&self, asked: Question) -> Boxed<'_, Result<Explained, SubmitError>> {
+        Box::pin(async move {
+            match asked.variant {
+                Some(variant) => Err(NothingMeant {
+                    what: format!("no rule in force has the variant `{variant}`"),
+                    hint: "did you mean `copilot.v18`?".into(),
+                }
+                .into()),
+                None => Ok(Explained { explanations: Vec::new(), unjudged: Vec::new(), left_out: 7 }),
+            }
+        })
+    }
 }
 
 impl IncidentWriter for Engine {

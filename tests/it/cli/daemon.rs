@@ -7,7 +7,9 @@ use arc_swap::ArcSwap;
 use rearguard::clock::Clock;
 use rearguard::dispatch::book::IncidentBook;
 use rearguard::dispatch::incident::Renderer;
+use rearguard::engine::explain::{Answer as Explained, Question};
 use rearguard::engine::input::Command;
+use rearguard::engine::machine::Engine as Judging;
 use rearguard::engine::output::{AlertReport, LatchReport, Phase, Report};
 use rearguard::engine::rule::{Confirm, RuleAction};
 use rearguard::http::{Boxed, Commander, HttpSettings, IncidentWriter, Parts, SubmitError, serve};
@@ -19,7 +21,7 @@ use rearguard::telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 
 use super::{Ended, here, rearguard};
-use crate::store_suite::fixture::{Base, commit, decision, flag, rollback};
+use crate::store_suite::fixture::{Base, commit, decision, flag, judged, rollback};
 
 pub struct Daemon {
     pub url: String,
@@ -29,16 +31,26 @@ pub struct Daemon {
     tokens: BTreeMap<&'static str, String>,
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
-    _base: Base,
+    base: Base,
 }
 
+/// Takes every command and does nothing; explains as a real engine does, if it has one.
 #[derive(Default)]
-struct Engine(Mutex<Vec<Command>>);
+struct Engine(Mutex<Vec<Command>>, Mutex<Option<Judging>>);
 
 impl Commander for Engine {
     fn submit(&self, command: Command) -> Boxed<'_, Result<String, SubmitError>> {
         self.0.lock().unwrap().push(command);
         Box::pin(async { Ok("done".into()) })
+    }
+
+    fn explain(&self, asked: Question) -> Boxed<'_, Result<Explained, SubmitError>> {
+        Box::pin(async move {
+            match &*self.1.lock().unwrap() {
+                Some(engine) => Ok(engine.explain(&asked)?),
+                None => Err(SubmitError::Unavailable("starting".into())),
+            }
+        })
     }
 }
 
@@ -75,7 +87,7 @@ impl Daemon {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, parts, HttpSettings::default(), stop.clone()));
-        Self { url, store, engine, report, tokens, stop, serving, _base: base }
+        Self { url, store, engine, report, tokens, stop, serving, base }
     }
 
     /// Runs the binary with the token of this scope.
@@ -111,6 +123,25 @@ impl Daemon {
             outcome: None,
         });
         self.report.store(Arc::new(report));
+    }
+
+    /// One rollback as a real engine decides it: stored with what it was judged from. Gives the incident's name.
+    pub async fn judge_it(&self) -> String {
+        let (output, engine) = judged();
+        let incident = output.decisions[0].incident.as_ref().unwrap().to_string();
+        commit(&self.store, 1, &[output]).await;
+        *self.engine.1.lock().unwrap() = Some(engine);
+        incident
+    }
+
+    /// The address of its database.
+    pub fn database(&self) -> &str {
+        &self.base.url
+    }
+
+    /// Changes the database behind its back.
+    pub async fn tamper(&self, sql: &str) {
+        self.base.tamper(sql).await;
     }
 
     pub fn disarm(&self, why: &str) {
@@ -157,6 +188,7 @@ fn report(clock: Clock) -> Report {
             evidence: Some(0.4),
             evidence_needed: Some(525_600.0),
             dry_run: false,
+            withheld: None,
         }],
         ..Report::default()
     }

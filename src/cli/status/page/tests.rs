@@ -41,6 +41,7 @@ fn alert(
         evidence: None,
         evidence_needed: None,
         dry_run: false,
+        withheld: None,
     }
 }
 
@@ -160,6 +161,7 @@ fn a_withheld_rollback_is_seen_first() {
     let mut page = busy();
     page.status.report.latches.clear();
     page.status.report.alerts[2].phase = Phase::Firing;
+    page.status.report.alerts[2].withheld = Some("automation is switched off".into());
     page.incidents = Vec::deserialize(&json!([{
         "id": "inc-1", "status": "open", "severity": "critical", "flag": "ai.support-copilot.prompt-v18",
         "opened": at(68).as_millis(), "title": "support-copilot.prompt-v18: faithfulness_6h < 0.90",
@@ -179,6 +181,25 @@ fn a_withheld_rollback_is_seen_first() {
     page.status.report.alerts[2].dry_run = true;
     let text = page.render(Paint::new(false));
     assert!(text.contains("not rolled back: it is a dry run"), "{text}");
+}
+
+#[test]
+fn a_withheld_pause_says_why_and_one_that_stands_in_for_a_rollback_too() {
+    let mut page = busy();
+    let pause = &mut page.status.report.alerts[4];
+    pause.withheld = Some("no configured flag serves this variant, so there is nothing to flip".into());
+    page.status.report.alerts[2].phase = Phase::Firing;
+    let text = page.render(Paint::new(false));
+    let text = text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    for said in [
+        "[tenant:acme] → pause NOT PAUSED: no configured flag serves this variant",
+        "faithfulness_6h < 0.90 → rollback the share is held instead of rolled back",
+    ] {
+        assert!(text.contains(said), "lacks `{said}`:\n{text}");
+    }
+    page.status.report.alerts[4].dry_run = true;
+    let text = page.render(Paint::new(false));
+    assert!(text.contains("not paused: it is a dry run"), "{text}");
 }
 
 #[test]
