@@ -4,7 +4,7 @@ mod human;
 mod json;
 mod plot;
 
-pub use human::estimate;
+pub use human::{estimate, quantile};
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal;

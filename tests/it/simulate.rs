@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::cli::{Ended, rearguard};
+use crate::readme::{blocks, read};
 
 const RULES: &str = "\
 - variant: chat.v2
@@ -160,4 +161,15 @@ fn check_takes_levels_from_a_recording() {
     let told = &document["rules"][0]["simulated"];
     assert_eq!(told["events_per_minute"], 60.0, "{}", ended.out);
     assert!((told["reach"]["center"].as_f64().unwrap() - 0.95).abs() < 1e-9);
+}
+
+/// The first command of the page is run, and gives what stands below it.
+#[test]
+fn the_example_of_the_page_is_what_comes_out() {
+    let page = read("docs/simulate.md");
+    let (commands, outputs) = (blocks(&page, "sh"), blocks(&page, "text"));
+    let words: Vec<&str> = commands[0].split_whitespace().skip(1).collect();
+    let ended = rearguard(Path::new(env!("CARGO_MANIFEST_DIR")), &[], &words);
+    assert_eq!((ended.code, ended.err.as_str()), (0, ""), "{ended:?}");
+    assert_eq!(ended.out, outputs[0], "comes out as:\n{}", ended.out);
 }

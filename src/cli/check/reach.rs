@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{CheckArgs, Report};
 use crate::cli::levels::Levels;
-use crate::cli::simulate::{estimate, progress};
+use crate::cli::simulate::{estimate, progress, quantile};
 use crate::dispatch::words;
 use crate::engine::rule::{Confirm, Rule, RuleAction, RuleSet};
 use crate::lab::setup::{Bench, Setup};
@@ -278,9 +278,8 @@ fn shift(kind: Kind, size: f64) -> String {
 
 /// `7 min (6–8)`
 fn minutes(of: Quantile) -> String {
-    let side = |value: Option<u32>| value.map_or_else(|| format!(">{HORIZON}"), |value| value.to_string());
     match of.value {
-        Some(value) => format!("{value} min ({}–{})", side(of.low), side(of.high)),
+        Some(_) => quantile(of, HORIZON).replacen(' ', " min ", 1),
         None => format!("over {} h", HORIZON / 60),
     }
 }

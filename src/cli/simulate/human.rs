@@ -30,6 +30,9 @@ pub fn text(report: &Report<'_>) -> String {
         let _ =
             writeln!(out, "not simulated: `{}` of {}; say {options}", rule.condition.source, rule.variant);
     }
+    if !report.left_out.is_empty() {
+        out.push('\n');
+    }
     out.push_str(&notes(report));
     out
 }
@@ -154,12 +157,12 @@ pub fn estimate(of: Estimate, times: f64, unit: &str) -> String {
     format!("{}{unit} ({}–{})", round(of.value), round(of.low), round(of.high))
 }
 
-/// `12 (11–14)`, in minutes; what lies beyond the horizon is `>600`.
+/// `12 (11–14)`, in minutes; `12 (≥ 11)` where nothing bounds it from above, and `>600` where it lies beyond the horizon.
 pub fn quantile(of: Quantile, horizon: u32) -> String {
-    let minutes = |value: Option<u32>| value.map_or_else(|| format!(">{horizon}"), |value| value.to_string());
-    match of.value {
-        None => minutes(None),
-        value => format!("{} ({}–{})", minutes(value), minutes(of.low), minutes(of.high)),
+    match (of.value, of.low.unwrap_or(0), of.high) {
+        (Some(value), low, Some(high)) => format!("{value} ({low}–{high})"),
+        (Some(value), low, None) => format!("{value} (≥ {low})"),
+        (None, ..) => format!(">{horizon}"),
     }
 }
 
@@ -181,7 +184,7 @@ fn together(part: &Part, paint: Paint, out: &mut String) {
 }
 
 fn notes(report: &Report<'_>) -> String {
-    let mut notes = String::from("\n* as the rule file says. In brackets: 95 % intervals.");
+    let mut notes = String::from("* as the rule file says. In brackets: 95 % intervals.");
     if report.size.horizon > 0 {
         let lateness = report.config.timing.lateness.as_secs();
         let _ = write!(
