@@ -23,6 +23,8 @@ const STRIP: Stretch = (188.0, 198.0);
 const EVIDENCE: Stretch = (216.0, 296.0);
 /// Below everything: the axis of time.
 const TIMES: f64 = 32.0;
+/// Room for the word of a mark.
+const WORD: f64 = 90.0;
 /// Points of a curve at most; more are drawn as the extremes of as many columns.
 const COLUMNS: usize = 800;
 
@@ -209,8 +211,12 @@ impl Plot<'_> {
 
     /// Decisions, and the onset.
     fn marks(&self, onset: Option<Timestamp>, out: &mut String) {
+        // A word that would run into the one before stands a line lower.
+        let (mut before, mut line) = (f64::NEG_INFINITY, 0);
         let mut mark = |at: Timestamp, class: &str, why: &str| {
             let x = self.x(at);
+            line = if x - before < WORD { line + 1 } else { 0 };
+            before = x;
             // Near the right edge the word stands left of its line.
             let (side, shift) = if x > WIDTH - 160.0 { ("end", -4.0) } else { ("start", 4.0) };
             let _ = write!(
@@ -220,7 +226,7 @@ impl Plot<'_> {
                 self.bottom,
                 utc(at),
                 x + shift,
-                VALUES.0 + 10.0
+                VALUES.0 + 10.0 + 13.0 * f64::from(line % 10)
             );
         };
         if let Some(onset) = onset.filter(|onset| (self.span.0..=self.span.1).contains(onset)) {
