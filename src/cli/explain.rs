@@ -33,7 +33,7 @@ pub struct ExplainArgs {
     /// Only rules of this variant
     #[arg(long, value_name = "VARIANT")]
     variant: Option<String>,
-    /// Only the rule of this id, as `rearguard check` and `status` name it
+    /// Only the rule of this id, as `rearguard explain` lists it
     #[arg(long, value_name = "ID")]
     rule: Option<String>,
     /// Only this slice of rules with `by:`

@@ -394,7 +394,8 @@ fn evidence(
     let least = || engine.tracks.get(key).map(|track| track.least_without_a_pair(proof.since));
     let catalogue = engine.fleet.schema().catalogue();
     Some(EvidenceTest {
-        evidence: proof.evidence,
+        // What has been gathered for hours without acting overflows, and JSON has no infinity.
+        evidence: proof.evidence.min(f64::MAX),
         needed: proof.needed,
         since: proof.since,
         without: proof.without.or_else(least).filter(|(_, d)| d.is_finite()),

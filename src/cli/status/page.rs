@@ -202,6 +202,7 @@ impl Page {
             }
         }
         out.push_str(&table.render(paint));
+        let _ = writeln!(out, "{}", paint.dim("rearguard explain   why each rule fired, or what is missing"));
     }
 
     fn alert(&self, alert: &AlertReport, table: &mut Table) {

@@ -65,7 +65,8 @@ async fn who_switched_automation_off_is_in_the_audit_chain() {
     let (base, folder) = (Base::new("sqlite", "switch", String::new()).await, tempfile::tempdir().unwrap());
     let (child, url) = tokio::task::block_in_place(|| start(&base, &folder));
     let beside = Store::open(&base.url).await.unwrap();
-    let token = beside.create_token("ann", &[TokenScope::Operate], at(0)).await.unwrap();
+    let scopes = [TokenScope::Operate, TokenScope::Read];
+    let token = beside.create_token("ann", &scopes, at(0)).await.unwrap();
     let variables = [("REARGUARD_URL", &*url), ("REARGUARD_TOKEN", &*token)];
     let off = ["automation", "off", "--reason", "false alarms since 02:00"];
     let done = tokio::task::block_in_place(|| rearguard(folder.path(), &variables, &off));
@@ -74,7 +75,17 @@ async fn who_switched_automation_off_is_in_the_audit_chain() {
     assert_eq!((&*row.actor, &*row.kind, &*row.subject), ("ann", "automation", "off"));
     assert_eq!(row.detail, "false alarms since 02:00");
     assert!(matches!(beside.verify_audit().await.unwrap(), AuditVerdict::Intact { .. }));
+    // The engine itself is asked; it has judged nothing yet.
+    let told = tokio::task::block_in_place(|| rearguard(folder.path(), &variables, &["explain"]));
+    assert_eq!(told.code, 0, "{told:?}");
+    assert!(told.out.contains("shop.v2 cost_1h-notify: not judged yet"), "{told:?}");
+    let verify = || tokio::task::block_in_place(|| rearguard(folder.path(), &[], &["audit", "verify"]));
+    let running = verify();
+    assert_eq!(running.code, 0, "{running:?}");
+    beside.close().await.unwrap();
     let stop = format!("kill -TERM {}", child.id());
     assert!(Command::new("sh").args(["-c", &stop]).status().unwrap().success());
     assert_eq!(ended(child).await.status.code(), Some(0));
+    let stopped = verify();
+    assert_eq!((stopped.code, stopped.out), (0, running.out), "{}", stopped.err);
 }
