@@ -228,7 +228,10 @@ impl Alert {
     pub fn notices(&mut self, closing: &Closing<'_>) -> Notices {
         let verdict = &closing.judgement.verdict;
         let silent = matches!(verdict, Verdict::Inconclusive { reason: Reason::NoData }) && !closing.latched;
-        let masked = matches!(verdict, Verdict::Inconclusive { reason: Reason::Masked { .. } });
+        let masked = matches!(
+            verdict,
+            Verdict::Inconclusive { reason: Reason::Masked { .. } | Reason::MaskedByHours { .. } }
+        );
         let after = match closing.rule.no_data {
             NoData::Hold => SILENCE_NOTICE,
             NoData::Notify => Duration::ZERO,

@@ -53,6 +53,10 @@ pub enum Reason {
     SingleMinute {
         pair: Minute,
     },
+    /// True, but not without these two neighbouring hours, of which no minutes are kept.
+    FewHours {
+        from: Minute,
+    },
     /// True, but fewer than three minutes are bad.
     FewBadMinutes {
         bad: u32,
@@ -72,6 +76,12 @@ pub enum Reason {
     Masked {
         pair: Minute,
     },
+    /// False in full, true without these two neighbouring hours, of which no minutes are kept.
+    MaskedByHours {
+        from: Minute,
+    },
+    /// A quantile over hours whose bucket counts are gone.
+    NoHistogram,
 }
 
 impl Reason {
@@ -85,8 +95,11 @@ impl Reason {
             | Self::Doubtful
             | Self::Unproven { .. }
             | Self::Over
+            | Self::FewHours { .. }
+            | Self::MaskedByHours { .. }
             | Self::Masked { .. } => true,
             Self::NoData
+            | Self::NoHistogram
             | Self::NoBaseline
             | Self::NotFinite
             | Self::TooFewSamples { .. }
@@ -110,6 +123,15 @@ impl std::fmt::Display for Reason {
             }
             Self::SingleMinute { pair } => {
                 write!(f, "true only because of the two minutes from {pair}; a single bad minute never fires")
+            }
+            Self::FewHours { from } => {
+                write!(f, "true only because of the two hours from {from}, of which no minutes are kept")
+            }
+            Self::MaskedByHours { from } => {
+                write!(f, "the two hours from {from} hide a breach; no minutes are kept of them")
+            }
+            Self::NoHistogram => {
+                f.write_str("older hours were kept without the counts that a quantile needs; they leave the window in time")
             }
             Self::FewBadMinutes { bad } => {
                 write!(f, "{bad} bad minutes of the {BAD_MINUTES} needed")
@@ -231,11 +253,13 @@ fn persistence(rule: &Rule, lookup: &impl Lookup, frame: Frame, look_for_masks: 
         Err(Unknown::NoBaseline) => Verdict::Error { reason: Reason::NoBaseline },
         Err(Unknown::NotFinite) => inconclusive(Reason::NotFinite),
         Err(Unknown::NoData) => inconclusive(Reason::NoData),
+        Err(Unknown::NoHistogram) => inconclusive(Reason::NoHistogram),
         Ok(_) if samples == 0 => inconclusive(Reason::NoData),
         Ok(_) if samples < rule.min_samples => {
             inconclusive(Reason::TooFewSamples { have: samples, need: rule.min_samples })
         }
         Ok(false) if look_for_masks => match masked(rule, lookup, frame) {
+            Some(from) if from < frame.seam() => inconclusive(Reason::MaskedByHours { from }),
             Some(pair) => inconclusive(Reason::Masked { pair }),
             None => Verdict::Pass,
         },
@@ -251,8 +275,12 @@ fn persists(rule: &Rule, lookup: &impl Lookup, frame: Frame, judgement: &mut Jud
     let panes = lay_out(condition, lookup, frame);
     let inconclusive = |reason| Verdict::Inconclusive { reason };
     let holds = |pair: &Minute| holds_without(condition, &panes, *pair, rule.min_samples);
-    if let Some(pair) = pairs(condition, frame).find(|pair| !holds(pair)) {
-        return inconclusive(Reason::SingleMinute { pair });
+    if let Some(pair) = frame.pairs(condition.window()).find(|pair| !holds(pair)) {
+        return inconclusive(if pair < frame.seam() {
+            Reason::FewHours { from: pair }
+        } else {
+            Reason::SingleMinute { pair }
+        });
     }
     let minutes = Minutes::of(condition, &panes, lookup, frame);
     judgement.bad_minutes = minutes.bad();
@@ -283,7 +311,8 @@ fn lay_out<'a>(condition: &Condition, lookup: &'a impl Lookup, frame: Frame) -> 
 /// Finds a pair of minutes without which the condition would be true, though it is false in full.
 fn masked(rule: &Rule, lookup: &impl Lookup, frame: Frame) -> Option<Minute> {
     let panes = lay_out(&rule.condition, lookup, frame);
-    pairs(&rule.condition, frame)
+    frame
+        .pairs(rule.condition.window())
         .filter(|pair| panes.iter().any(|p| p.touches(*pair)))
         .find(|pair| holds_without(&rule.condition, &panes, *pair, rule.min_samples))
 }
@@ -312,15 +341,10 @@ pub fn worst_pair(
     let panes = SlotPanes::new(lookup, &condition.slots[slot], frame);
     let sign = if side == Side::Above { 1.0 } else { -1.0 };
     let strength = |value: Option<f64>| value.map_or(f64::NEG_INFINITY, |v| sign * v);
-    pairs(condition, frame)
+    frame
+        .pairs(condition.window())
         .map(|pair| (pair, panes.without(pair).ok()))
         .min_by(|a, b| strength(a.1).total_cmp(&strength(b.1)))
-}
-
-/// All pairs of neighbouring minutes that touch the condition's longest window. The first reaches one minute before it, so
-/// that a window of one minute has a pair too.
-fn pairs(condition: &Condition, frame: Frame) -> impl Iterator<Item = Minute> + use<> {
-    (frame.from(condition.window()).0 - 1..=frame.closed.0).map(Minute)
 }
 
 /// The slots whose samples `min_samples` is asked of: all but plain counts.

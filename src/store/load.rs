@@ -10,8 +10,10 @@ use super::error::StoreError;
 use super::incidents::{IncidentSummary, read_incident};
 use super::outbox_state;
 use super::record::{InputRow, Position, SourcePosition};
+use super::rollups;
 use crate::engine::input::{FlipOutcome, Source};
 use crate::engine::output::{Decision, Transition};
+use crate::engine::rollup::RollupRow;
 use crate::model::flag::Scope;
 use crate::model::id::{DecisionId, FlagKey, IncidentId};
 use crate::model::time::{Minute, Timestamp};
@@ -24,6 +26,8 @@ pub struct Loaded {
     pub position: Position,
     /// The engine's opaque state, by key.
     pub state: Vec<(String, String)>,
+    /// The hours of long windows.
+    pub rollups: Vec<RollupRow>,
     pub automation: bool,
     pub latches: Vec<OpenLatch>,
     /// Incidents not resolved.
@@ -76,6 +80,7 @@ impl Store {
                 .iter()
                 .map(|row| Ok((row.text("key")?, row.text("value")?)))
                 .collect::<Result<_, StoreError>>()?,
+            rollups: rollups::all(&mut tx).await?,
             automation: outbox_state::automation(&mut tx).await?,
             latches: latches.iter().map(read_latch).collect::<Result<_, _>>()?,
             incidents: incidents.iter().map(read_incident).collect::<Result<_, _>>()?,

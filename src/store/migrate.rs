@@ -15,12 +15,20 @@ struct Migration {
 }
 
 /// In order; never edited once released.
-const MIGRATIONS: [Migration; 1] = [Migration {
-    version: 1,
-    name: "start",
-    sqlite: include_str!("migrations/sqlite/0001_start.sql"),
-    postgres: include_str!("migrations/postgres/0001_start.sql"),
-}];
+const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        version: 1,
+        name: "start",
+        sqlite: include_str!("migrations/sqlite/0001_start.sql"),
+        postgres: include_str!("migrations/postgres/0001_start.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "rollups",
+        sqlite: include_str!("migrations/sqlite/0003_rollups.sql"),
+        postgres: include_str!("migrations/postgres/0003_rollups.sql"),
+    },
+];
 
 const KNOWN: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 

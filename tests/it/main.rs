@@ -11,6 +11,7 @@ mod readme;
 mod replay;
 mod rules;
 mod ruletest;
+mod slo;
 mod vectors;
 
 #[path = "../store_suite/mod.rs"]

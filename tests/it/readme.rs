@@ -9,7 +9,7 @@ use rearguard::telemetry::catalogue::METRICS;
 
 use crate::cli::rearguard;
 
-pub const DOCUMENTS: [&str; 16] = [
+pub const DOCUMENTS: [&str; 17] = [
     "README.md",
     "CHANGELOG.md",
     "deploy/README.md",
@@ -25,6 +25,7 @@ pub const DOCUMENTS: [&str; 16] = [
     "docs/performance.md",
     "docs/replay.md",
     "docs/rules.md",
+    "docs/slo.md",
     "docs/testing-rules.md",
 ];
 

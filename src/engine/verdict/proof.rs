@@ -2,7 +2,7 @@
 //! neighbouring minutes.
 
 use super::minutes::Minutes;
-use super::{BAD_MINUTES, Reason, holds_without, lay_out, needed_slots, pairs};
+use super::{BAD_MINUTES, Reason, holds_without, lay_out, needed_slots};
 use crate::engine::detector::Track;
 use crate::engine::measure::{self, Frame, Lookup};
 use crate::engine::rule::eval::truth;
@@ -91,9 +91,12 @@ fn short_of(
         needed_slots(condition).any(|slot| panes[slot].samples_without(*pair) < LEAST_SAMPLES)
     };
     let recent_panes = lay_out(&recent, lookup, frame);
-    pairs(condition, frame)
+    frame
+        .pairs(condition.window())
         .find(few)
-        .or_else(|| pairs(&recent, frame).find(|pair| !holds_without(&recent, &recent_panes, *pair, 0)))
+        .or_else(|| {
+            frame.pairs(recent.window()).find(|pair| !holds_without(&recent, &recent_panes, *pair, 0))
+        })
         .map(|pair| Reason::SingleMinute { pair })
 }
 
