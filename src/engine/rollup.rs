@@ -64,6 +64,8 @@ pub struct Hours {
     fresh: BTreeSet<i64>,
     /// The hours of each wanted window added up.
     parts: Vec<Part>,
+    /// The last hour that was kept without bucket counts.
+    bare_until: Option<i64>,
 }
 
 /// The hours of one window that lie before the seam.
@@ -76,6 +78,13 @@ struct Part {
     histogram: Option<Histogram<u64>>,
 }
 
+impl Part {
+    fn empty(window: Window) -> Self {
+        let nowhere = Minute::default();
+        Self { window, from: nowhere, to: nowhere, sums: Sums::default(), histogram: None }
+    }
+}
+
 impl Hours {
     /// Declares the long windows that rules read, and whether a quantile is asked of any. Buckets are never given up again.
     pub fn want(
@@ -86,12 +95,10 @@ impl Hours {
         closed: Option<Minute>,
     ) {
         self.buckets |= quantile;
-        let part = |window| Part {
-            window,
-            from: Minute::default(),
-            to: Minute::default(),
-            sums: Sums::default(),
-            histogram: None,
+        let mut before = std::mem::take(&mut self.parts);
+        let part = |window| match before.iter().position(|part| part.window == window) {
+            Some(place) => before.swap_remove(place),
+            None => Part::empty(window),
         };
         self.parts = windows.map(part).collect();
         if let Some(closed) = closed {
@@ -99,15 +106,11 @@ impl Hours {
         }
     }
 
-    /// Whether bucket counts are kept.
-    pub fn keeps_buckets(&self) -> bool {
-        self.buckets
-    }
-
     /// Takes in a pane that leaves the series.
     pub fn fold(&mut self, minute: Minute, data: PaneData) {
         let hour = minute.0.div_euclid(HOUR);
         let data = if self.buckets { data } else { without_buckets(data) };
+        self.note_bare(hour, &data);
         let place = self.hours.partition_point(|(h, _)| *h < hour);
         match self.hours.get_mut(place).filter(|(h, _)| *h == hour) {
             Some((_, present)) => merge(present, &data),
@@ -118,6 +121,8 @@ impl Hours {
 
     /// Puts a stored hour in its place.
     pub fn restore(&mut self, hour: i64, data: PaneData) {
+        self.note_bare(hour, &data);
+        self.parts.iter_mut().for_each(|part| *part = Part::empty(part.window));
         let place = self.hours.partition_point(|(h, _)| *h < hour);
         if self.hours.get(place).is_none_or(|(h, _)| *h != hour) {
             self.hours.insert(place, (hour, data));
@@ -133,11 +138,10 @@ impl Hours {
         let mut parts = std::mem::take(&mut self.parts);
         for part in &mut parts {
             let (from, to) = (part.window.first_minute(closed), seam(closed));
-            if (part.from, part.to) != (from, to) {
-                (part.from, part.to) = (from, to);
-                part.sums = self.scan(from, to);
-                part.histogram =
-                    layout.filter(|_| self.buckets).map(|layout| self.scan_buckets(layout, from, to));
+            let layout = layout.filter(|_| self.buckets);
+            let moved = (part.from, part.to) != (from, to) || part.histogram.is_some() != layout.is_some();
+            if moved && self.slide(part, from, to, layout).is_none() {
+                *part = Part { window: part.window, from, to, ..self.build(from, to, layout) };
             }
         }
         self.parts = parts;
@@ -160,13 +164,9 @@ impl Hours {
         debug_assert!(added.is_ok(), "histograms of one layout");
     }
 
-    /// Whether some hour of `from..to` was kept without the bucket counts that a quantile needs.
-    pub fn lacks_buckets(&self, from: Minute, to: Minute) -> bool {
-        let bare = |data: &PaneData| match data {
-            PaneData::Values(values) => values.entries().next().is_none() && values.sums().n > 0,
-            PaneData::Counts { .. } => true,
-        };
-        self.between(from, to).any(|(_, data)| bare(data))
+    /// Whether some hour from `from` on was kept without the bucket counts that a quantile needs.
+    pub fn lacks_buckets(&self, from: Minute) -> bool {
+        self.bare_until.is_some_and(|hour| hour >= from.0.div_euclid(HOUR))
     }
 
     /// What one hour holds.
@@ -185,6 +185,36 @@ impl Hours {
     pub fn take_fresh(&mut self) -> Vec<(i64, PaneData)> {
         let fresh = std::mem::take(&mut self.fresh);
         fresh.into_iter().filter_map(|hour| Some((hour, self.get(Minute(hour * HOUR))?.clone()))).collect()
+    }
+
+    fn note_bare(&mut self, hour: i64, data: &PaneData) {
+        let bare = |values: &SealedValues| values.sums().n > 0 && values.entries().next().is_none();
+        if matches!(data, PaneData::Values(values) if bare(values)) {
+            self.bare_until = self.bare_until.max(Some(hour));
+        }
+    }
+
+    fn build(&self, from: Minute, to: Minute, layout: Option<&Layout>) -> Part {
+        let histogram = layout.map(|layout| self.scan_buckets(layout, from, to));
+        Part { window: Window(0), from, to, sums: self.scan(from, to), histogram }
+    }
+
+    /// Moves a part on by the hours that enter it and those that leave it; `None` if it has to be built anew.
+    fn slide(&self, part: &mut Part, from: Minute, to: Minute, layout: Option<&Layout>) -> Option<()> {
+        let goes_on = part.from <= from && from <= part.to && part.to <= to && part.from < part.to;
+        if !goes_on || part.histogram.is_some() != layout.is_some() {
+            return None;
+        }
+        let (entering, leaving) = (self.scan(part.to, to), self.scan(part.from, from));
+        part.sums.n = (part.sums.n + entering.n).checked_sub(leaving.n)?;
+        part.sums.sum += entering.sum - leaving.sum;
+        part.sums.squares = (part.sums.squares + entering.squares).checked_sub(leaving.squares)?;
+        if let (Some(histogram), Some(layout)) = (&mut part.histogram, layout) {
+            histogram.add(self.scan_buckets(layout, part.to, to)).ok()?;
+            histogram.subtract(self.scan_buckets(layout, part.from, from)).ok()?;
+        }
+        (part.from, part.to) = (from, to);
+        Some(())
     }
 
     fn part(&self, from: Minute, to: Minute) -> Option<&Part> {

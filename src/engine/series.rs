@@ -240,18 +240,12 @@ impl Series {
 
     /// Whether a quantile from `from` on cannot be told, since hours in it were kept without their bucket counts.
     pub fn lacks_buckets(&self, from: Minute, closed: Minute) -> bool {
-        let (before, to) = self.hours_before(from, closed);
-        before.is_some_and(|(hours, first)| hours.lacks_buckets(first, to))
+        self.hours_before(from, closed).0.is_some_and(|(hours, first)| hours.lacks_buckets(first))
     }
 
     /// The roll-ups, where there are any.
     pub fn hours_mut(&mut self) -> Option<&mut Hours> {
         self.hours.as_deref_mut()
-    }
-
-    /// The roll-ups, where there are any.
-    pub fn hours(&self) -> Option<&Hours> {
-        self.hours.as_deref()
     }
 
     /// Every minute that has a pane, with its data.
