@@ -66,9 +66,11 @@ fn settings(variants: usize, condition: &str) -> Settings {
     let catalogue = Arc::new(Catalogue::default());
     let mut text = String::new();
     let mut flags = Vec::new();
+    // Long windows may not roll back.
+    let action = if condition.contains("d >") || condition.contains("24h") { "notify" } else { "rollback" };
     for n in 0..variants {
         text.push_str(&format!(
-            "- variant: feature-{n}.v2\n  rules:\n    - condition: {condition}\n      action: rollback\n"
+            "- variant: feature-{n}.v2\n  rules:\n    - condition: {condition}\n      action: {action}\n"
         ));
         flags.push(FlagSpec {
             key: format!("ai.feature-{n}.v2").into(),
@@ -92,14 +94,18 @@ fn settings(variants: usize, condition: &str) -> Settings {
 
 /// An engine whose variants' latencies have filled six hours. `samples` per series and minute.
 fn engine(variants: usize, condition: &str, samples: usize) -> (Engine, i64) {
-    let settings = settings(variants, condition);
+    lived(settings(variants, condition), 360, samples)
+}
+
+/// An engine that has judged so many minutes.
+fn lived(settings: Settings, minutes: i64, samples: usize) -> (Engine, i64) {
     let mut engine = Engine::new(settings);
     let source = Source { topic: "events".into(), partition: 0 };
     let start = Minute(BASE).start();
     engine.step(Input::Assign { sources: vec![source.clone()], start: Some(start) });
     let mut offset = 0;
     let mut random = Lcg(7);
-    for minute in 0..360 {
+    for minute in 0..minutes {
         let delta = minute_of(&engine, &source, minute, offset, samples, &mut random);
         offset = delta.to;
         engine.step(Input::Delta(delta));
@@ -208,6 +214,31 @@ fn judge(c: &mut Criterion) {
     group.finish();
 }
 
+/// A minute's closing with one rule over thirty days of hourly roll-ups, and with one over a day.
+fn long(c: &mut Criterion) {
+    let mut group = c.benchmark_group("close a minute, one rule on long windows");
+    for (condition, days) in [
+        ("latency_p95_24h > 100000", 1),
+        ("latency_p95_30d > 100000", 30),
+        ("latency_p95_30d > 1000", 30),
+        ("latency_30d > 100000", 30),
+        ("latency_30d > 1000", 30),
+        ("latency_p95_30d > baseline * 0.5", 30),
+    ] {
+        let (engine, offset) = lived(settings(1, condition), days * 1_440, 60);
+        let source = Source { topic: "events".into(), partition: 0 };
+        let delta = minute_of(&engine, &source, days * 1_440, offset, 60, &mut Lcg(5));
+        group.bench_function(condition, |b| {
+            b.iter_batched(
+                || (engine.clone(), delta.clone()),
+                |(mut engine, delta)| (engine.step(Input::Delta(delta)), engine),
+                BatchSize::LargeInput,
+            );
+        });
+    }
+    group.finish();
+}
+
 /// Both arms of a rule.
 struct Arms {
     own: Series,
@@ -306,5 +337,5 @@ fn snapshot(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, slide, evaluate, judge, detector, snapshot);
+criterion_group!(benches, slide, evaluate, judge, long, detector, snapshot);
 criterion_main!(benches);

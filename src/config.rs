@@ -9,6 +9,7 @@ mod outward;
 mod read;
 mod secret;
 mod sections;
+mod slos;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -7,4 +7,5 @@ pub mod flag;
 pub mod id;
 pub mod incident;
 pub mod metric;
+pub mod slo;
 pub mod time;

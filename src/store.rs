@@ -22,6 +22,7 @@ mod outbox;
 mod outbox_state;
 mod plan;
 mod record;
+mod rollups;
 pub mod snapshot;
 mod timeline;
 mod tokens;

@@ -19,6 +19,7 @@ use crate::engine::explain::{Answer as Explained, NothingMeant, Question};
 use crate::engine::input::{Answer, Command, CommandKind, Input, Settings};
 use crate::engine::machine::Engine;
 use crate::engine::output::{CommandError, Output, Report};
+use crate::engine::rollup::{HOUR, STORED_HOURS};
 use crate::engine::schema::Schema;
 use crate::ingest::consumer::{FromIngest, GapReason, Handle};
 use crate::ingest::partition::PartitionState;
@@ -320,6 +321,7 @@ impl Core {
 
     async fn commit(&mut self, done: &Batch) -> Result<(), TaskError> {
         let rows = self.engine.changed_rows();
+        let rollups = self.engine.changed_rollups();
         let core = &self.engine.memory().core;
         let sources = core.sources.positions().map(|(source, next_offset, watermark, fates)| {
             SourcePosition { source: source.clone(), next_offset, watermark, fates: *fates }
@@ -332,6 +334,7 @@ impl Core {
         step.automation = done.automation;
         step.answered = done.answered.clone();
         step.audit = done.audit.clone();
+        step.rollups = rollups;
         let waiting = self.clock.stopwatch();
         loop {
             match self.answer_or_shout(self.outlets.store.commit(&step)).await {
@@ -401,6 +404,11 @@ impl Core {
         match self.outlets.store.prune(self.clock.now() - HISTORY).await {
             Ok(rows) => tracing::debug!(rows, "old history forgotten"),
             Err(error) => tracing::warn!(%error, "old history could not be forgotten"),
+        }
+        let Some(closed) = self.engine.memory().core.closed else { return };
+        let oldest = closed.0.div_euclid(HOUR) - STORED_HOURS;
+        if let Err(error) = self.outlets.store.forget_rollups(oldest).await {
+            tracing::warn!(%error, "old hourly roll-ups could not be forgotten");
         }
     }
 

@@ -70,7 +70,7 @@ pub fn restore(settings: Settings, loaded: &Loaded, snapshots: &Snapshots) -> Re
         }
         fits
     });
-    let (engine, readers) = match cut {
+    let (mut engine, readers) = match cut {
         Some(cut) => match Engine::restore(settings.clone(), memory.clone(), Some(&cut.engine)) {
             Ok((engine, _)) => (engine, cut.readers),
             // Whole, by its checksum, yet of another version: read the windows from Kafka again.
@@ -81,6 +81,8 @@ pub fn restore(settings: Settings, loaded: &Loaded, snapshots: &Snapshots) -> Re
         },
         None => (Engine::restore(settings, memory, None)?.0, Vec::new()),
     };
+    let unread = engine.restore_rollups(&loaded.rollups);
+    tracing::debug!(taken = loaded.rollups.len() - unread, unread, "hourly roll-ups");
     let resume = Resume { positions, states: readers };
     Ok(Restored { engine, resume, seq: loaded.seq, first_start: false })
 }

@@ -9,6 +9,7 @@ use crate::dispatch::client::{AllowList, AllowedHost, Outbound, Secret};
 use crate::dispatch::failure::Failure;
 use crate::dispatch::publish::kafka::Mode;
 use crate::dispatch::receiver::{self, Receiver as Open, ReceiverKind, ReceiverSpec};
+use crate::engine::rollup::HOUR;
 use crate::engine::rule::Window;
 use crate::ingest::config::{Config as Ingest, StartAt};
 use crate::model::time::{MINUTE_MS, Timestamp};
@@ -76,9 +77,10 @@ pub fn ingest(config: &Config, from: Timestamp) -> Ingest {
     ingest
 }
 
-/// Where the longest window begins that ends at `now`, a minute and the lateness more to be sure.
+/// Where the minutes begin that windows at `now` are made of, a minute and the lateness more to be sure: six hours, and what
+/// may be missing to the whole hour before that goes into a roll-up.
 pub fn window_start(now: Timestamp, config: &Config) -> Timestamp {
-    let window = i64::from(Window::LONGEST.0) + 1;
+    let window = i64::from(Window::LONGEST.0) + HOUR + 1;
     Timestamp::from_millis(now.as_millis() - window * MINUTE_MS) - config.timing.lateness
 }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::engine::budget::{Budget, PROMISE};
 use crate::engine::detector;
+use crate::engine::objective::bad_in_words;
 use crate::engine::rule::compile::RuleNote;
+use crate::engine::rule::identifier::period;
 use crate::engine::rule::shape::Rounding;
 use crate::engine::rule::token::tidy;
 use crate::engine::rule::write::write;
@@ -12,6 +14,7 @@ use crate::engine::rule::{
     Arm, Compare, Condition, Confirm, Expr, Measurement, NoData, Page, Rule, RuleAction, Stat, shape, span,
 };
 use crate::model::metric::Catalogue;
+use crate::model::slo::Slo;
 
 /// A condition as a clause: `the mean of faithfulness over the last 1h is below 0.92`.
 pub fn condition(condition: &Condition, catalogue: &Catalogue) -> String {
@@ -48,6 +51,22 @@ pub fn roundings(note: &RuleNote) -> Vec<String> {
     note.roundings.iter().map(one).collect()
 }
 
+/// What the objectives of a rule count: `slo.answers: faithfulness < 0.8 is bad, 0.5% of samples may be in 30d`.
+pub fn objectives(rule: &Rule, catalogue: &Catalogue) -> Vec<String> {
+    let mut slos: Vec<&Slo> = rule.condition.slots.iter().filter_map(|m| catalogue.slo(m.metric)).collect();
+    slos.dedup_by_key(|slo| slo.id);
+    let one = |slo: &Slo| {
+        format!(
+            "slo.{}: {} is bad, {}% of samples may be in {}",
+            slo.name,
+            bad_in_words(slo, catalogue),
+            tidy(f64::from(slo.allowed) / 1e4),
+            period(slo).word()
+        )
+    };
+    slos.into_iter().map(one).collect()
+}
+
 /// A whole rule in sentences, for somebody who has never seen a rule file. `dry_run` is the configuration's.
 pub fn sentences(rule: &Rule, note: &RuleNote, catalogue: &Catalogue, dry_run: bool) -> Vec<String> {
     let whose = match rule.by {
@@ -66,7 +85,7 @@ pub fn sentences(rule: &Rule, note: &RuleNote, catalogue: &Catalogue, dry_run: b
             None => "No baseline is known, so this rule is never judged.".to_owned(),
         });
     }
-    out.extend(roundings(note).into_iter().map(|text| format!("{text}.")));
+    out.extend(roundings(note).into_iter().chain(objectives(rule, catalogue)).map(|text| format!("{text}.")));
     let samples = samples(rule).map_or_else(String::new, |samples| format!(", on {samples}"));
     let persists = format!(
         "it shows with every pair of neighbouring minutes left out as well{samples}, in three minutes or more, and lasts for {}",
@@ -216,7 +235,7 @@ impl Words<'_> {
 
     fn measurement(&self, of: &Measurement) -> String {
         let metric = &self.catalogue.get(of.metric).name;
-        let window = of.window.as_str();
+        let window = of.window.word();
         let arm = if of.arm == Arm::Baseline { " on the baseline" } else { "" };
         let what = match of.stat {
             Stat::Count => format!("the number of {metric} samples"),
@@ -232,6 +251,10 @@ impl Words<'_> {
             Stat::P95 => format!("the 95th percentile of {metric}"),
             Stat::P99 => format!("the 99th percentile of {metric}"),
             Stat::P999 => format!("the 99.9th percentile of {metric}"),
+            Stat::Burn(_) => format!("the burn rate of {metric}"),
+            Stat::Budget(_) => {
+                return format!("what is left of the error budget of {metric} for {window}{arm}");
+            }
         };
         format!("{what} over the last {window}{arm}")
     }

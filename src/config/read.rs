@@ -9,12 +9,14 @@ use crate::engine::budget::Timing;
 use crate::engine::input::Limits;
 use crate::engine::rule::diagnostic::Span;
 use crate::engine::rule::yaml::{Document, Fields, Node, Value};
+use crate::model::metric::Catalogue;
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "kafka",
     "rules",
     "flags",
     "metrics",
+    "slos",
     "store",
     "data_dir",
     "http",
@@ -57,7 +59,8 @@ impl Reader<'_, '_> {
         let outbound = fields.get("outbound").map(|n| self.outbound(n)).unwrap_or_default();
         let receivers = fields.get("receivers").map(|n| self.receivers(n, &outbound)).unwrap_or_default();
         let routes = self.routes(fields.get("routes"), &receivers);
-        let metrics = fields.get("metrics").map(|n| Arc::new(self.metrics(n)));
+        let catalogue = fields.get("metrics").map_or_else(Catalogue::default, |n| self.metrics(n));
+        let slos = fields.get("slos").map(|n| self.slos(n, &catalogue)).unwrap_or_default();
         let store = fields.get("store").and_then(|n| self.store(n));
         let dry_run = fields.get("dry_run").and_then(|n| self.doc.boolean(n, "`dry_run`"));
         let limits = fields.get("limits").map(|n| self.limits(n)).unwrap_or_default();
@@ -67,7 +70,7 @@ impl Reader<'_, '_> {
             path: path.to_owned(),
             rules: self.rules(fields),
             flags: fields.get("flags").map(|n| self.flags(n)).unwrap_or_default(),
-            catalogue: metrics.unwrap_or(defaults.catalogue),
+            catalogue: Arc::new(catalogue.with_slos(slos)),
             store: store.unwrap_or_else(|| Store::Sqlite(data_dir.join("rearguard.db"))),
             data_dir,
             http: fields.get("http").and_then(|n| self.http(n)).unwrap_or(defaults.http),

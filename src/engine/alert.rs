@@ -237,7 +237,7 @@ impl Alert {
     pub fn notices(&mut self, closing: &Closing<'_>) -> Notices {
         let verdict = &closing.judgement.verdict;
         let silent = matches!(verdict, Verdict::Inconclusive { reason: Reason::NoData }) && !closing.latched;
-        let masked = matches!(verdict, Verdict::Inconclusive { reason: Reason::Masked { .. } });
+        let masked = verdict.is_masked();
         let after = match closing.rule.no_data {
             NoData::Hold => SILENCE_NOTICE,
             NoData::Notify => Duration::ZERO,

@@ -16,7 +16,7 @@ use super::measure::{self, Frame};
 use super::message::{self, closing_time};
 use super::output::{AlertKey, AlertReport, MessageKind, Order, Output, Phase, Transition, Verdicts};
 use super::rule::eval::truth;
-use super::rule::{ConfirmedBy, Rule, RuleAction, Shape};
+use super::rule::{ConfirmedBy, Rule, RuleAction, Shape, Window};
 use super::verdict::{Gathered, Judgement, Reason, Verdict, judge, limit};
 use crate::model::flag::{FlagSpec, Scope};
 use crate::model::id::{FlagKey, Variant};
@@ -331,7 +331,7 @@ fn close_quiet_episodes(engine: &mut Engine, minute: Minute, output: &mut Output
 fn forget_old(engine: &mut Engine, minute: Minute) {
     let core = &mut engine.memory.core;
     core.flips.retain(|flip| minute.0 - flip.at.0 < decide::LIMIT_MINUTES);
-    core.floors.retain(|floor| minute.0 - floor.from.0 < super::series::KEEP);
+    core.floors.retain(|floor| minute.0 - floor.from.0 <= i64::from(Window::MOST.0));
     // What may be late by any lateness that anybody configures is let go a window later than it could be.
     core.sources.forget_holes(minute.plus(-2 * super::series::KEEP));
 }

@@ -9,12 +9,14 @@ use super::interval::interval;
 use super::measure::{self, Frame, Lookup};
 use super::message::number;
 use super::output::{ContextLine, Evidence, PicturePoint, WorstPair};
-use super::rule::{Arm, Condition, Confirm, ConfirmedBy, Measurement, Rule, Shape, Stat, identifier, span};
+use super::rule::{
+    Arm, Condition, Confirm, ConfirmedBy, Measurement, Rule, Shape, Stat, Window, identifier, span,
+};
 use super::schema::VariantId;
 use super::verdict::{Judgement, Reason, Verdict, brief, limit, worst_pair};
 use crate::model::flag::Scope;
 use crate::model::metric::{Catalogue, Kind};
-use crate::model::time::{MINUTE_MS, Minute};
+use crate::model::time::MINUTE_MS;
 
 /// Collects what a reader needs to believe a decision.
 pub fn collect(
@@ -111,12 +113,15 @@ fn statement(
     for m in &own {
         let unit = unit(m, catalogue);
         let say = |value: Option<f64>| value.map_or_else(|| "no data".to_owned(), |v| number(v, &unit));
-        let label =
-            if own.len() == 1 { m.window.as_str().to_owned() } else { identifier::name(m, catalogue) };
+        let label = if own.len() == 1 && !m.stat.turns_round() {
+            m.window.word()
+        } else {
+            identifier::name(m, catalogue)
+        };
         parts.push(format!("{label} {}", say(measure::full(view, m, frame).ok())));
         if m.window != m.window.recent() {
             let recent = say(measure::recent(view, m, frame).ok());
-            parts.push(format!("last {} min {recent}", m.window.recent().0));
+            parts.push(format!("last {} {recent}", lasting(m.window.recent())));
         }
     }
     parts.push(match (judgement.by, &judgement.proof) {
@@ -132,6 +137,11 @@ fn statement(
         (_, None) => format!("held for {held} min"),
     });
     parts.join("; ")
+}
+
+/// A part of a window in words: `5 min`, `14h`.
+fn lasting(window: Window) -> String {
+    if window.0 <= 60 { format!("{} min", window.0) } else { window.word() }
 }
 
 /// What a rule's `confirm` promises (docs/rules.md, "When a rule fires").
@@ -165,8 +175,8 @@ pub(super) fn unit(m: &Measurement, catalogue: &Catalogue) -> String {
 
 fn picture(view: &impl Lookup, m: &Measurement, frame: Frame) -> Vec<PicturePoint> {
     let panes = measure::SlotPanes::new(view, m, frame);
-    (frame.from(m.window).0..=frame.closed.0)
-        .map(Minute)
+    frame
+        .cells(m.window)
         .map(|minute| PicturePoint {
             minute,
             value: panes.pane_value(minute).ok(),
@@ -186,6 +196,8 @@ fn context(
     let Some(main) = main else { return Vec::new() };
     let view = RuleView::new(fleet, own, baseline, &Scope::All);
     let catalogue = fleet.schema().catalogue();
+    // Other metrics have no roll-ups unless a long rule reads them too.
+    let window = main.window.min(Window::LONGEST);
     catalogue
         .iter()
         .filter_map(|(id, metric)| {
@@ -194,7 +206,7 @@ fn context(
                 Kind::Boolean => Stat::Rate,
                 Kind::Value => Stat::P95,
             };
-            let own = Measurement { metric: id, stat, window: main.window, arm: Arm::Own };
+            let own = Measurement { metric: id, stat, window, arm: Arm::Own };
             let control = Measurement { arm: Arm::Baseline, ..own };
             view.series(&own)?;
             Some(ContextLine {

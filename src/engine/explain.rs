@@ -152,6 +152,8 @@ pub struct PersistenceTest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LeftOut {
     pub pair: Minute,
+    /// It is a pair of hours: of windows longer than six hours no minutes are kept.
+    pub hours: bool,
     pub filled: String,
     pub holds: bool,
 }
@@ -287,7 +289,7 @@ fn explain(engine: &Engine, rule: &Rule, key: &AlertKey, judgement: &Judgement) 
         Shape::Other => (None, None),
     };
     let main = condition.slots.iter().find(|m| m.arm == Arm::Own);
-    let persistence = persistence(rule, judgement, &alert, &found, catalogue);
+    let persistence = persistence(rule, judgement, &alert, &found, (catalogue, frame.seam()));
     let evidence = evidence(engine, rule, key, judgement, &found, (&view, frame));
     let state = standing(engine, rule, key, &alert);
     let lacks = lack::Facts {
@@ -296,6 +298,7 @@ fn explain(engine: &Engine, rule: &Rule, key: &AlertKey, judgement: &Judgement) 
         alert: &alert,
         judgement,
         persistence: &persistence,
+        seam: frame.seam(),
         not_armed: state.not_armed.as_deref(),
     };
     Explanation {
@@ -355,11 +358,12 @@ fn persistence(
     judgement: &Judgement,
     alert: &Alert,
     found: &Inspection,
-    catalogue: &Catalogue,
+    (catalogue, seam): (&Catalogue, Minute),
 ) -> PersistenceTest {
     let condition = &rule.condition;
     let without = found.without.as_ref().map(|without| LeftOut {
         pair: without.pair,
+        hours: without.pair < seam,
         filled: filled_by_slot(condition, catalogue, |slot| without.values[slot]),
         holds: without.holds,
     });

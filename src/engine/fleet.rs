@@ -7,13 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::Layout;
 use super::measure::Lookup;
+use super::objective::bad_samples;
+use super::pane::PaneData;
 use super::pane::VariantPane;
+use super::rollup::RollupRow;
 use super::rule::{Arm, Measurement, RuleSet, Window};
 use super::schema::{Schema, VariantId};
 use super::series::{KEEP, Series};
 use super::tenants::Tenants;
 use crate::model::flag::{Dimension, Scope};
-use crate::model::metric::MetricId;
+use crate::model::metric::{Catalogue, Kind, Metric, MetricId};
+use crate::model::slo::Slo;
 use crate::model::time::Minute;
 
 /// A series' place: whole variants are looked up by number alone.
@@ -79,6 +83,7 @@ impl Fleet {
         for (key, series) in &mut self.series {
             series.want(self.wanted.get(&(key.0, key.1)).map_or(&[], Vec::as_slice), self.closed);
         }
+        self.derive();
     }
 
     /// Adds one variant's part of a delta.
@@ -89,16 +94,104 @@ impl Fleet {
         self.traffic.entry(pane.variant).or_default().add(pane.minute, pane.events, &pane.tenants);
         for part in pane.series {
             let scope = self.admit(pane.variant, part.slice);
-            let metric = self.schema.catalogue().get(part.metric);
-            let closed = self.closed;
-            let wanted = self.wanted.get(&(pane.variant, part.metric));
-            let series = self.series.entry((pane.variant, part.metric, scope)).or_insert_with(|| {
-                let mut series = Series::new(Layout::of(metric));
-                series.want(wanted.map_or(&[], Vec::as_slice), closed);
-                series
-            });
-            series.add(pane.minute, part.data, closed);
+            let key = (pane.variant, part.metric, scope);
+            for (id, counts) in self.derived_from(&key, &part.data) {
+                self.record((key.0, id, key.2.clone()), pane.minute, counts);
+            }
+            self.record(key, pane.minute, part.data);
         }
+    }
+
+    fn record(&mut self, key: SeriesKey, minute: Minute, data: PaneData) {
+        let closed = self.closed;
+        self.entry(key).add(minute, data, closed);
+    }
+
+    /// A series, made on first sight.
+    fn entry(&mut self, key: SeriesKey) -> &mut Series {
+        let (schema, wanted, closed) = (&self.schema, &self.wanted, self.closed);
+        self.series.entry(key).or_insert_with_key(|key| {
+            let mut series = Series::new(Layout::of(schema.catalogue().get(key.1)));
+            series.want(wanted.get(&(key.0, key.1)).map_or(&[], Vec::as_slice), closed);
+            series
+        })
+    }
+
+    /// What a pane says of the objectives on its metric that some rule asks for: good and bad samples.
+    fn derived_from(&self, key: &SeriesKey, data: &PaneData) -> Vec<(MetricId, PaneData)> {
+        let catalogue = self.schema.catalogue();
+        let asked = |slo: &&Slo| slo.metric == key.1 && self.wanted.contains_key(&(key.0, slo.id));
+        let layout = Layout::of(catalogue.get(key.1));
+        catalogue
+            .slos()
+            .iter()
+            .filter(asked)
+            .map(|slo| (slo.id, bad_samples(slo, data, layout.as_ref())))
+            .collect()
+    }
+
+    /// Makes the series of objectives that are asked for and have none yet from the panes of their metrics.
+    pub fn derive(&mut self) {
+        let mut made = Vec::new();
+        let slos = self.schema.catalogue().slos();
+        let counted = |key: &SeriesKey| slos.iter().any(|slo| slo.metric == key.1);
+        for (key, series) in self.series.iter().filter(|(key, _)| counted(key)) {
+            for (minute, data) in series.recorded() {
+                for (id, counts) in self.derived_from(key, &data) {
+                    let derived = (key.0, id, key.2.clone());
+                    if !self.series.contains_key(&derived) {
+                        made.push((derived, minute, counts));
+                    }
+                }
+            }
+        }
+        for (key, minute, counts) in made {
+            self.record(key, minute, counts);
+        }
+    }
+
+    /// The hourly roll-ups that have been made since the last call.
+    pub fn changed_rollups(&mut self) -> Vec<RollupRow> {
+        let (schema, mut rows) = (&self.schema, Vec::new());
+        for ((variant, metric, slice), series) in &mut self.series {
+            let Some(hours) = series.hours_mut().filter(|hours| hours.is_fresh()) else {
+                continue;
+            };
+            let catalogue = schema.catalogue();
+            for (hour, data) in hours.take_fresh() {
+                rows.extend(RollupRow::encode(&data).map(|data| RollupRow {
+                    variant: schema.variant(*variant).as_str().to_owned(),
+                    metric: catalogue.get(*metric).name.clone(),
+                    slice: slice.clone(),
+                    hour,
+                    shape: shape_of(catalogue, *metric),
+                    data,
+                }));
+            }
+        }
+        rows
+    }
+
+    /// Puts a stored roll-up in its place; false if no long rule reads it any more, or it was recorded as something else.
+    pub fn restore_rollup(&mut self, row: &RollupRow) -> bool {
+        let catalogue = self.schema.catalogue();
+        let metric = match row.metric.strip_prefix("slo.") {
+            Some(name) => catalogue.slos().iter().find(|slo| slo.name == name).map(|slo| slo.id),
+            None => catalogue.find(&row.metric),
+        };
+        let (Some(variant), Some(metric)) = (self.schema.find(&row.variant), metric) else {
+            return false;
+        };
+        let wanted = self.wanted.get(&(variant, metric));
+        let long = wanted.is_some_and(|wanted| wanted.iter().any(|w| w.0.is_long()));
+        let Some(data) = row.decode().filter(|_| long && row.shape == shape_of(catalogue, metric)) else {
+            return false;
+        };
+        let slice = self.admit(variant, row.slice.clone());
+        if let Some(hours) = self.entry((variant, metric, slice)).hours_mut() {
+            hours.restore(row.hour, data);
+        }
+        true
     }
 
     /// Closes a minute: every total moves on.
@@ -115,9 +208,7 @@ impl Fleet {
     /// Sets the clock of windows without judging what lies before: totals are built anew, panes too old are dropped.
     pub fn jump_to(&mut self, minute: Minute) {
         for (key, series) in &mut self.series {
-            series.want(&[], None);
-            series.close(minute);
-            series.want(self.wanted.get(&(key.0, key.1)).map_or(&[], Vec::as_slice), Some(minute));
+            series.jump(minute, self.wanted.get(&(key.0, key.1)).map_or(&[], Vec::as_slice));
         }
         for traffic in self.traffic.values_mut() {
             traffic.evict(minute);
@@ -229,6 +320,21 @@ impl Fleet {
             admitted.insert(value.clone());
         }
         Scope::Only(dimension, value)
+    }
+}
+
+/// What a metric was when it was recorded, in a word: numbers of another shape mean something else.
+fn shape_of(catalogue: &Catalogue, metric: MetricId) -> String {
+    let of = |metric: &Metric| match metric.kind {
+        Kind::Boolean => "boolean".to_owned(),
+        Kind::Score | Kind::Value => format!("{} to {}", metric.resolution, metric.max),
+    };
+    match catalogue.slo(metric) {
+        Some(slo) => {
+            let source = catalogue.get(slo.metric);
+            format!("{:?} of {} ({})", slo.bad, source.name, of(source))
+        }
+        None => of(catalogue.get(metric)),
     }
 }
 

@@ -36,6 +36,14 @@ pub fn interval(
         (Stat::Mean | Stat::Rate, None, Kind::Boolean) => {
             Some(probability_interval(sum, n, ALPHA, TUNED_FOR, ALPHA))
         }
+        (Stat::Burn(allowed), None, _) => {
+            let (low, high) = probability_interval(sum, n, ALPHA, TUNED_FOR, ALPHA);
+            Some((low / allowed.share(), high / allowed.share()))
+        }
+        (Stat::Budget(allowed), None, _) => {
+            let (low, high) = probability_interval(sum, n, ALPHA, TUNED_FOR, ALPHA);
+            Some((1.0 - high / allowed.share(), 1.0 - low / allowed.share()))
+        }
         (Stat::Mean | Stat::Rate, None, Kind::Score) => {
             let moments = Moments { n, sum, squares: sums.squares as f64 / 1e12 };
             Some(moments.confidence_sequence(ALPHA, MEAN_TUNED_FOR))

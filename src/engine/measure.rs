@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 
 use super::layout::Layout;
 use super::pane::{SealedValues, Sums};
+use super::rollup::{HOUR, seam};
 use super::rule::eval::Unknown;
 use super::rule::{Arm, Measurement, Stat, Window};
 use super::series::{Series, quantile_bucket};
@@ -30,9 +31,40 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The first minute of a window.
+    /// The first minute of a window. Where only hours are left of it, a re-armed one begins with the first whole hour.
     pub fn from(&self, window: Window) -> Minute {
-        self.closed.plus(1 - i64::from(window.0)).max(self.floor)
+        let from = window.first_minute(self.closed).max(self.floor);
+        if from < self.seam() { Minute((from.0 + HOUR - 1).div_euclid(HOUR) * HOUR) } else { from }
+    }
+
+    /// The minute at which windows change from hours to minutes: what lies before is known by the hour.
+    pub fn seam(&self) -> Minute {
+        seam(self.closed)
+    }
+
+    /// The minute after a cell: the smallest part of a window that can be left out is an hour before the seam, else a minute.
+    pub fn cell_end(&self, start: Minute) -> Minute {
+        start.plus(if start < self.seam() { HOUR } else { 1 })
+    }
+
+    /// The first minutes of the cells of a window, oldest first.
+    pub fn cells(&self, window: Window) -> impl Iterator<Item = Minute> + use<> {
+        let (from, frame) = (self.from(window), *self);
+        let first = (from <= frame.closed).then_some(from);
+        std::iter::successors(first, move |cell| Some(frame.cell_end(*cell)).filter(|c| *c <= frame.closed))
+    }
+
+    /// All pairs of neighbouring cells that touch a window, by their first minute. Any 60 seconds lie in one of them. The first
+    /// reaches one cell before the window, so that a window of one minute has a pair too.
+    pub fn pairs(&self, window: Window) -> impl Iterator<Item = Minute> + use<> {
+        let from = self.from(window);
+        let before = from.plus(if from <= self.seam() { -HOUR } else { -1 });
+        std::iter::once(before).chain(self.cells(window))
+    }
+
+    /// The minute after a pair of neighbouring cells.
+    pub fn pair_end(&self, pair: Minute) -> Minute {
+        self.cell_end(self.cell_end(pair))
     }
 
     /// How many minutes of the window count.
@@ -69,10 +101,12 @@ fn over(lookup: &impl Lookup, m: &Measurement, from: Minute, frame: Frame) -> Re
     match m.stat {
         Stat::Min | Stat::Max => {
             let mut sums = Sums::default();
-            (from.0..=frame.closed.0).for_each(|minute| sums.add(&series.pane_sums(Minute(minute))));
+            let cells = Frame { floor: from, ..frame }.cells(Window::MOST);
+            cells.for_each(|cell| sums.add(&series.cell_sums(cell, frame.closed)));
             of_sums(m.stat, &sums, minutes)
         }
         stat => match stat.quantile() {
+            Some(_) if series.lacks_buckets(from, frame.closed) => Err(Unknown::NoHistogram),
             Some(q) => series.quantile(q, from, frame.closed, frame.closed).ok_or(Unknown::NoData),
             None => of_sums(stat, &series.sums(from, frame.closed, frame.closed), minutes),
         },
@@ -98,6 +132,8 @@ fn of_sums(stat: Stat, sums: &Sums, minutes: i64) -> Result<f64, Unknown> {
         Stat::Sum => total,
         Stat::Min => sums.min as f64 / 1e6,
         Stat::Max => sums.max as f64 / 1e6,
+        Stat::Burn(allowed) => total / n / allowed.share(),
+        Stat::Budget(allowed) => 1.0 - total / n / allowed.share(),
         Stat::Stddev => {
             let mean = total / n;
             (sums.squares as f64 / 1e12 / n - mean * mean).max(0.0).sqrt()
@@ -110,14 +146,19 @@ fn scale(stat: Stat, value: f64, whole: i64, part: i64) -> f64 {
     if stat.is_extensive() && part > 0 { value * whole as f64 / part as f64 } else { value }
 }
 
-/// All panes of one slot's window laid out, so that any pair of minutes can be deleted quickly.
+/// All cells of one slot's window laid out, so that any pair of neighbours can be deleted quickly. Cells are minutes; what
+/// lies before the seam of a long window is cells of an hour.
 #[derive(Debug)]
 pub struct SlotPanes<'a> {
     measurement: Measurement,
     known: bool,
     series: Option<&'a Series>,
+    frame: Frame,
     /// The first minute of the window.
     from: Minute,
+    /// The first minute of the window that is a cell by itself, and how many cells of an hour lie before it.
+    minutes_from: Minute,
+    hours: usize,
     panes: Vec<Sums>,
     total: Sums,
     /// Extremes of the panes before, and from, each place.
@@ -159,11 +200,11 @@ impl<'a> SlotPanes<'a> {
             && let Some(layout) = series.layout()
         {
             let end = u32::from(layout.bucket(limit)) + u32::from(above);
-            let counted = |minute: i64| {
-                let entries = series.values(Minute(minute)).into_iter().flat_map(SealedValues::entries);
-                entries.take_while(|e| u32::from(e.0) < end).map(|e| e.1).sum()
+            let counted = |cell: Minute| {
+                let values = series.cell_values(cell, frame.closed).into_iter();
+                values.flat_map(SealedValues::entries).take_while(|e| u32::from(e.0) < end).map(|e| e.1).sum()
             };
-            let before: Vec<u64> = (panes.from.0..=frame.closed.0).map(counted).collect();
+            let before: Vec<u64> = frame.cells(m.window).map(counted).collect();
             panes.edge = Some(Edge { q, limit, above, total: before.iter().sum(), before });
         }
         panes
@@ -176,7 +217,7 @@ impl<'a> SlotPanes<'a> {
         if left == 0 {
             return Some(false);
         }
-        let gone: u64 = edge.before[self.place(pair)..self.place(pair.plus(2))].iter().sum();
+        let gone: u64 = edge.before[self.places(pair)].iter().sum();
         let target = ((edge.q * left as f64).ceil() as u64).clamp(1, left);
         let reached = edge.total - gone >= target;
         Some(reached != edge.above)
@@ -185,16 +226,17 @@ impl<'a> SlotPanes<'a> {
     /// Lays out the panes of one measurement.
     pub fn new(lookup: &'a impl Lookup, m: &Measurement, frame: Frame) -> Self {
         let mut panes = Self::lay(lookup, m, frame);
-        panes.quantile =
-            m.stat.quantile().and_then(|q| QuantileWalk::new(q, panes.series?, panes.from, frame));
+        panes.quantile = m.stat.quantile().and_then(|q| QuantileWalk::new(q, panes.series?, m.window, frame));
         panes
     }
 
     fn lay(lookup: &'a impl Lookup, m: &Measurement, frame: Frame) -> Self {
         let from = frame.from(m.window);
         let series = lookup.series(m);
-        let panes: Vec<Sums> = (from.0..=frame.closed.0)
-            .map(|minute| series.map(|s| s.pane_sums(Minute(minute))).unwrap_or_default())
+        let minutes_from = from.max(frame.seam());
+        let panes: Vec<Sums> = frame
+            .cells(m.window)
+            .map(|cell| series.map(|s| s.cell_sums(cell, frame.closed)).unwrap_or_default())
             .collect();
         let mut total = Sums::default();
         panes.iter().for_each(|p| total.add(p));
@@ -203,7 +245,10 @@ impl<'a> SlotPanes<'a> {
             measurement: *m,
             known: lookup.has_arm(m.arm),
             series,
+            frame,
             from,
+            minutes_from,
+            hours: usize::try_from((minutes_from.0 - from.0) / HOUR).unwrap_or(0),
             panes,
             total,
             before,
@@ -244,8 +289,8 @@ impl<'a> SlotPanes<'a> {
         if !self.known {
             return Err(Unknown::NoBaseline);
         }
-        let gone = self.pair(pair);
-        let left = self.panes.len() - gone.len();
+        let (gone, whole) = (self.pair(pair), self.minutes());
+        let left = whole - (self.clamped(self.frame.pair_end(pair)) - self.clamped(pair));
         if left == 0 {
             return Err(Unknown::NoData);
         }
@@ -258,17 +303,17 @@ impl<'a> SlotPanes<'a> {
             let (head, tail) = (self.before[start], self.after[start + gone.len()]);
             (sums.min, sums.max) = (head.0.min(tail.0), head.1.max(tail.1));
         }
-        let value = of_sums(self.measurement.stat, &sums, left as i64)?;
-        Ok(scale(self.measurement.stat, value, self.panes.len() as i64, left as i64))
+        let value = of_sums(self.measurement.stat, &sums, left)?;
+        Ok(scale(self.measurement.stat, value, whole, left))
     }
 
-    /// The value of one minute alone; sums and counts scaled up to the window.
-    pub fn alone(&self, minute: Minute) -> Result<f64, Unknown> {
-        let value = self.pane_value(minute)?;
-        Ok(scale(self.measurement.stat, value, self.panes.len() as i64, 1))
+    /// The value of one cell alone; sums and counts scaled up to the window.
+    pub fn alone(&self, cell: Minute) -> Result<f64, Unknown> {
+        let value = self.pane_value(cell)?;
+        Ok(scale(self.measurement.stat, value, self.minutes(), self.frame.cell_end(cell).0 - cell.0))
     }
 
-    /// The value of one minute as it is.
+    /// The value of one cell as it is.
     pub fn pane_value(&self, minute: Minute) -> Result<f64, Unknown> {
         if !self.known {
             return Err(Unknown::NoBaseline);
@@ -281,66 +326,87 @@ impl<'a> SlotPanes<'a> {
         }
         match (self.measurement.stat.quantile(), self.series) {
             (Some(q), Some(series)) => {
-                series.quantile(q, minute, minute, minute.plus(1)).ok_or(Unknown::NoData)
+                let values = series.cell_values(minute, self.frame.closed).zip(series.layout());
+                let (values, layout) = values.ok_or(Unknown::NoData)?;
+                values.quantile(q).map(|bucket| layout.upper(bucket)).ok_or(Unknown::NoHistogram)
             }
-            _ => of_sums(self.measurement.stat, pane, 1),
+            _ => of_sums(self.measurement.stat, pane, self.frame.cell_end(minute).0 - minute.0),
         }
     }
 
-    /// One minute's sums.
-    pub fn pane(&self, minute: Minute) -> Option<&Sums> {
-        usize::try_from(minute.0 - self.from.0).ok().and_then(|at| self.panes.get(at))
+    /// One cell's sums.
+    pub fn pane(&self, cell: Minute) -> Option<&Sums> {
+        (cell >= self.from).then(|| self.panes.get(self.place(cell))).flatten()
     }
 
-    /// How many samples of one minute lie in buckets strictly above (or below) the bucket of `value`.
+    /// How many samples of one cell lie in buckets strictly above (or below) the bucket of `value`.
     pub fn beyond(&self, minute: Minute, value: f64, above: bool) -> u64 {
         if let Some(edge) = self.edge.as_ref().filter(|e| e.limit == value && e.above == above) {
             let before = edge.before.get(self.place(minute)).copied().unwrap_or(0);
             return if above { self.pane(minute).map_or(0, |p| p.n - before) } else { before };
         }
-        let Some((values, layout)) = self.series.and_then(|s| Some((s.values(minute)?, s.layout()?))) else {
+        let Some((values, layout)) =
+            self.series.and_then(|s| Some((s.cell_values(minute, self.frame.closed)?, s.layout()?)))
+        else {
             return 0;
         };
         let edge = layout.bucket(value);
         values.entries().filter(|(b, _)| if above { *b > edge } else { *b < edge }).map(|(_, n)| n).sum()
     }
 
+    /// The minutes of the window.
+    fn minutes(&self) -> i64 {
+        (self.frame.closed.0 - self.from.0 + 1).max(0)
+    }
+
+    /// A minute as far as the window reaches.
+    fn clamped(&self, minute: Minute) -> i64 {
+        minute.0.clamp(self.from.0, self.from.0 + self.minutes())
+    }
+
+    /// The place of the cell that begins with a minute.
     fn place(&self, minute: Minute) -> usize {
-        usize::try_from(minute.0 - self.from.0).unwrap_or(0).min(self.panes.len())
+        let at = if minute < self.minutes_from {
+            (minute.0 - self.from.0).div_euclid(HOUR)
+        } else {
+            self.hours as i64 + minute.0 - self.minutes_from.0
+        };
+        usize::try_from(at).unwrap_or(0).min(self.panes.len())
+    }
+
+    fn places(&self, pair: Minute) -> Range<usize> {
+        self.place(pair)..self.place(self.frame.pair_end(pair))
     }
 
     fn pair(&self, pair: Minute) -> &[Sums] {
-        &self.panes[self.place(pair)..self.place(pair.plus(2))]
+        &self.panes[self.places(pair)]
     }
 
     fn quantile_without(&self, pair: Minute, left: u64) -> Result<f64, Unknown> {
         let Some(walk) = self.quantile.as_ref().filter(|_| left > 0) else {
             return Err(Unknown::NoData);
         };
-        let start = self.place(pair);
-        let end = self.place(pair.plus(2));
-        Ok(walk.layout.upper(walk.without(start..end, left)))
+        Ok(walk.layout.upper(walk.without(self.places(pair), left)))
     }
 }
 
 impl QuantileWalk {
-    fn new(q: f64, series: &Series, from: Minute, frame: Frame) -> Option<Self> {
+    fn new(q: f64, series: &Series, window: Window, frame: Frame) -> Option<Self> {
         let layout = *series.layout()?;
-        let histogram = series.histogram(from, frame.closed, frame.closed)?;
+        let histogram = series.histogram(frame.from(window), frame.closed, frame.closed)?;
         if histogram.is_empty() {
             return None;
         }
         let bucket = quantile_bucket(&histogram, &layout, q);
         let below = (0..=bucket).map(|b| histogram.count_at(Layout::lowest_units(b))).sum();
         let (mut cumulative, mut ends) = (Vec::new(), Vec::new());
-        for minute in from.0..=frame.closed.0 {
+        for cell in frame.cells(window) {
             let mut so_far = 0;
-            cumulative.extend(series.values(Minute(minute)).into_iter().flat_map(SealedValues::entries).map(
-                |(bucket, n)| {
-                    so_far += n;
-                    (bucket, so_far)
-                },
-            ));
+            let values = series.cell_values(cell, frame.closed).into_iter();
+            cumulative.extend(values.flat_map(SealedValues::entries).map(|(bucket, n)| {
+                so_far += n;
+                (bucket, so_far)
+            }));
             ends.push(cumulative.len());
         }
         Some(Self { q, histogram, layout, bucket, below, cumulative, ends })
@@ -401,73 +467,5 @@ fn extremes(panes: &[Sums], stat: Stat) -> (Vec<(i64, i64)>, Vec<(i64, i64)>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::pane::{OpenValues, PaneData};
-    use super::super::testkit::One;
-    use super::*;
-    use crate::model::metric::MetricId;
-
-    /// Values of minutes 1.., one list a minute, as a series closed through the last of them.
-    fn series(layout: Layout, minutes: &[Vec<f64>]) -> (One, Frame) {
-        let mut series = Series::new(Some(layout));
-        let closed = Minute(minutes.len() as i64);
-        for (values, minute) in minutes.iter().zip(1..) {
-            let mut open = OpenValues::default();
-            values.iter().for_each(|v| open.record(&layout, *v));
-            if !values.is_empty() {
-                series.add(Minute(minute), PaneData::Values(open.seal(&layout)), Some(closed));
-            }
-        }
-        (One(series), Frame { closed, floor: Minute(1) })
-    }
-
-    proptest! {
-        #![proptest_config(crate::testing::cases(128))]
-
-        /// Every statistic without every pair is what the panes that are left say by themselves.
-        #[test]
-        fn without_a_pair_is_what_is_left(
-            minutes in prop::collection::vec(prop::collection::vec(0.0f64..700.0, 0..9), 1..30),
-            limit in 0.0f64..700.0,
-            above in any::<bool>(),
-        ) {
-            let layout = Layout::new(1.0, 600.0);
-            let (lookup, frame) = series(layout, &minutes);
-            for stat in [Stat::Mean, Stat::Sum, Stat::Count, Stat::Min, Stat::Max, Stat::Stddev, Stat::P50, Stat::P95] {
-                let m = Measurement { metric: MetricId(0), stat, window: Window(60), arm: Arm::Own };
-                let panes = SlotPanes::new(&lookup, &m, frame);
-                let edge = SlotPanes::at_edge(&lookup, &m, frame, limit, above);
-                for minute in (1..=minutes.len() as i64).map(Minute) {
-                    let counted = edge.beyond(minute, limit, above);
-                    prop_assert_eq!(counted, panes.beyond(minute, limit, above));
-                }
-                for pair in 0..=minutes.len() as i64 {
-                    let left: Vec<Vec<f64>> = minutes
-                        .iter()
-                        .zip(1i64..)
-                        .filter(|(_, at)| !(pair..=pair + 1).contains(at))
-                        .map(|(values, _)| values.clone())
-                        .collect();
-                    let (rest, rest_frame) = series(layout, &left);
-                    let whole = minutes.len() as f64 / left.len().max(1) as f64;
-                    let expected = full(&rest, &m, rest_frame)
-                        .map(|v| if stat.is_extensive() { v * whole } else { v })
-                        .ok()
-                        .filter(|_| !left.is_empty());
-                    let found = panes.without(Minute(pair)).ok();
-                    let close = match (found, expected) {
-                        (Some(a), Some(b)) => (a - b).abs() < 1e-6,
-                        (a, b) => a == b,
-                    };
-                    prop_assert!(close, "{:?} without {}: {:?}, not {:?}", stat, pair, found, expected);
-                    if let (Some(beyond), Some(value)) = (edge.quantile_beyond(Minute(pair)), expected) {
-                        let (bucket, threshold) = (layout.bucket(value), layout.bucket(limit));
-                        prop_assert_eq!(beyond, if above { bucket > threshold } else { bucket < threshold });
-                    }
-                }
-            }
-        }
-    }
-}
+#[path = "measure_tests.rs"]
+mod tests;

@@ -228,6 +228,16 @@ impl SealedValues {
         })
     }
 
+    /// The bucket of the smallest value at or below which at least `q` of the samples lie; `None` without bucket counts.
+    pub fn quantile(&self, q: f64) -> Option<u16> {
+        let target = ((q * self.sums().n as f64).ceil() as u64).max(1);
+        let mut so_far = 0;
+        self.entries().find_map(|(bucket, n)| {
+            so_far += n;
+            (so_far >= target).then_some(bucket)
+        })
+    }
+
     /// Both panes in one.
     #[must_use]
     pub fn merge(&self, other: &Self) -> Self {

@@ -11,6 +11,7 @@ pub mod eval;
 pub mod identifier;
 pub mod keys;
 pub mod logic;
+pub mod preset;
 pub mod review;
 pub mod shadow;
 pub mod shape;
@@ -26,10 +27,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::rollup::HOUR;
 use crate::model::flag::Dimension;
 use crate::model::id::{FlagKey, RuleId, Variant};
 use crate::model::incident::Severity;
 use crate::model::metric::MetricId;
+use crate::model::time::Minute;
 
 /// All rules in force, in the order of their files and lines.
 #[derive(Clone, Debug, Default)]
@@ -214,6 +217,22 @@ pub enum Stat {
     P95,
     P99,
     P999,
+    /// The burn rate of a service level objective, whose derived metric is true for a bad sample: the rate by what is allowed.
+    Burn(Allowed),
+    /// What is left of its error budget, of 1; negative when more is spent than there was.
+    Budget(Allowed),
+}
+
+/// The share of samples that an objective allows to be bad, in parts per million: from 1 to 999,999.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Allowed(pub u32);
+
+impl Allowed {
+    /// The share, between 0 and 1.
+    pub fn share(self) -> f64 {
+        f64::from(self.0) / 1e6
+    }
 }
 
 impl Stat {
@@ -229,6 +248,21 @@ impl Stat {
         }
     }
 
+    /// The rate that a number means: for burn rates and budgets the rate of bad samples at which they have this value.
+    pub fn rate_at(self, value: f64) -> Option<f64> {
+        match self {
+            Self::Rate => Some(value),
+            Self::Burn(allowed) => Some(value * allowed.share()),
+            Self::Budget(allowed) => Some((1.0 - value) * allowed.share()),
+            _ => None,
+        }
+    }
+
+    /// Whether the value falls while the rate behind it rises.
+    pub const fn turns_round(self) -> bool {
+        matches!(self, Self::Budget(_))
+    }
+
     /// Whether the statistic grows with the number of samples, so that a window with deleted minutes must be scaled back.
     pub const fn is_extensive(self) -> bool {
         matches!(self, Self::Sum | Self::Count)
@@ -241,19 +275,39 @@ impl Stat {
 pub struct Window(pub u32);
 
 impl Window {
-    /// The windows that rules may name, ascending.
+    /// The short windows that rules may name, ascending.
     pub const ALL: [(&'static str, Self); 3] = [("5m", Self(5)), ("1h", Self(60)), ("6h", Self(360))];
-    /// The longest of them: how much history is kept and read at the first start.
+    /// The short windows of a burn rate.
+    pub const BURN: [(&'static str, Self); 4] =
+        [("5m", Self(5)), ("30m", Self(30)), ("1h", Self(60)), ("6h", Self(360))];
+    /// The longest of them: how much history is kept minute by minute and read at the first start.
     pub const LONGEST: Self = Self(360);
+    /// The longest window of all, from hourly roll-ups: 30 days.
+    pub const MOST: Self = Self(30 * 1_440);
+
+    /// Whether the window is longer than the minutes kept: it is made of whole hours.
+    pub const fn is_long(self) -> bool {
+        self.0 > Self::LONGEST.0
+    }
+
+    /// The first minute of the window that ends with `closed`. A long one is whole hours and the running one: of 24 h there
+    /// are 23 whole hours and what has passed of the 24th.
+    pub fn first_minute(self, closed: Minute) -> Minute {
+        if !self.is_long() {
+            return closed.plus(1 - i64::from(self.0));
+        }
+        Minute((closed.0.div_euclid(HOUR) + 1) * HOUR - i64::from(self.0))
+    }
 
     /// The window as a span of time.
     pub const fn span(self) -> Duration {
         Duration::from_secs(self.0 as u64 * 60)
     }
 
-    /// The recent part that pauses must clear on as well: the last w/12, at least 5 minutes.
+    /// The recent part that pauses must clear on as well: the last w/12, at least 5 minutes; beyond six hours whole hours.
     pub fn recent(self) -> Self {
-        Self((self.0 / 12).max(5).min(self.0))
+        let recent = Self((self.0 / 12).max(5).min(self.0));
+        if recent.is_long() { Self(recent.0 / 60 * 60) } else { recent }
     }
 }
 
@@ -353,6 +407,16 @@ pub enum Shape {
 pub enum Side {
     Below,
     Above,
+}
+
+impl Side {
+    /// The good side, where this is the bad one.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Below => Self::Above,
+            Self::Above => Self::Below,
+        }
+    }
 }
 
 /// What a simple comparison compares with.

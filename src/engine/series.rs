@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::Layout;
 use super::pane::{PaneData, SealedValues, Sums};
+use super::rollup::{Hours, seam};
 use super::rule::Window;
 use crate::model::time::Minute;
 
@@ -29,6 +30,8 @@ pub struct Series {
     /// How often each slot was added to: what was computed from a pane is stale when this has moved on.
     revisions: VecDeque<u32>,
     totals: Vec<Total>,
+    /// What is left of panes that are gone, where a long rule asks for them.
+    hours: Option<Box<Hours>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,7 +60,14 @@ impl Series {
     pub fn new(layout: Option<Layout>) -> Self {
         let slots =
             if layout.is_some() { Slots::Values(VecDeque::new()) } else { Slots::Counts(VecDeque::new()) };
-        Self { layout, first: Minute::default(), slots, revisions: VecDeque::new(), totals: Vec::new() }
+        Self {
+            layout,
+            first: Minute::default(),
+            slots,
+            revisions: VecDeque::new(),
+            totals: Vec::new(),
+            hours: None,
+        }
     }
 
     /// The bucket layout; `None` for booleans.
@@ -85,14 +95,40 @@ impl Series {
             self.slide(&mut total, closed);
             self.totals[at] = total;
         }
-        while self.len() > 0 && self.first.0 <= closed.0 - KEEP {
-            self.pop_front();
+        while self.len() > 0 && self.first < self.first_kept(closed) {
+            let minute = self.first;
+            if let (Some(data), Some(hours)) = (self.pop_front(), &mut self.hours) {
+                hours.fold(minute, data);
+            }
+        }
+        if let Some(hours) = &mut self.hours {
+            hours.close(closed, self.layout.as_ref());
         }
     }
 
+    /// Moves on to `closed` at once: panes too old are dropped (whole hours of them are in SQL), totals are built anew.
+    pub fn jump(&mut self, closed: Minute, wanted: &[(Window, bool)]) {
+        self.totals.clear();
+        while self.len() > 0 && self.first < self.first_kept(closed) {
+            self.pop_front();
+        }
+        self.want(wanted, Some(closed));
+    }
+
     /// Declares which totals rules read: windows, and whether a quantile is asked of them. New ones are built from panes.
+    /// Roll-ups, once begun, go on as long as the process lives: a rule that is taken out and put back finds its history.
     pub fn want(&mut self, wanted: &[(Window, bool)], closed: Option<Minute>) {
         let layout = self.layout;
+        let (long, mut wanted): (Vec<_>, Vec<_>) = wanted.iter().copied().partition(|w| w.0.is_long());
+        let quantile = layout.is_some() && long.iter().any(|w| w.1);
+        if !long.is_empty() {
+            let hours = self.hours.get_or_insert_default();
+            hours.want(long.iter().map(|w| w.0), quantile, layout.as_ref(), closed);
+            match wanted.iter_mut().find(|w| w.0 == Window::LONGEST) {
+                Some(longest) => longest.1 |= quantile,
+                None => wanted.push((Window::LONGEST, quantile)),
+            }
+        }
         let mut totals = Vec::with_capacity(wanted.len());
         for &(window, quantile) in wanted.iter().filter(|(window, _)| window.0 > SCANNED.0) {
             let needs = quantile && layout.is_some();
@@ -106,18 +142,22 @@ impl Series {
         self.totals = totals;
     }
 
-    /// Exact sums over the closed panes of `from..=to`. Served from a total where one covers just that, else added up.
+    /// Exact sums over the closed panes of `from..=to`, and the hours before them. Served from totals where these cover
+    /// it, else added up. Extremes are not in it.
     pub fn sums(&self, from: Minute, to: Minute, closed: Minute) -> Sums {
-        match self.total(from, to, closed) {
-            Some(total) => total.sums,
-            None => {
-                let mut sums = Sums::default();
-                for minute in from.0..=to.0 {
-                    sums.add(&self.pane_sums(Minute(minute)));
-                }
-                sums
-            }
+        if let Some(total) = self.total(from, to, closed) {
+            return total.sums;
         }
+        let (before, from) = self.hours_before(from, closed);
+        let mut sums = before.map_or_else(Sums::default, |(hours, first)| hours.sums(first, from));
+        let (panes, total) = self.latest(from, to, closed);
+        for minute in panes {
+            sums.add(&self.pane_sums(Minute(minute)));
+        }
+        if let Some(total) = total {
+            sums.add(&total.sums);
+        }
+        sums
     }
 
     /// The histogram over `from..=to`: a total's own, or one added up from panes. `None` for booleans.
@@ -126,11 +166,19 @@ impl Series {
         if let Some(Total { histogram: Some(histogram), .. }) = self.total(from, to, closed) {
             return Some(histogram.clone());
         }
-        let mut histogram = layout.histogram();
-        for minute in from.0..=to.0 {
+        let (before, from) = self.hours_before(from, closed);
+        let (panes, total) = self.latest(from, to, closed);
+        let (mut histogram, panes) = match total {
+            Some(Total { histogram: Some(histogram), .. }) => (histogram.clone(), panes),
+            _ => (layout.histogram(), from.0..to.0 + 1),
+        };
+        for minute in panes {
             if let Some(values) = self.values(Minute(minute)) {
                 add_values(&mut histogram, values);
             }
+        }
+        if let Some((hours, first)) = before {
+            hours.add_to(&mut histogram, layout, first, from);
         }
         Some(histogram)
     }
@@ -169,6 +217,41 @@ impl Series {
             Slots::Values(slots) => slots[self.index(minute)?].as_ref(),
             Slots::Counts(_) => None,
         }
+    }
+
+    /// The sums of one cell of a window: an hour before the seam, else a minute.
+    pub fn cell_sums(&self, start: Minute, closed: Minute) -> Sums {
+        if start >= seam(closed) {
+            return self.pane_sums(start);
+        }
+        self.hour(start).map(data_sums).unwrap_or_default()
+    }
+
+    /// The values of one cell of a window: an hour before the seam, else a minute.
+    pub fn cell_values(&self, start: Minute, closed: Minute) -> Option<&SealedValues> {
+        if start >= seam(closed) {
+            return self.values(start);
+        }
+        match self.hour(start)? {
+            PaneData::Values(values) => Some(values),
+            PaneData::Counts { .. } => None,
+        }
+    }
+
+    /// Whether a quantile from `from` on cannot be told, since hours in it were kept without their bucket counts.
+    pub fn lacks_buckets(&self, from: Minute, closed: Minute) -> bool {
+        self.hours_before(from, closed).0.is_some_and(|(hours, first)| hours.lacks_buckets(first))
+    }
+
+    /// The roll-ups, where there are any.
+    pub fn hours_mut(&mut self) -> Option<&mut Hours> {
+        self.hours.as_deref_mut()
+    }
+
+    /// Every minute that has a pane, with its data.
+    pub fn recorded(&self) -> impl Iterator<Item = (Minute, PaneData)> + '_ {
+        let minutes = (0..self.len() as i64).map(|at| self.first.plus(at));
+        minutes.filter_map(|minute| Some((minute, self.data(minute)?)))
     }
 
     /// A number that grows with everything added to one minute's pane; 0 where there is none.
@@ -219,6 +302,33 @@ impl Series {
             series.revisions.resize(series.len(), 1);
             series
         })
+    }
+
+    /// The first minute whose pane is kept at a closing: with roll-ups only whole hours leave.
+    fn first_kept(&self, closed: Minute) -> Minute {
+        if self.hours.is_some() { seam(closed) } else { closed.plus(1 - KEEP) }
+    }
+
+    fn hour(&self, start: Minute) -> Option<&PaneData> {
+        self.hours.as_ref()?.get(start)
+    }
+
+    /// The hours that a window begins with and the first of their minutes, and the minute at which panes go on.
+    fn hours_before(&self, from: Minute, closed: Minute) -> (Option<(&Hours, Minute)>, Minute) {
+        let seam = seam(closed);
+        match self.hours.as_deref().filter(|_| from < seam) {
+            Some(hours) => (Some((hours, from)), seam),
+            None => (None, from),
+        }
+    }
+
+    /// The panes from `from` on that have to be added to the longest total, where that helps.
+    fn latest(&self, from: Minute, to: Minute, closed: Minute) -> (std::ops::Range<i64>, Option<&Total>) {
+        let first = Window::LONGEST.first_minute(closed);
+        match self.total(first, to, closed).filter(|_| from <= first) {
+            Some(total) => (from.0..first.0, Some(total)),
+            None => (from.0..to.0 + 1, None),
+        }
     }
 
     fn total(&self, from: Minute, to: Minute, closed: Minute) -> Option<&Total> {
@@ -319,13 +429,17 @@ impl Series {
         }
     }
 
-    fn pop_front(&mut self) {
-        match &mut self.slots {
-            Slots::Counts(slots) => drop(slots.pop_front()),
-            Slots::Values(slots) => drop(slots.pop_front()),
-        }
+    fn pop_front(&mut self) -> Option<PaneData> {
+        let gone = match &mut self.slots {
+            Slots::Counts(slots) => {
+                let counts = slots.pop_front().filter(|(n, _)| *n > 0);
+                counts.map(|(n, trues)| PaneData::Counts { n, trues })
+            }
+            Slots::Values(slots) => slots.pop_front().flatten().map(PaneData::Values),
+        };
         self.revisions.pop_front();
         self.first = self.first.plus(1);
+        gone
     }
 }
 
@@ -367,7 +481,8 @@ impl Total {
     }
 }
 
-fn data_sums(data: &PaneData) -> Sums {
+/// The exact part of a pane or hour.
+pub(super) fn data_sums(data: &PaneData) -> Sums {
     match data {
         PaneData::Counts { n, trues } => counts_as_sums(*n, *trues),
         PaneData::Values(values) => values.sums(),
@@ -387,7 +502,8 @@ fn counts_as_sums(n: u64, trues: u64) -> Sums {
     }
 }
 
-fn add_values(histogram: &mut Histogram<u64>, values: &SealedValues) {
+/// Adds the bucket counts of a pane or hour to a histogram of the same layout.
+pub(super) fn add_values(histogram: &mut Histogram<u64>, values: &SealedValues) {
     for (bucket, count) in values.entries() {
         // The value is a bucket of this very layout, so it is in range.
         histogram.saturating_record_n(Layout::lowest_units(bucket), count);
@@ -408,66 +524,5 @@ pub fn quantile_bucket(histogram: &Histogram<u64>, layout: &Layout, q: f64) -> u
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::pane::OpenValues;
-    use super::*;
-
-    const BASE: i64 = 28_000_000;
-
-    fn values(layout: &Layout, samples: &[f64]) -> PaneData {
-        let mut open = OpenValues::default();
-        samples.iter().for_each(|v| open.record(layout, *v));
-        PaneData::Values(open.seal(layout))
-    }
-
-    proptest! {
-        #![proptest_config(crate::testing::cases(48))]
-
-        /// Totals equal what brute force finds, whatever arrives late and however far the clock jumps.
-        #[test]
-        fn windows_are_brute_force(events in prop::collection::vec((0i64..480, -40i64..3, 0.0f64..900.0), 1..400)) {
-            let layout = Layout::new(1.0, 600.0);
-            let mut series = Series::new(Some(layout));
-            let mut all: Vec<(Minute, f64)> = Vec::new();
-            let mut closed = Minute(BASE);
-            series.want(&[(Window(60), true), (Window(360), true)], Some(closed));
-            let mut order = events;
-            order.sort_by_key(|e| e.0);
-            for (at, offset, value) in order {
-                while closed.0 < BASE + at {
-                    closed = closed.plus(1);
-                    series.close(closed);
-                }
-                let minute = Minute(BASE + at + offset);
-                series.add(minute, values(&layout, &[value]), Some(closed));
-                all.push((minute, value));
-                for window in [5i64, 60, 360] {
-                    let from = closed.plus(1 - window);
-                    let inside: Vec<f64> =
-                        all.iter().filter(|(m, _)| *m >= from && *m <= closed).map(|(_, v)| *v).collect();
-                    let sums = series.sums(from, closed, closed);
-                    prop_assert_eq!(sums.n, inside.len() as u64);
-                    prop_assert_eq!(sums.sum, inside.iter().map(|v| i128::from(super::super::layout::micros(*v))).sum::<i128>());
-                    let mut buckets: Vec<u16> = inside.iter().map(|v| layout.bucket(*v)).collect();
-                    buckets.sort_unstable();
-                    let rank = ((buckets.len() as f64 * 0.95).ceil() as usize).max(1);
-                    let expected = buckets.get(rank - 1).map(|b| layout.upper(*b));
-                    prop_assert_eq!(series.quantile(0.95, from, closed, closed), expected);
-                }
-            }
-            prop_assert_eq!(series.audit(closed), 0);
-        }
-    }
-
-    #[test]
-    fn a_damaged_total_is_found_and_rebuilt() {
-        let mut series = Series::new(None);
-        series.want(&[(Window(60), false)], Some(Minute(BASE)));
-        series.add(Minute(BASE), PaneData::Counts { n: 10, trues: 3 }, Some(Minute(BASE)));
-        series.totals[0].sums.sum += 1;
-        assert_eq!(series.audit(Minute(BASE)), 1);
-        assert_eq!(series.sums(Minute(BASE - 59), Minute(BASE), Minute(BASE)).sum, 3 * ONE);
-    }
-}
+#[path = "series_tests.rs"]
+mod tests;

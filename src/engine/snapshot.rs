@@ -11,6 +11,7 @@ use super::input::{Settings, Source};
 use super::layout::Layout;
 use super::machine::Engine;
 use super::memory::Memory;
+use super::rollup::RollupRow;
 use super::series::{Series, SeriesPanes};
 use crate::model::flag::Scope;
 use crate::model::metric::{Kind, MetricId};
@@ -53,7 +54,13 @@ impl Engine {
             positions: self.memory.core.sources.positions().map(|p| (p.0.clone(), p.1)).collect(),
             variants: schema.variants().iter().map(|v| v.as_str().to_owned()).collect(),
             metrics: shapes(&self.settings),
-            series: self.fleet.all().map(|(k, s)| (k.0.0, k.1.0, k.2.clone(), s.panes())).collect(),
+            series: self
+                .fleet
+                .all()
+                // What objectives count is made anew from the panes of their metrics.
+                .filter(|(k, _)| schema.catalogue().slo(k.1).is_none())
+                .map(|(k, s)| (k.0.0, k.1.0, k.2.clone(), s.panes()))
+                .collect(),
             traffic: self.fleet.traffic().iter().map(|(v, t)| (v.0, t.clone())).collect(),
         };
         Ok(postcard::to_stdvec(&contents)?)
@@ -77,6 +84,16 @@ impl Engine {
             engine.fill(contents);
         }
         Ok((engine, positions))
+    }
+
+    /// The hourly roll-ups that have been made since the last call, for the transaction that stores this step.
+    pub fn changed_rollups(&mut self) -> Vec<RollupRow> {
+        self.fleet.changed_rollups()
+    }
+
+    /// Takes in the stored roll-ups of an engine that is being restored; how many of them nobody reads any more.
+    pub fn restore_rollups(&mut self, rows: &[RollupRow]) -> usize {
+        rows.iter().filter(|row| !self.fleet.restore_rollup(row)).count()
     }
 
     /// All panes up to the stored position are there: windows move on to the stored minute, judging goes on from it.
@@ -107,6 +124,7 @@ impl Engine {
                 self.fleet.restore_series((v, m, scope), series);
             }
         }
+        self.fleet.derive();
         for (v, traffic) in contents.traffic {
             if let Some(v) = variant(v) {
                 self.fleet.restore_traffic(v, traffic);

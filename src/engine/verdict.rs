@@ -61,6 +61,10 @@ pub enum Reason {
         have: u64,
         need: u64,
     },
+    /// True, but not without these two neighbouring hours, of which no minutes are kept.
+    FewHours {
+        from: Minute,
+    },
     /// True, but fewer than three minutes are bad.
     FewBadMinutes {
         bad: u32,
@@ -80,6 +84,12 @@ pub enum Reason {
     Masked {
         pair: Minute,
     },
+    /// False in full, true without these two neighbouring hours, of which no minutes are kept.
+    MaskedByHours {
+        from: Minute,
+    },
+    /// A quantile over hours whose bucket counts are gone.
+    NoHistogram,
 }
 
 impl Reason {
@@ -94,8 +104,11 @@ impl Reason {
             | Self::Doubtful
             | Self::Unproven { .. }
             | Self::Over
+            | Self::FewHours { .. }
+            | Self::MaskedByHours { .. }
             | Self::Masked { .. } => true,
             Self::NoData
+            | Self::NoHistogram
             | Self::NoBaseline
             | Self::NotFinite
             | Self::TooFewSamples { .. }
@@ -123,6 +136,15 @@ impl std::fmt::Display for Reason {
             Self::TooFewWithout { pair, have, need } => {
                 write!(f, "{have} samples of the {need} needed without the two minutes from {pair}")
             }
+            Self::FewHours { from } => {
+                write!(f, "true only because of the two hours from {from}, of which no minutes are kept")
+            }
+            Self::MaskedByHours { from } => {
+                write!(f, "the two hours from {from} hide a breach; no minutes are kept of them")
+            }
+            Self::NoHistogram => {
+                f.write_str("older hours were kept without the counts that a quantile needs; they leave the window in time")
+            }
             Self::FewBadMinutes { bad } => {
                 write!(f, "{bad} bad minutes of the {BAD_MINUTES} needed")
             }
@@ -147,6 +169,13 @@ impl std::fmt::Display for Reason {
 /// A positive number by two digits: `2.1e6`, `340`.
 pub fn brief(value: f64) -> String {
     if value >= 10_000.0 { format!("{value:.1e}") } else { format!("{value:.0}") }
+}
+
+impl Verdict {
+    /// Whether a burst hides a breach.
+    pub fn is_masked(&self) -> bool {
+        matches!(self, Self::Inconclusive { reason: Reason::Masked { .. } | Reason::MaskedByHours { .. } })
+    }
 }
 
 impl std::fmt::Display for Verdict {
@@ -243,11 +272,13 @@ fn persistence(rule: &Rule, lookup: &impl Lookup, frame: Frame, look_for_masks: 
         Err(Unknown::NoBaseline) => Verdict::Error { reason: Reason::NoBaseline },
         Err(Unknown::NotFinite) => inconclusive(Reason::NotFinite),
         Err(Unknown::NoData) => inconclusive(Reason::NoData),
+        Err(Unknown::NoHistogram) => inconclusive(Reason::NoHistogram),
         Ok(_) if samples == 0 => inconclusive(Reason::NoData),
         Ok(_) if samples < rule.min_samples => {
             inconclusive(Reason::TooFewSamples { have: samples, need: rule.min_samples })
         }
         Ok(false) if look_for_masks => match masked(rule, lookup, frame) {
+            Some(from) if from < frame.seam() => inconclusive(Reason::MaskedByHours { from }),
             Some(pair) => inconclusive(Reason::Masked { pair }),
             None => Verdict::Pass,
         },
@@ -262,8 +293,8 @@ fn persists(rule: &Rule, lookup: &impl Lookup, frame: Frame, judgement: &mut Jud
     let condition = &rule.condition;
     let panes = lay_out(condition, lookup, frame);
     let inconclusive = |reason| Verdict::Inconclusive { reason };
-    let fails = |pair| fails_without(condition, &panes, pair, rule.min_samples);
-    if let Some(reason) = pairs(condition, frame).find_map(fails) {
+    let fails = |pair| fails_without(condition, &panes, frame, pair, rule.min_samples);
+    if let Some(reason) = frame.pairs(condition.window()).find_map(fails) {
         return inconclusive(reason);
     }
     let minutes = Minutes::of(condition, &panes, lookup, frame);
@@ -303,28 +334,35 @@ fn masked(rule: &Rule, lookup: &impl Lookup, frame: Frame) -> Option<Minute> {
         minutes.bad() >= BAD_MINUTES
             && (!condition.reads_baseline() || minutes.beyond_noise(condition, &panes, Some(pair)))
     };
-    pairs(condition, frame)
+    frame
+        .pairs(condition.window())
         .filter(|pair| panes.iter().any(|p| p.touches(*pair)))
         .find(|pair| holds_without(condition, &panes, *pair, rule.min_samples) && would_breach(*pair))
 }
 
 /// Whether the condition is true and has its samples with the pair's panes deleted from every measurement.
 fn holds_without(condition: &Condition, panes: &[SlotPanes<'_>], pair: Minute, min_samples: u64) -> bool {
-    fails_without(condition, panes, pair, min_samples).is_none()
+    samples_without(condition, panes, pair) >= min_samples && true_without(condition, panes, pair)
 }
 
 /// Why it does not, if so.
 fn fails_without(
     condition: &Condition,
     panes: &[SlotPanes<'_>],
+    frame: Frame,
     pair: Minute,
     min_samples: u64,
 ) -> Option<Reason> {
-    let left = samples_without(condition, panes, pair);
-    if left < min_samples {
-        return Some(Reason::TooFewWithout { pair, have: left, need: min_samples });
+    let have = samples_without(condition, panes, pair);
+    let few = have < min_samples;
+    if !few && true_without(condition, panes, pair) {
+        return None;
     }
-    (!true_without(condition, panes, pair)).then_some(Reason::SingleMinute { pair })
+    Some(match few {
+        _ if pair < frame.seam() => Reason::FewHours { from: pair },
+        true => Reason::TooFewWithout { pair, have, need: min_samples },
+        false => Reason::SingleMinute { pair },
+    })
 }
 
 /// Fewest samples left among the measurements that need them; `u64::MAX` if none does.
@@ -352,15 +390,10 @@ pub fn worst_pair(
     let panes = SlotPanes::new(lookup, &condition.slots[slot], frame);
     let sign = if side == Side::Above { 1.0 } else { -1.0 };
     let strength = |value: Option<f64>| value.map_or(f64::NEG_INFINITY, |v| sign * v);
-    pairs(condition, frame)
+    frame
+        .pairs(condition.window())
         .map(|pair| (pair, panes.without(pair).ok()))
         .min_by(|a, b| strength(a.1).total_cmp(&strength(b.1)))
-}
-
-/// All pairs of neighbouring minutes that touch the condition's longest window. The first reaches one minute before it, so
-/// that a window of one minute has a pair too.
-fn pairs(condition: &Condition, frame: Frame) -> impl Iterator<Item = Minute> + use<> {
-    (frame.from(condition.window()).0 - 1..=frame.closed.0).map(Minute)
 }
 
 /// The slots whose samples `min_samples` is asked of: all but plain counts.

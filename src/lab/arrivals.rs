@@ -29,7 +29,7 @@ impl Arrivals {
             for variant in std::iter::once(&rule.variant).chain(&rule.baseline) {
                 let entry = wanted.entry(variant.as_str().to_owned());
                 let (_, metrics) = entry.or_insert_with(|| (variant.clone(), BTreeSet::new()));
-                metrics.extend(rule.condition.slots.iter().map(|slot| slot.metric));
+                metrics.extend(rule.condition.slots.iter().map(|slot| catalogue.recorded(slot.metric)));
             }
         }
         Self { decoder: Decoder::default(), catalogue, wanted, seen: BTreeMap::new(), events: 0 }

@@ -116,6 +116,8 @@ pub enum Doubt {
     Unconfirmed,
     /// The condition divides by zero or overflows.
     NotFinite,
+    /// A quantile over hours that were kept without their bucket counts.
+    NoHistogram,
 }
 
 /// The closing that came closest.
@@ -397,16 +399,18 @@ impl Doubt {
             Self::Masked => "masked by a burst",
             Self::Unconfirmed => "true, but not confirmed",
             Self::NotFinite => "not a number",
+            Self::NoHistogram => "older hours without a histogram",
         }
     }
 
     fn of(reason: &Reason) -> Self {
         match reason {
             Reason::NoData => Self::NoData,
+            Reason::NoHistogram => Self::NoHistogram,
             Reason::Missing { .. } => Self::Missing,
             Reason::TooFewSamples { .. } => Self::TooFewSamples,
             Reason::NoBaseline => Self::NoBaseline,
-            Reason::Masked { .. } => Self::Masked,
+            Reason::Masked { .. } | Reason::MaskedByHours { .. } => Self::Masked,
             Reason::NotFinite => Self::NotFinite,
             // Every other reason is a test that a breach has not passed.
             _ => Self::Unconfirmed,

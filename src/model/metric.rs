@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::slo::Slo;
+
 /// A metric's place in its [`Catalogue`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MetricId(pub u16);
@@ -50,6 +52,9 @@ pub struct Metric {
 pub struct Catalogue {
     metrics: Vec<Metric>,
     by_name: BTreeMap<Arc<str>, MetricId>,
+    slos: Vec<Slo>,
+    /// What objectives are derived to, numbered after `metrics`. Events cannot carry them.
+    derived: Vec<Metric>,
 }
 
 impl Catalogue {
@@ -67,7 +72,35 @@ impl Catalogue {
             .enumerate()
             .map(|(i, m)| (Arc::from(m.name.as_str()), MetricId(u16::try_from(i).unwrap_or(u16::MAX))))
             .collect();
-        Self { metrics, by_name }
+        Self { metrics, by_name, slos: Vec::new(), derived: Vec::new() }
+    }
+
+    /// The same metrics with these objectives on them, whose `id`s are set.
+    #[must_use]
+    pub fn with_slos(mut self, slos: Vec<Slo>) -> Self {
+        let ids = (self.metrics.len()..).map(|i| MetricId(u16::try_from(i).unwrap_or(u16::MAX)));
+        self.slos = slos.into_iter().zip(ids).map(|(slo, id)| Slo { id, ..slo }).collect();
+        let derived = |slo: &Slo| Metric {
+            name: format!("slo.{}", slo.name),
+            kind: Kind::Boolean,
+            unit: String::new(),
+            resolution: 1.0,
+            max: 1.0,
+            direction: Direction::LowerIsBetter,
+            failure_class: self.metrics[usize::from(slo.metric.0)].failure_class.clone(),
+        };
+        self.derived = self.slos.iter().map(derived).collect();
+        self
+    }
+
+    /// All objectives.
+    pub fn slos(&self) -> &[Slo] {
+        &self.slos
+    }
+
+    /// The objective that a metric is derived for.
+    pub fn slo(&self, id: MetricId) -> Option<&Slo> {
+        self.slos.get(usize::from(id.0).checked_sub(self.metrics.len())?)
     }
 
     /// Finds a metric by its exact name.
@@ -75,12 +108,18 @@ impl Catalogue {
         self.by_name.get(name).copied()
     }
 
-    /// The metric behind an id of this catalogue.
-    pub fn get(&self, id: MetricId) -> &Metric {
-        &self.metrics[usize::from(id.0)]
+    /// The metric whose samples events carry: that of an objective for a derived one.
+    pub fn recorded(&self, id: MetricId) -> MetricId {
+        self.slo(id).map_or(id, |slo| slo.metric)
     }
 
-    /// All metrics in the order of their ids.
+    /// The metric behind an id of this catalogue.
+    pub fn get(&self, id: MetricId) -> &Metric {
+        let place = usize::from(id.0);
+        self.metrics.get(place).unwrap_or_else(|| &self.derived[place - self.metrics.len()])
+    }
+
+    /// All metrics that events carry, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (MetricId, &Metric)> {
         (0u16..).map(MetricId).zip(&self.metrics)
     }

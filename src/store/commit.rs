@@ -15,6 +15,7 @@ use super::grounds;
 use super::incidents;
 use super::load;
 use super::record::{Committed, SourcePosition, StepRecord};
+use super::rollups;
 use super::timeline::{self, EntryKind, NewEntry};
 use crate::engine::output::{Decision, LatchChange, Order, Output, Transition};
 use crate::model::id::{DecisionId, IncidentId};
@@ -61,6 +62,9 @@ impl Store {
         }
         for row in &record.audit {
             audit::append(&mut tx, record.wall, row).await?;
+        }
+        for row in &record.rollups {
+            rollups::upsert(&mut tx, row).await?;
         }
         store_position(&mut tx, record).await?;
         commit(tx).await?;

@@ -8,8 +8,10 @@ use super::Store;
 use super::db::{Columns, unsigned};
 use super::error::StoreError;
 use super::record::{Position, SourcePosition};
+use super::rollups;
 use crate::engine::input::Source;
 use crate::engine::output::{Decision, Transition};
+use crate::engine::rollup::RollupRow;
 use crate::model::id::{DecisionId, FlagKey};
 use crate::model::time::{Minute, Timestamp};
 
@@ -21,6 +23,8 @@ pub struct Loaded {
     pub position: Position,
     /// The engine's opaque state, by key.
     pub state: Vec<(String, String)>,
+    /// The hours of long windows.
+    pub rollups: Vec<RollupRow>,
 }
 
 /// A decision as it was committed.
@@ -48,6 +52,7 @@ impl Store {
                 .iter()
                 .map(|row| Ok((row.text("key")?, row.text("value")?)))
                 .collect::<Result<_, StoreError>>()?,
+            rollups: rollups::all(&mut tx).await?,
         })
     }
 

@@ -15,7 +15,7 @@ struct Migration {
 }
 
 /// In order; never edited once released.
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration {
         version: 1,
         name: "start",
@@ -27,6 +27,12 @@ const MIGRATIONS: [Migration; 2] = [
         name: "grounds",
         sqlite: include_str!("migrations/sqlite/0002_grounds.sql"),
         postgres: include_str!("migrations/postgres/0002_grounds.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "rollups",
+        sqlite: include_str!("migrations/sqlite/0003_rollups.sql"),
+        postgres: include_str!("migrations/postgres/0003_rollups.sql"),
     },
 ];
 

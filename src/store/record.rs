@@ -6,6 +6,7 @@ use super::audit::NewAudit;
 use super::plan::{NewRow, PlanContext, plan_step};
 use crate::engine::input::{Fates, Source};
 use crate::engine::output::{LatchChange, Output};
+use crate::engine::rollup::RollupRow;
 use crate::model::id::DecisionId;
 use crate::model::time::{Minute, Timestamp};
 
@@ -29,6 +30,8 @@ pub struct StepRecord<'a> {
     pub answered: Vec<DecisionId>,
     /// Audit rows besides those that the store writes itself (one per decision).
     pub audit: Vec<NewAudit>,
+    /// Hourly roll-ups that these steps have made.
+    pub rollups: Vec<RollupRow>,
 }
 
 impl<'a> StepRecord<'a> {
@@ -52,6 +55,7 @@ impl<'a> StepRecord<'a> {
             automation: None,
             answered: Vec::new(),
             audit: Vec::new(),
+            rollups: Vec::new(),
         }
     }
 }

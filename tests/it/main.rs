@@ -15,6 +15,7 @@ mod replay;
 mod rules;
 mod ruletest;
 mod simulate;
+mod slo;
 mod vectors;
 
 #[path = "../store_suite/mod.rs"]

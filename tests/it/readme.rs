@@ -9,7 +9,7 @@ use rearguard::telemetry::catalogue::METRICS;
 
 use crate::cli::rearguard;
 
-pub const DOCUMENTS: [&str; 21] = [
+pub const DOCUMENTS: [&str; 22] = [
     "README.md",
     "CHANGELOG.md",
     "deploy/README.md",
@@ -28,6 +28,7 @@ pub const DOCUMENTS: [&str; 21] = [
     "docs/replay.md",
     "docs/rules.md",
     "docs/simulate.md",
+    "docs/slo.md",
     "docs/testing-rules.md",
     "docs/tutorial.md",
     "docs/verification.md",

@@ -14,6 +14,7 @@ pub mod incidents;
 pub mod opening;
 pub mod outbox;
 pub mod pages;
+pub mod rollups;
 pub mod tokens;
 
 /// Makes a module of tests, one per case, on the named backend.
@@ -57,6 +58,7 @@ macro_rules! store_suite {
                 a_newer_message_replaces_a_standing_one, an_end_reaches_whoever_was_told, a_refused_page_is_noted,
                 a_failed_flip_is_said_after_the_waiting_page
             ],
+            rollups: [roll_ups_come_back_as_stored, old_roll_ups_are_forgotten],
             tokens: [a_token_is_known_by_its_secret, a_revoked_token_is_unknown, names_are_unique]
         );
     };

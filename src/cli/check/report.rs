@@ -148,6 +148,9 @@ impl Report {
         for rounding in meaning::roundings(note) {
             line("rounded", &rounding);
         }
+        for objective in meaning::objectives(rule, &self.catalogue) {
+            line("objective", &objective);
+        }
         if rule.action != RuleAction::Rollback {
             let derived = if note.clear_derived { " (default)" } else { "" };
             line("clears", &format!("{}{derived}, held for {}", rule.clear.source, span::show(rule.dwell)));

@@ -59,10 +59,10 @@ fn short(one: &Explanation) -> String {
     if matches!(one.state.phase, Phase::Firing | Phase::Latched) {
         return state(one);
     }
-    if let Verdict::Inconclusive { reason: reason @ (Reason::Masked { .. } | Reason::Missing { .. }) } =
-        &one.verdict
+    if one.verdict.is_masked()
+        || matches!(one.verdict, Verdict::Inconclusive { reason: Reason::Missing { .. } })
     {
-        return reason.to_string();
+        return one.verdict.to_string();
     }
     let lacks = one.missing_for_persistence.as_ref().or(one.missing_for_evidence.as_ref());
     // That the condition is not true stands on the line above, and what comes after that is not near.
@@ -127,12 +127,15 @@ fn persistence(p: &PersistenceTest, one: &Explanation, row: &mut dyn FnMut(&str,
     if let Some(left_out) = &p.without {
         let still = match (one.literal, left_out.holds) {
             (Some(true), true) => "still true",
+            (Some(true), false) if left_out.hours => "NOT true, and no minutes are kept of them",
             (Some(true), false) => "NOT true: a single bad minute never fires",
-            (_, true) => "true: a burst hides a breach",
+            (_, true) if one.verdict.is_masked() => "true: a burst hides a breach",
+            (_, true) => "true, and yet no breach",
             (_, false) => "not true either",
         };
-        let text =
-            format!("without the two minutes from {}: {}: {still}", minute(left_out.pair), left_out.filled);
+        let what = if left_out.hours { "hours" } else { "minutes" };
+        let from = minute(left_out.pair);
+        let text = format!("without the two {what} from {from}: {}: {still}", left_out.filled);
         row("worst pair", Ink::Plain, text);
     }
     row("bad minutes", Ink::Plain, format!("{} of the {} needed", p.bad_minutes, p.bad_needed));
@@ -259,7 +262,14 @@ fn test(reason: &Reason, one: &Explanation) -> String {
         }
         Reason::NoData => "data: the window holds none".into(),
         Reason::NoBaseline => "a baseline to compare with".into(),
-        Reason::NotFinite | Reason::Missing { .. } | Reason::Masked { .. } => reason.to_string(),
+        Reason::FewHours { from } => {
+            format!("a breach without the two hours from {}, of which no minutes are kept", minute(*from))
+        }
+        Reason::NotFinite
+        | Reason::Missing { .. }
+        | Reason::Masked { .. }
+        | Reason::MaskedByHours { .. }
+        | Reason::NoHistogram => reason.to_string(),
     }
 }
 

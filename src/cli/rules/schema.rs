@@ -19,9 +19,30 @@ pub fn schema() -> Value {
         "items": { "$ref": "#/$defs/variant" },
         "$defs": {
             "variant": mapping(&keys::VARIANT, "A variant and its rules"),
-            "rule": mapping(&keys::RULE, "What is a breach, and what is done about it"),
+            "rule": rule(),
         },
     })
+}
+
+/// A rule has a condition and an action, or names an objective that brings them.
+fn rule() -> Value {
+    let mut rule = mapping(&keys::RULE, "What is a breach, and what is done about it");
+    let required = rule["required"].take();
+    if let Some(rule) = rule.as_object_mut() {
+        rule.remove("required");
+    }
+    rule["oneOf"] = json!([
+        { "required": required, "properties": { "burn_rate": { "type": "null" } } },
+        {
+            "required": ["burn_rate"],
+            "properties": {
+                "burn_rate": { "type": "string" },
+                "condition": { "type": "null" },
+                "clear": { "type": "null" },
+            },
+        },
+    ]);
+    rule
 }
 
 fn mapping(keys: &[Key], about: &str) -> Value {

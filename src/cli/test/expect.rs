@@ -16,7 +16,7 @@ use crate::model::flag::Scope;
 use crate::model::id::{FlagKey, RuleId, Variant};
 use crate::model::time::Timestamp;
 
-const VERDICTS: [(&str, VerdictIs); 10] = [
+const VERDICTS: [(&str, VerdictIs); 11] = [
     ("pass", VerdictIs::Pass),
     ("breach", VerdictIs::Breach),
     ("inconclusive", VerdictIs::Unknown(None)),
@@ -26,6 +26,7 @@ const VERDICTS: [(&str, VerdictIs); 10] = [
     ("inconclusive(masked)", VerdictIs::Unknown(Some(Doubt::Masked))),
     ("inconclusive(missing)", VerdictIs::Unknown(Some(Doubt::Missing))),
     ("inconclusive(not_finite)", VerdictIs::Unknown(Some(Doubt::NotFinite))),
+    ("inconclusive(no_histogram)", VerdictIs::Unknown(Some(Doubt::NoHistogram))),
     ("error(no_baseline)", VerdictIs::Unknown(Some(Doubt::NoBaseline))),
 ];
 

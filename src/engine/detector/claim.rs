@@ -52,12 +52,17 @@ pub enum NoEvidence {
     Statistic,
     #[error("the mean of a metric without an upper bound gives no evidence; its quantiles do")]
     Unbounded,
+    #[error("a window longer than 6h is about what is slow; evidence looks at the last six hours")]
+    LongWindow,
     #[error("its threshold lies at the end of the range, where a single sample would be proof")]
     EndOfRange,
 }
 
 /// The claims of a condition; with `&&` evidence is needed against each of them.
 pub fn claims(condition: &Condition, catalogue: &Catalogue) -> Result<Vec<Claim>, NoEvidence> {
+    if condition.window().is_long() {
+        return Err(NoEvidence::LongWindow);
+    }
     let mut claims = Vec::new();
     collect(&condition.expr, &condition.slots, catalogue, &mut claims)?;
     Ok(claims)
@@ -94,14 +99,20 @@ fn against_number(stat: Stat, kind: Kind, side: Side, limit: f64) -> Result<Heal
         let p = if side == Side::Above { 1.0 - q } else { q };
         return Ok(Healthy::Beyond { limit, side, p });
     }
+    let limit = stat.rate_at(limit).unwrap_or(limit);
+    let side = if stat.turns_round() { side.other() } else { side };
     let inside = limit > 0.0 && limit < 1.0;
     match (stat, kind) {
-        (Stat::Mean | Stat::Rate, Kind::Score | Kind::Boolean) if !inside => Err(NoEvidence::EndOfRange),
+        (Stat::Mean | Stat::Rate | Stat::Burn(_) | Stat::Budget(_), Kind::Score | Kind::Boolean)
+            if !inside =>
+        {
+            Err(NoEvidence::EndOfRange)
+        }
         (Stat::Mean | Stat::Rate, Kind::Score) => {
             let null = if side == Side::Above { Null::AtMost } else { Null::AtLeast };
             Ok(Healthy::Score { m: limit, null })
         }
-        (Stat::Mean | Stat::Rate, Kind::Boolean) => Ok(match side {
+        (Stat::Mean | Stat::Rate | Stat::Burn(_) | Stat::Budget(_), Kind::Boolean) => Ok(match side {
             Side::Above => Healthy::Rate { p: limit, bad: true },
             Side::Below => Healthy::Rate { p: 1.0 - limit, bad: false },
         }),
@@ -115,8 +126,12 @@ fn against_baseline(stat: Stat, kind: Kind, side: Side, factor: f64) -> Result<H
         return Ok(Healthy::Quantiles { q, factor, side });
     }
     let (events, allowed, slack) = match (stat, kind, side) {
-        (Stat::Mean | Stat::Rate, Kind::Score | Kind::Boolean, Side::Above) => (Events::Own, factor, 0.0),
-        (Stat::Mean | Stat::Rate, Kind::Boolean, Side::Below) => (Events::Baseline, factor.recip(), 0.0),
+        (Stat::Mean | Stat::Rate | Stat::Burn(_), Kind::Score | Kind::Boolean, Side::Above) => {
+            (Events::Own, factor, 0.0)
+        }
+        (Stat::Mean | Stat::Rate | Stat::Burn(_), Kind::Boolean, Side::Below) => {
+            (Events::Baseline, factor.recip(), 0.0)
+        }
         // mean_T ≥ r·mean_C is the same as loss_T ≤ r·loss_C + (1 − r), and losses of a good score are few.
         (Stat::Mean | Stat::Rate, Kind::Score, Side::Below) => (Events::Losses, factor, 1.0 - factor),
         (Stat::Mean, Kind::Value, _) => return Err(NoEvidence::Unbounded),

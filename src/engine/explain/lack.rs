@@ -32,6 +32,8 @@ pub(super) struct Facts<'a> {
     pub alert: &'a Alert,
     pub judgement: &'a Judgement,
     pub persistence: &'a PersistenceTest,
+    /// What lies before is known by the hour.
+    pub seam: Minute,
     pub not_armed: Option<&'a str>,
 }
 
@@ -100,10 +102,19 @@ impl Facts<'_> {
         let p = self.persistence;
         let enough = p.samples.is_none_or(|have| have >= p.min_samples);
         if let Some((pair, have)) = p.fewest_left.filter(|(_, have)| enough && *have < p.min_samples) {
-            lacks.push(test(Reason::TooFewWithout { pair, have, need: p.min_samples }));
+            lacks.push(test(if pair < self.seam {
+                Reason::FewHours { from: pair }
+            } else {
+                Reason::TooFewWithout { pair, have, need: p.min_samples }
+            }));
         }
         if let Some(left_out) = p.without.as_ref().filter(|left_out| !left_out.holds) {
-            lacks.push(test(Reason::SingleMinute { pair: left_out.pair }));
+            let pair = left_out.pair;
+            lacks.push(test(if left_out.hours {
+                Reason::FewHours { from: pair }
+            } else {
+                Reason::SingleMinute { pair }
+            }));
         }
         if p.noise_matters && p.beyond_noise == Some(false) {
             let baseline = self.rule.condition.reads_baseline();
@@ -125,6 +136,7 @@ impl Facts<'_> {
         match self.found.full {
             Err(Unknown::NoBaseline) => lacks.push(test(Reason::NoBaseline)),
             Err(Unknown::NotFinite) => lacks.push(test(Reason::NotFinite)),
+            Err(Unknown::NoHistogram) => lacks.push(test(Reason::NoHistogram)),
             Err(Unknown::NoData) => lacks.push(test(Reason::NoData)),
             Ok(_) if self.persistence.samples == Some(0) => lacks.push(test(Reason::NoData)),
             Ok(_) => {}

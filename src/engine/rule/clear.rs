@@ -116,7 +116,8 @@ fn comparison(op: Compare, l: &Expr, r: &Expr, slots: &[Measurement], catalogue:
 fn constant(of: &Measurement, value: f64, below: bool, catalogue: &Catalogue) -> f64 {
     let kind = catalogue.get(of.metric).kind;
     let margin = if is_smooth_fraction(of, catalogue) { FRACTION_MARGIN } else { MARGIN * value.abs() };
-    let room = match (of.stat.is_fraction(kind), below) {
+    let to_one = of.stat.is_fraction(kind) || matches!(of.stat, Stat::Budget(_));
+    let room = match (to_one, below) {
         (true, true) => (1.0 - value).max(0.0) / 2.0,
         (true, false) => value.max(0.0) / 2.0,
         (false, _) => f64::INFINITY,

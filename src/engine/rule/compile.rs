@@ -13,7 +13,9 @@ use super::spec::{self, Located, RuleSpec, VariantSpec};
 use super::token::Fault;
 use super::write::write;
 use super::yaml::Document;
-use super::{Arm, Condition, Confirm, Origin, Rule, RuleAction, RuleHash, RuleSet, Window, clear, logic};
+use super::{
+    Arm, Condition, Confirm, Origin, Rule, RuleAction, RuleHash, RuleSet, Window, clear, logic, preset,
+};
 use crate::engine::detector;
 use crate::engine::schema::Schema;
 use crate::model::flag::FlagSpec;
@@ -27,6 +29,9 @@ pub const DEFAULT_HOLD: Duration = Duration::from_secs(180);
 pub const DEFAULT_MIN_SAMPLES: u64 = 100;
 /// The least default `dwell`.
 pub const DEFAULT_DWELL: Duration = Duration::from_secs(900);
+
+/// The longest default `dwell`: a quarter of a day.
+pub const LONGEST_DWELL: Duration = Duration::from_secs(6 * 3_600);
 
 /// Rules that compiled.
 #[derive(Clone, Debug, Default)]
@@ -101,7 +106,7 @@ pub fn schema_for(
         let Some(dimension) = rule.by else { continue };
         for slot in rule.condition.slots.iter().chain(&rule.clear.slots) {
             for arm in &arms {
-                schema.add_slice(*arm, dimension, slot.metric);
+                schema.add_slice(*arm, dimension, catalogue.recorded(slot.metric));
             }
         }
     }
@@ -142,7 +147,9 @@ impl Compiler<'_, '_> {
         self.check_flag(spec, &variant, &flag, known);
         let baseline = baseline.filter(|b| *b != variant);
         for rule in &spec.rules {
-            self.rule(rule, spec, &variant, &flag, baseline.as_ref());
+            for rule in preset::expand(self.doc, rule, self.catalogue) {
+                self.rule(&rule, spec, &variant, &flag, baseline.as_ref());
+            }
         }
     }
 
@@ -228,6 +235,7 @@ impl Compiler<'_, '_> {
         let given = spec.clear.as_ref().and_then(|given| self.given_clear(given, &condition));
         let confirm = spec.confirm.or(of.confirm).unwrap_or_default();
         self.check_confirm(confirm, &condition, spec);
+        self.check_window(&condition, action, spec);
         let clear_derived = spec.clear.is_none();
         let at = Place::of(self.doc.text, spec.at);
         let window = condition.window().span();
@@ -245,7 +253,7 @@ impl Compiler<'_, '_> {
             action,
             confirm,
             hold: spec.hold.unwrap_or(DEFAULT_HOLD),
-            dwell: spec.dwell.unwrap_or(DEFAULT_DWELL.max(window / 4)),
+            dwell: spec.dwell.unwrap_or((window / 4).clamp(DEFAULT_DWELL, LONGEST_DWELL)),
             min_samples: spec.min_samples.unwrap_or(DEFAULT_MIN_SAMPLES),
             no_data: spec.no_data,
             by: spec.by,
@@ -276,6 +284,21 @@ impl Compiler<'_, '_> {
                 spec.condition.at,
                 format!("`confirm: evidence` can never fire on this condition: {why}"),
                 "use `confirm: either` or `persistence`",
+            );
+        }
+    }
+
+    /// A rollback must not wait for days, and cannot be shown to rest on more than single minutes once these are gone.
+    fn check_window(&mut self, condition: &Condition, action: RuleAction, spec: &RuleSpec) {
+        let Some(long) = condition.slots.iter().find(|slot| slot.window.is_long()) else { return };
+        if action == RuleAction::Rollback {
+            self.doc.error_help(
+                spec.condition.at,
+                format!(
+                    "`{}` looks back longer than 6h, which may pause and notify but not roll back",
+                    identifier::name(long, self.catalogue)
+                ),
+                "say `action: pause_rollout` or `notify`, and roll back by a rule on 5m, 1h or 6h of the same metric",
             );
         }
     }

@@ -19,6 +19,9 @@ pub enum Unknown {
     /// The rule has no baseline variant, or that one has no sample in the window.
     #[error("no baseline")]
     NoBaseline,
+    /// A quantile over hours that were kept before any rule asked for one: their bucket counts are gone.
+    #[error("older hours were kept without the counts that a quantile needs")]
+    NoHistogram,
     /// A division by zero, or a result that is no finite number.
     #[error("not a finite number")]
     NotFinite,

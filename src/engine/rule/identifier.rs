@@ -2,8 +2,9 @@
 
 use super::diagnostic::{Span, nearest, one_of};
 use super::token::Fault;
-use super::{Arm, Measurement, Stat, Window};
+use super::{Allowed, Arm, Measurement, Stat, Window};
 use crate::model::metric::{Catalogue, Kind, Metric};
+use crate::model::slo::Slo;
 
 /// The statistics that a name may hold.
 const STATS: [(&str, Stat); 13] = [
@@ -25,7 +26,11 @@ const STATS: [(&str, Stat); 13] = [
 impl Stat {
     /// The word of rule files.
     pub fn as_str(self) -> &'static str {
-        STATS.iter().find(|(_, stat)| *stat == self).map_or("", |(name, _)| name)
+        match self {
+            Self::Burn(_) => "burn",
+            Self::Budget(_) => "budget_remaining",
+            other => STATS.iter().find(|(_, stat)| *stat == other).map_or("", |(name, _)| name),
+        }
     }
 
     /// The statistic that a name without one means.
@@ -40,27 +45,46 @@ impl Stat {
     pub const fn is_fraction(self, kind: Kind) -> bool {
         match self {
             Self::Rate => true,
-            Self::Sum | Self::Count | Self::PerMin | Self::Stddev => false,
+            Self::Sum | Self::Count | Self::PerMin | Self::Stddev | Self::Burn(_) | Self::Budget(_) => false,
             _ => matches!(kind, Kind::Score),
         }
     }
 }
 
 impl Window {
-    /// The word of rule files: `5m`, `1h`, `6h`.
-    pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(_, w)| *w == self).map_or("", |(name, _)| name)
+    /// The word of rule files: `5m`, `1h`, `24h`, `7d`.
+    pub fn word(self) -> String {
+        match self.0 {
+            // A day is `24h`, as people say; from two on they count days.
+            minutes if minutes % 1_440 == 0 && minutes > 1_440 => format!("{}d", minutes / 1_440),
+            minutes if minutes % 60 == 0 => format!("{}h", minutes / 60),
+            minutes => format!("{minutes}m"),
+        }
+    }
+
+    /// The window that a word of rule files means: a short one, or whole hours from 7 hours to 30 days.
+    fn of(word: &str, short: &[(&str, Self)]) -> Option<Self> {
+        if let Some((_, window)) = short.iter().find(|(known, _)| *known == word) {
+            return Some(*window);
+        }
+        let (digits, hours) = match word.strip_suffix('d') {
+            Some(digits) => (digits, 24),
+            None => (word.strip_suffix('h')?, 1),
+        };
+        let window = Self(digits.parse::<u32>().ok()?.checked_mul(hours * 60)?);
+        (window.is_long() && window <= Self::MOST).then_some(window)
     }
 }
 
 /// The name of a measurement as a rule file would write it: `faithfulness_1h`, `baseline(cost_p95_1h)`.
 pub fn name(measurement: &Measurement, catalogue: &Catalogue) -> String {
-    let metric = catalogue.get(measurement.metric);
-    let window = measurement.window.as_str();
-    let own = if measurement.stat == Stat::Mean {
-        format!("{}_{window}", metric.name)
-    } else {
-        format!("{}_{}_{window}", metric.name, measurement.stat.as_str())
+    let metric = &catalogue.get(measurement.metric).name;
+    let (stat, window) = (measurement.stat.as_str(), measurement.window.word());
+    let own = match measurement.stat {
+        Stat::Mean => format!("{metric}_{window}"),
+        Stat::Burn(_) => format!("{metric}.{stat}_{window}"),
+        Stat::Budget(_) => format!("{metric}.{stat}"),
+        _ => format!("{metric}_{stat}_{window}"),
     };
     match measurement.arm {
         Arm::Own => own,
@@ -70,11 +94,8 @@ pub fn name(measurement: &Measurement, catalogue: &Catalogue) -> String {
 
 /// Finds the measurement that a name means; the arm is the variant's own.
 pub fn resolve(name: &str, at: Span, catalogue: &Catalogue) -> Result<Measurement, Fault> {
-    if name.starts_with("slo.") {
-        return Err(Fault::new(
-            at,
-            format!("`{name}`: service level objectives are not available to rules yet"),
-        ));
+    if let Some(rest) = name.strip_prefix("slo.") {
+        return of_slo(rest, at, catalogue);
     }
     let (rest, window) = split_window(name, at, catalogue)?;
     let (metric, stat) = split_stat(rest, window, at, catalogue)?;
@@ -82,13 +103,60 @@ pub fn resolve(name: &str, at: Span, catalogue: &Catalogue) -> Result<Measuremen
     Ok(Measurement { metric, stat, window, arm: Arm::Own })
 }
 
+/// `<slo>.burn_<window>` or `<slo>.budget_remaining`.
+fn of_slo(rest: &str, at: Span, catalogue: &Catalogue) -> Result<Measurement, Fault> {
+    let known = || catalogue.slos().iter().map(|slo| slo.name.as_str());
+    let (name, what) = rest.rsplit_once('.').unwrap_or((rest, ""));
+    let Some(slo) = catalogue.slos().iter().find(|slo| slo.name == name) else {
+        let help = match nearest(name, known()) {
+            Some(near) if what.is_empty() => format!("did you mean `slo.{near}.burn_1h`?"),
+            Some(near) => format!("did you mean `slo.{near}.{what}`?"),
+            None if catalogue.slos().is_empty() => "add it under `slos:` in the configuration".to_owned(),
+            None => format!("there are {}; add others under `slos:` in the configuration", one_of(known())),
+        };
+        let message = format!("there is no service level objective `{name}`");
+        return Err(Fault::with_help(Span::new(at.offset + 4, name.len()), message, help));
+    };
+    let allowed = Allowed(slo.allowed);
+    let (stat, window) = match what.strip_prefix("burn_") {
+        None if what == "budget_remaining" => (Stat::Budget(allowed), period(slo)),
+        Some(word) => match Window::of(word, &Window::BURN) {
+            Some(window) => (Stat::Burn(allowed), window),
+            None => {
+                let place = Span::new(at.end().saturating_sub(word.len()), word.len());
+                return Err(Fault::with_help(
+                    place,
+                    format!("a burn rate has no window `{word}`"),
+                    format!("use {}", one_of(Window::BURN.iter().map(|(w, _)| *w).chain(LONG_WORDS))),
+                ));
+            }
+        },
+        None => {
+            return Err(Fault::with_help(
+                at,
+                format!("`slo.{name}` measures no `{what}`"),
+                format!("write `slo.{name}.burn_1h` or `slo.{name}.budget_remaining`"),
+            ));
+        }
+    };
+    Ok(Measurement { metric: slo.id, stat, window, arm: Arm::Own })
+}
+
+/// The period of an objective as a window.
+pub fn period(slo: &Slo) -> Window {
+    Window(slo.period_hours * 60)
+}
+
+/// Long windows as messages list them.
+const LONG_WORDS: [&str; 3] = ["24h", "7d", "30d"];
+
 fn split_window<'n>(name: &'n str, at: Span, catalogue: &Catalogue) -> Result<(&'n str, Window), Fault> {
-    let words = || Window::ALL.iter().map(|(name, _)| *name);
+    let words = || Window::ALL.iter().map(|(name, _)| *name).chain(LONG_WORDS);
     let suffix = name.rsplit_once('_').filter(|(_, w)| is_duration(w));
     let Some((rest, word)) = suffix else {
         let stem = split_stat(name, Window(60), at, catalogue).is_ok();
         if stem {
-            let named: Vec<String> = words().map(|w| format!("{name}_{w}")).collect();
+            let named: Vec<String> = Window::ALL.iter().map(|(w, _)| format!("{name}_{w}")).collect();
             return Err(Fault::with_help(
                 at,
                 format!("`{name}` names no window"),
@@ -113,11 +181,11 @@ fn split_window<'n>(name: &'n str, at: Span, catalogue: &Catalogue) -> Result<(&
         });
     };
     let place = Span::new(at.end().saturating_sub(word.len()), word.len());
-    match Window::ALL.iter().find(|(w, _)| *w == word) {
-        Some((_, window)) => Ok((rest, *window)),
+    match Window::of(word, &Window::ALL) {
+        Some(window) => Ok((rest, window)),
         None if longer_than_longest(word) => Err(Fault::with_help(
             place,
-            format!("windows longer than 6h are not available to rules yet: `{word}`"),
+            format!("a window longer than 6h is whole hours or days, at most 30d: `{word}` is not"),
             format!("use {}", one_of(words())),
         )),
         None => Err(Fault::with_help(
@@ -170,7 +238,7 @@ fn split_stat(
         .find_map(|(word, _)| Some((rest.strip_suffix(word)?.strip_suffix('_')?, format!("_{word}"))))
         .unwrap_or((rest, String::new()));
     let help = match nearest(stem, catalogue.iter().map(|(_, m)| m.name.as_str())) {
-        Some(near) => format!("did you mean `{near}{suffix}_{}`?", window.as_str()),
+        Some(near) => format!("did you mean `{near}{suffix}_{}`?", window.word()),
         None => format!(
             "metrics are {}; add others under `metrics:` in the configuration",
             metric_names(catalogue)
@@ -193,7 +261,7 @@ fn check_kind(metric: &Metric, stat: Stat, window: Window, at: Span) -> Result<(
     Err(Fault::with_help(
         place,
         format!("`{name}` is {noun}: it has no {}", stat.as_str()),
-        format!("write `{name}_{right}_{}`", window.as_str()),
+        format!("write `{name}_{right}_{}`", window.word()),
     ))
 }
 
@@ -274,9 +342,15 @@ mod tests {
             "cost_per_generation_per_min_6h",
             "ai.injection.suspected_rate_1h",
             "latency_p999_1h",
+            "faithfulness_24h",
+            "cost_p95_7d",
+            "abstain_rate_30d",
+            "tokens_sum_36h",
+            "tokens_sum_7h",
         ] {
             assert_eq!(read(name, &catalogue), Ok(name.to_owned()));
         }
+        assert_eq!(read("faithfulness_1d", &catalogue).unwrap(), "faithfulness_24h");
         assert_eq!(read("faithfulness_mean_1h", &catalogue).unwrap(), "faithfulness_1h");
         assert_eq!(read("abstain_1h", &catalogue).unwrap(), "abstain_rate_1h");
     }
@@ -309,15 +383,19 @@ mod tests {
             ("latency_p59_1h", 8, "there is no statistic `p59` (did you mean `p95`?)"),
             ("latency_median_1h", 8, "there is no statistic `median` (did you mean `p50`?)"),
             (
-                "faithfulness_24h",
+                "faithfulness_31d",
                 13,
-                "windows longer than 6h are not available to rules yet: `24h` (use `5m`, `1h` or `6h`)",
+                "a window longer than 6h is whole hours or days, at most 30d: `31d` is not (use `5m`, `1h`, `6h`, `24h`, `7d` or `30d`)",
             ),
-            ("faithfulness_30d", 13, "windows longer than 6h are not available to rules yet: `30d`"),
+            (
+                "faithfulness_500m",
+                13,
+                "a window longer than 6h is whole hours or days, at most 30d: `500m` is not",
+            ),
             (
                 "faithfulness_2h",
                 13,
-                "there is no window `2h` (the nearest is `1h`; windows are `5m`, `1h` or `6h`)",
+                "there is no window `2h` (the nearest is `1h`; windows are `5m`, `1h`, `6h`, `24h`, `7d` or `30d`)",
             ),
             (
                 "faithfulness",
@@ -335,8 +413,8 @@ mod tests {
             ),
             (
                 "slo.answers.burn_1h",
-                0,
-                "`slo.answers.burn_1h`: service level objectives are not available to rules yet",
+                4,
+                "there is no service level objective `answers` (add it under `slos:` in the configuration)",
             ),
             ("toxicity_1h", 0, "there is no metric `toxicity` (metrics are `faithfulness`, "),
         ] {

@@ -97,7 +97,7 @@ pub const VARIANT: [Key; 7] = [
 
 /// The keys of a rule.
 #[rustfmt::skip]
-pub const RULE: [Key; 16] = [
+pub const RULE: [Key; 17] = [
     required("condition", Form::Condition, "What is a breach: <metric>_<window> or <metric>_<statistic>_<window>, compared with a number or with `baseline`"),
     required("action", Form::Choice(|| words(&ACTIONS)), "What is done about it"),
     optional("id", Form::Id, "Unique within the flag; default: measurements and action", None),
@@ -105,7 +105,7 @@ pub const RULE: [Key; 16] = [
     optional("confirm", Form::Choice(confirms), "What confirms a breach; default: the variant's", None),
     optional("min_samples", Form::Whole(MIN_SAMPLES.0, MIN_SAMPLES.1), "Least samples in the window, per arm; rules on counts are exempt", Some("100")),
     optional("clear", Form::Condition, "What must hold before a pause or a notice resolves; default: the good side with a margin", None),
-    optional("dwell", Form::Minutes(DWELL.0, DWELL.1), "How long `clear` must hold, in whole minutes; default: the longer of 15m and a quarter of the window", None),
+    optional("dwell", Form::Minutes(DWELL.0, DWELL.1), "How long `clear` must hold, in whole minutes; default: a quarter of the window, at least 15m, at most 6h", None),
     optional("severity", Form::Choice(|| words(&SEVERITIES)), "Default: rollback critical, pause_rollout warning, notify info", None),
     optional("failure_class_hint", Form::Word, "The hint that an incident carries; default: the first metric's", None),
     optional("no_data", Form::Choice(|| words(&NO_DATA)), "What silence does; it never rolls back", Some("hold")),
@@ -114,6 +114,7 @@ pub const RULE: [Key; 16] = [
     optional("mode", Form::Choice(|| words(&MODES)), "`dry_run` only says what would be done; default: the variant's", None),
     optional("runbook", Form::Text, "A link for the incident", None),
     optional("page", Form::Page, "true, false or the name of a receiver; default: rollbacks page, others notify", None),
+    optional("burn_rate", Form::Word, "In place of `condition`: a service level objective whose budget must not be spent too fast; default action: pause_rollout", None),
 ];
 
 /// The names of keys, in their order.

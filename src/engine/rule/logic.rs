@@ -184,7 +184,7 @@ fn atom(comparison: &Expr, slots: &[Measurement], catalogue: &Catalogue) -> Opti
         return Some(Case { others, ..Case::default() });
     };
     let possible = match term {
-        Term::Slot(of) => Range { high: most(&of, catalogue), ..Range::ALL },
+        Term::Slot(of) => Range { low: least(&of), high: most(&of, catalogue), ..Range::ALL },
         Term::Ratio(..) => Range::ALL,
     };
     let empty = Case { ranges: BTreeMap::from([(term, possible)]), ..Case::default() };
@@ -203,7 +203,15 @@ fn bounds(comparison: &Expr, slots: &[Measurement]) -> Option<(Term, Range)> {
     ratio.then_some((Term::Ratio(own, slots[base]), Range::of(*op, factor)?))
 }
 
-/// The greatest value that a measurement can have, infinite if there is none; the least is 0.
+/// The least value that a measurement can have: 0, but an error budget can be overspent.
+pub fn least(of: &Measurement) -> f64 {
+    match of.stat {
+        Stat::Budget(allowed) => 1.0 - allowed.share().recip(),
+        _ => 0.0,
+    }
+}
+
+/// The greatest value that a measurement can have, infinite if there is none.
 pub fn most(of: &Measurement, catalogue: &Catalogue) -> f64 {
     let metric = catalogue.get(of.metric);
     match of.stat {
@@ -211,6 +219,8 @@ pub fn most(of: &Measurement, catalogue: &Catalogue) -> f64 {
         // Half of the samples at each end.
         Stat::Stddev if metric.kind == Kind::Score => 0.5,
         stat if stat.quantile().is_some() => metric.max,
+        Stat::Burn(allowed) => allowed.share().recip(),
+        Stat::Budget(_) => 1.0,
         _ => f64::INFINITY,
     }
 }

@@ -164,9 +164,9 @@ fn foregone_comparison(op: Compare, of: &Measurement, value: f64, catalogue: &Ca
     let metric = catalogue.get(of.metric);
     let fraction = of.stat.is_fraction(metric.kind);
     let bucketed = of.stat.quantile().is_some();
-    let most = logic::most(of, catalogue);
+    let (least, most) = (logic::least(of), logic::most(of, catalogue));
     let (judged_op, judged) = outward(op, value, of, catalogue);
-    let (low, high) = (compare(judged_op, 0.0, judged), compare(judged_op, most, judged));
+    let (low, high) = (compare(judged_op, least, judged), compare(judged_op, most, judged));
     if low != high {
         return None;
     }
@@ -184,7 +184,7 @@ fn foregone_comparison(op: Compare, of: &Measurement, value: f64, catalogue: &Ca
         holds: low,
         comparison: format!("{name} {} {}", compare_sign(op), tidy(value)),
         range: if most.is_finite() {
-            format!("`{name}` lies between 0 and {}", tidy(most))
+            format!("`{name}` lies between {} and {}", tidy(least), tidy(most))
         } else if metric.kind == Kind::Value || of.stat != Stat::Mean {
             format!("`{name}` is never negative")
         } else {

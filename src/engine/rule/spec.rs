@@ -54,6 +54,8 @@ pub struct RuleSpec {
     pub dry_run: Option<bool>,
     pub runbook: Option<String>,
     pub page: Page,
+    /// An objective whose burn rates take the place of the condition.
+    pub burn_rate: Option<Located<String>>,
 }
 
 /// Reads one rule file; what is wrong with it is in the document afterwards.
@@ -125,11 +127,17 @@ fn variant(doc: &mut Document<'_>, node: &Node) -> Option<VariantSpec> {
 
 fn rule(doc: &mut Document<'_>, node: &Node) -> Option<RuleSpec> {
     let fields = doc.fields(node, "a rule", &keys::names(&keys::RULE))?;
+    let burn_rate = fields.get("burn_rate").and_then(|n| name(doc, n, "`burn_rate`"));
+    for key in ["condition", "clear"].into_iter().filter(|_| fields.get("burn_rate").is_some()) {
+        if let Some(node) = fields.get(key) {
+            doc.error(node.at, format!("`burn_rate` brings its own conditions: it has no `{key}`"));
+        }
+    }
     for (key, example) in [
         ("condition", "`condition: faithfulness_1h < 0.92`"),
         ("action", "`action: rollback`, `pause_rollout` or `notify`"),
     ] {
-        if fields.get(key).is_none() {
+        if fields.get(key).is_none() && fields.get("burn_rate").is_none() {
             doc.error_help(
                 fields.first_key_at(),
                 format!("the rule has no `{key}`"),
@@ -166,7 +174,13 @@ fn rule(doc: &mut Document<'_>, node: &Node) -> Option<RuleSpec> {
         dry_run: fields.get("mode").and_then(|n| doc.choice(n, "`mode`", &keys::MODES)),
         runbook: fields.get("runbook").and_then(|n| doc.text(n, "`runbook`")).map(str::to_owned),
         page: fields.get("page").map(|n| page(doc, n)).unwrap_or_default(),
+        burn_rate,
     };
+    if spec.burn_rate.is_some() {
+        let action =
+            if fields.get("action").is_some() { spec.action } else { Some(RuleAction::PauseRollout) };
+        return Some(RuleSpec { action, ..spec });
+    }
     Some(match fields.get("condition").and_then(|n| condition(doc, n, "`condition`")) {
         Some(condition) => RuleSpec { condition, ..spec },
         None => RuleSpec { action: None, ..spec },

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::compile::{Compiled, RuleNote};
 use super::diagnostic::Diagnostic;
-use super::{Arm, Expr, Measurement, Rule, Stat, Window, identifier, span};
+use super::{Arm, Expr, Measurement, Rule, Stat, Window, identifier};
 use crate::model::id::Variant;
 use crate::model::metric::{Catalogue, MetricId};
 use crate::model::time::Minute;
@@ -41,12 +41,13 @@ fn worst(rule: &Rule, note: &RuleNote, catalogue: &Catalogue, traffic: &Traffic)
     let any = has_alternatives(&rule.condition.expr);
     let (message, help) = rule.condition.slots.iter().find_map(|slot| {
         let variant = if slot.arm == Arm::Own { &rule.variant } else { rule.baseline.as_ref()? };
-        let most = traffic.most(variant, slot);
+        let recorded = Measurement { metric: catalogue.recorded(slot.metric), ..*slot };
+        let most = traffic.most(variant, &recorded);
         let name = identifier::name(slot, catalogue);
-        let window = span::show(slot.window.span());
+        let window = slot.window.word();
         let count = matches!(slot.stat, Stat::Count | Stat::PerMin);
         if most.samples == 0 {
-            let metric = &catalogue.get(slot.metric).name;
+            let metric = &catalogue.get(recorded.metric).name;
             Some((
                 format!("`{name}` is never known: no event of {variant} carries `{metric}`"),
                 "look at how events spell the metric and the variant".to_owned(),

@@ -1,7 +1,7 @@
 //! Every test of P at one closing, also those that judging does not come to: what `explain` is made of.
 
 use super::minutes::Minutes;
-use super::{holds_without, lay_out, pairs, samples_without, true_without, worst_pair};
+use super::{lay_out, masked, samples_without, true_without, worst_pair};
 use crate::engine::measure::{self, Frame, Lookup, SlotPanes};
 use crate::engine::rule::eval::{Unknown, truth};
 use crate::engine::rule::{Condition, Rule};
@@ -41,7 +41,7 @@ pub fn inspect(rule: &Rule, lookup: &impl Lookup, frame: Frame) -> Inspection {
     let panes = lay_out(condition, lookup, frame);
     let minutes = Minutes::of(condition, &panes, lookup, frame);
     let left = |pair| (pair, samples_without(condition, &panes, pair));
-    let least = pairs(condition, frame).map(left).min_by_key(|(_, left)| *left);
+    let least = frame.pairs(condition.window()).map(left).min_by_key(|(_, left)| *left);
     let pair = singled_out(rule, full, &panes, lookup, frame);
     Inspection {
         full,
@@ -66,10 +66,8 @@ fn singled_out(
 ) -> Option<Minute> {
     let condition = &rule.condition;
     let decisive = match full {
-        Ok(true) => pairs(condition, frame).find(|pair| !true_without(condition, panes, *pair)),
-        Ok(false) => pairs(condition, frame)
-            .filter(|pair| panes.iter().any(|p| p.touches(*pair)))
-            .find(|pair| holds_without(condition, panes, *pair, rule.min_samples)),
+        Ok(true) => frame.pairs(condition.window()).find(|pair| !true_without(condition, panes, *pair)),
+        Ok(false) => masked(rule, lookup, frame),
         Err(_) => return None,
     };
     decisive.or_else(|| worst_pair(condition, lookup, frame).map(|(pair, _)| pair))

@@ -9,16 +9,16 @@ use crate::stats::noise::{beyond_two_sigma, binomial_at_least};
 /// Largest probability at which a rate ratio beyond the allowed one still counts as noise.
 const RATIO_NOISE: f64 = 0.001;
 
-/// What each minute of the longest window says by itself.
+/// What each minute of the longest window says by itself; beyond the minutes kept, each hour.
 pub(super) enum Minutes {
-    /// The deficit of each minute, exactly.
+    /// The deficit of each cell, exactly.
     Deficits(Vec<f64>),
-    /// Whether the condition is true of each minute alone.
+    /// Whether the condition is true of each cell alone.
     Alone(Vec<bool>),
 }
 
 impl Minutes {
-    /// Every minute of the condition's longest window; `panes` are those of its slots.
+    /// Every cell of the condition's longest window; `panes` are those of its slots.
     pub(super) fn of(
         condition: &Condition,
         panes: &[SlotPanes<'_>],
@@ -50,8 +50,8 @@ impl Minutes {
         pair: Option<Minute>,
         limit: impl Fn(Threshold) -> Option<f64>,
     ) -> Self {
-        let gone = |m: &Minute| pair.is_some_and(|pair| (pair.0..pair.0 + 2).contains(&m.0));
-        let minutes = (frame.from(condition.window()).0..=frame.closed.0).map(Minute).filter(|m| !gone(m));
+        let gone = |m: &Minute| pair.is_some_and(|pair| *m >= pair && *m < frame.pair_end(pair));
+        let minutes = frame.cells(condition.window()).filter(|m| !gone(m));
         if let Shape::Simple { slot, side, threshold } = condition.shape
             && let Some(limit) = limit(threshold)
             && let Some(deficit) = deficit_of(condition.slots[slot].stat, side, limit)
@@ -87,14 +87,16 @@ impl Minutes {
         let stat = condition.slots[*slot].stat;
         let variance = match (stat.quantile(), stat, threshold) {
             (Some(q), ..) => q * (1.0 - q),
-            (None, Stat::Rate, Threshold::Const(p)) => (p * (1.0 - p)).max(0.0),
+            (None, stat, Threshold::Const(value)) if let Some(p) = stat.rate_at(*value) => {
+                (p * (1.0 - p)).max(0.0)
+            }
             (None, ..) => own.variance,
         };
         let widened = match threshold {
             Threshold::Const(_) => 1.0,
             Threshold::Baseline { slot: base, factor } => {
                 let control = total(&panes[*base], pair);
-                if stat == Stat::Rate {
+                if matches!(stat, Stat::Rate | Stat::Burn(_)) {
                     return rate_ratio_beyond_noise(own, control, *factor, *side);
                 }
                 1.0 + factor * factor * own.n / control.n.max(1.0)
@@ -148,11 +150,14 @@ type Deficit = Box<dyn Fn(&SlotPanes<'_>, Minute) -> f64>;
 /// How far one minute lies on the bad side of a limit, in samples or in the metric's unit; `None` for statistics that have
 /// no deficit.
 fn deficit_of(stat: Stat, side: Side, limit: f64) -> Option<Deficit> {
-    let sign = if side == Side::Above { 1.0 } else { -1.0 };
+    let sign = if (side == Side::Above) == stat.turns_round() { -1.0 } else { 1.0 };
+    let limit = stat.rate_at(limit).unwrap_or(limit);
     match (stat, stat.quantile()) {
-        (Stat::Mean | Stat::Rate, _) => Some(Box::new(move |panes, minute| {
-            panes.pane(minute).map_or(0.0, |p| sign * (p.sum as f64 / 1e6 - limit * p.n as f64))
-        })),
+        (Stat::Mean | Stat::Rate | Stat::Burn(_) | Stat::Budget(_), _) => {
+            Some(Box::new(move |panes, minute| {
+                panes.pane(minute).map_or(0.0, |p| sign * (p.sum as f64 / 1e6 - limit * p.n as f64))
+            }))
+        }
         (_, Some(q)) => Some(Box::new(move |panes, minute| {
             let n = panes.pane(minute).map_or(0.0, |p| p.n as f64);
             let beyond = panes.beyond(minute, limit, side == Side::Above) as f64;

@@ -2,7 +2,7 @@
 //! neighbouring minutes.
 
 use super::minutes::Minutes;
-use super::{BAD_MINUTES, Reason, fails_without, lay_out, needed_slots, pairs, samples_without};
+use super::{BAD_MINUTES, Reason, fails_without, lay_out, needed_slots, samples_without};
 use crate::engine::detector::Track;
 use crate::engine::measure::{self, Frame, Lookup};
 use crate::engine::rule::eval::truth;
@@ -92,8 +92,9 @@ fn short_of(
         (have < LEAST_SAMPLES).then_some(Reason::TooFewWithout { pair, have, need: LEAST_SAMPLES })
     };
     let recent_panes = lay_out(&recent, lookup, frame);
-    let fails = |pair| fails_without(&recent, &recent_panes, pair, 0);
-    pairs(condition, frame).find_map(few).or_else(|| pairs(&recent, frame).find_map(fails))
+    let fails = |pair| fails_without(&recent, &recent_panes, frame, pair, 0);
+    let few = frame.pairs(condition.window()).find_map(few);
+    few.or_else(|| frame.pairs(recent.window()).find_map(fails))
 }
 
 /// The same condition over the recent part of every window. Claims hold no sums or counts, so nothing is to be scaled.

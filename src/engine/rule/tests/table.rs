@@ -97,10 +97,14 @@ pub(super) const TRAPS: &[(&str, usize, &str)] = &[
         "`baseline` alone is ambiguous: the condition reads several measurements (write `baseline(cost_1h)`)",
     ),
     ("faithfullness_1h < 0.9", 1, "there is no metric `faithfullness` (did you mean `faithfulness_1h`?)"),
-    ("cost_1h > 1 && latency_24h > 3", 24, "windows longer than 6h are not available to rules yet: `24h`"),
+    (
+        "cost_1h > 1 && latency_31d > 3",
+        24,
+        "a window longer than 6h is whole hours or days, at most 30d: `31d` is not",
+    ),
     (
         "slo.answers.burn_1h > 3",
-        1,
-        "`slo.answers.burn_1h`: service level objectives are not available to rules yet",
+        5,
+        "there is no service level objective `answers` (add it under `slos:` in the configuration)",
     ),
 ];
