@@ -85,7 +85,7 @@ fn checked(args: &CheckArgs) -> Result<u8, Trouble> {
         Ok(mut report) => {
             if let Some((traffic, source)) = traffic(args, &report)? {
                 report.diagnostics.extend(starved(&report.compiled, &report.catalogue, &traffic));
-                report.reaches = reach::simulate(args, &report, &source);
+                report.reaches = reach::simulate(args, &report, &source, &traffic);
                 sort(&mut report.diagnostics);
             }
             match args.format {

@@ -212,6 +212,7 @@ type LeftOut = (Arc<Rule>, String);
 fn simulate(args: &SimulateArgs, rules: RuleSet, config: &Config) -> Result<u8, Trouble> {
     let levels =
         Levels::read(&args.level, &args.regression, &args.baseline_level, &args.spread, &config.catalogue)?;
+    check_measured(&rules, &levels, config)?;
     let rollbacks = rules.rules.iter().filter(|rule| rule.action == RuleAction::Rollback).count();
     let (told, left_out) = split(rules, &levels, config);
     if told.is_empty() {
@@ -242,6 +243,19 @@ fn simulate(args: &SimulateArgs, rules: RuleSet, config: &Config) -> Result<u8, 
         Format::Json => show_json(&json::document(&report))?,
     }
     Ok(GOOD)
+}
+
+/// A level of what no rule measures was meant for something else.
+fn check_measured(rules: &RuleSet, levels: &Levels, config: &Config) -> Result<(), Trouble> {
+    let slots = || rules.rules.iter().flat_map(|rule| rule.condition.slots.iter().chain(&rule.clear.slots));
+    let given = [("--level", &levels.healthy), ("--regression", &levels.regressed)];
+    for (option, levels) in given {
+        if let Some(level) = levels.iter().find(|level| slots().all(|slot| slot.metric != level.metric)) {
+            let metric = &config.catalogue.get(level.metric).name;
+            return Err(Trouble::wrong(format!("`{option} {metric}=…`: no rule measures `{metric}`")));
+        }
+    }
+    Ok(())
 }
 
 /// The rules whose levels are all given, and the others with what is missing.

@@ -98,8 +98,9 @@ fn wrong_use_is_told_with_what_would_be_right() {
         (&["--level", "faithfulness=0.9", "--level", "faithfulness_mean=0.8"], "stands there twice"),
         (&["--level", "faithfulness_p95=0.9"], "give a mean, a rate or a quantile of a value"),
         (&["--level", "cost_sum=0.9"], "give a mean, a rate or a quantile of a value"),
-        (&["--level", "cost=0.9", "--spread", "abstain=0.1"], "true or false has no spread"),
-        (&["--level", "cost=0.01"], "say `--level abstain=…` `--level faithfulness=…`"),
+        (&["--level", "faithfulness=0.9", "--spread", "abstain=0.1"], "true or false has no spread"),
+        (&["--level", "cost=0.01"], "`--level cost=…`: no rule measures `cost`"),
+        (&[], "say `--level abstain=…` `--level faithfulness=…`"),
         (&["--level", "faithfulness=much"], "is not `NAME=NUMBER`"),
         (&["--noise", "2"], "is no number between 0 and 1"),
     ] {

@@ -9,6 +9,7 @@ use super::{CheckArgs, Report};
 use crate::cli::levels::Levels;
 use crate::cli::simulate::{estimate, progress, quantile};
 use crate::dispatch::words;
+use crate::engine::rule::traffic::{Traffic, never_fires};
 use crate::engine::rule::{Confirm, Rule, RuleAction, RuleSet};
 use crate::lab::setup::{Bench, Setup};
 use crate::lab::simulate::judge::Judge;
@@ -23,7 +24,7 @@ use crate::model::metric::{Kind, MetricId};
 /// Minutes after the onset after which a rule is called too slow to be told.
 const HORIZON: u32 = 240;
 /// Healthy days of each run.
-const DAYS: f64 = 2.0;
+const DAYS: f64 = 1.0;
 /// The seed: `check` says the same of the same files.
 const SEED: u64 = 1;
 
@@ -52,17 +53,20 @@ pub struct RuleReach {
 #[derive(Debug)]
 pub enum Told {
     Simulated(Box<RuleReach>),
-    /// What would have to be said.
+    /// Why nothing was: what would have to be said, or that there is nothing to find.
     Unknown(String),
 }
 
 /// Simulates every rule whose levels are known.
-pub fn simulate(args: &CheckArgs, report: &Report, source: &Source) -> Vec<Told> {
+pub fn simulate(args: &CheckArgs, report: &Report, source: &Source, traffic: &Traffic) -> Vec<Told> {
     let rules = &report.compiled.rules.rules;
     let rollbacks = rules.iter().filter(|rule| rule.action == RuleAction::Rollback).count();
     let threads = std::thread::available_parallelism().map_or(1, Into::into);
     let bar = progress(rules.len() as u64, "rules");
     let simulated = rules.iter().inspect(|_| bar.inc(1)).map(|rule| match source.world(rule, report) {
+        _ if never_fires(rule, traffic) => {
+            Told::Unknown("none: with this traffic it can never fire".to_owned())
+        }
         Some(world) => Told::Simulated(Box::new(one(rule, world, report, rollbacks, args.runs, threads))),
         None => Told::Unknown(source.missing(rule, report)),
     });

@@ -36,6 +36,15 @@ pub fn starved(compiled: &Compiled, catalogue: &Catalogue, traffic: &Traffic) ->
     rules.filter_map(|(rule, note)| worst(rule, note, catalogue, traffic)).collect()
 }
 
+/// Whether a rule can never fire with this traffic: some measurement that it needs never has three minutes in its window.
+pub fn never_fires(rule: &Rule, traffic: &Traffic) -> bool {
+    let few = |slot: &Measurement| {
+        let variant = if slot.arm == Arm::Own { Some(&rule.variant) } else { rule.baseline.as_ref() };
+        variant.is_some_and(|variant| traffic.most(variant, slot).minutes < BAD_MINUTES)
+    };
+    !has_alternatives(&rule.condition.expr) && rule.condition.slots.iter().any(few)
+}
+
 /// The first of the rule's measurements that does not have enough.
 fn worst(rule: &Rule, note: &RuleNote, catalogue: &Catalogue, traffic: &Traffic) -> Option<Diagnostic> {
     let any = has_alternatives(&rule.condition.expr);
@@ -135,7 +144,12 @@ mod tests {
         );
         let catalogue = Catalogue::default();
         let compiled = compile_rules(&[("r.yaml", text)], &catalogue, &[]).unwrap();
-        starved(&compiled, &catalogue, traffic).into_iter().map(|d| d.message).collect()
+        let said: Vec<String> =
+            starved(&compiled, &catalogue, traffic).into_iter().map(|d| d.message).collect();
+        let never =
+            said.iter().any(|text| text.contains("can never fire") || text.contains("is never known"));
+        assert_eq!(never_fires(&compiled.rules.rules[0], traffic), never, "{condition}: {said:?}");
+        said
     }
 
     /// `faithfulness` of both variants in the given minutes, ten samples each; `cost` of the first one in every minute.
