@@ -109,7 +109,33 @@ fn a_tenth_of_the_traffic_may_go_on_after_a_rollback_and_no_more() {
         }));
         let after = steady(TREATMENT, "faithfulness", 80..110, per_minute, |_, _| 0.97);
         let later = run(&mut engine, &after, 80..110);
-        let still = |order: &Order| matches!(order, Order::Page(m) if m.kind == MessageKind::StillServing);
-        assert_eq!(later.orders.iter().any(still), told, "{per_minute} a minute");
+        let still = later.orders.iter().find_map(|order| match order {
+            Order::Page(message) if message.kind == MessageKind::StillServing => Some(message),
+            _ => None,
+        });
+        let of = still.map(|m| (m.flag.clone(), m.variant.clone(), m.incident.clone()));
+        let expected = (Some(FLAG.into()), Some(TREATMENT.into()), decision.incident.clone());
+        assert_eq!(of, told.then_some(expected), "{per_minute} a minute");
     }
+}
+
+#[test]
+fn what_is_pending_is_reported_with_the_interval_that_its_decision_will_have() {
+    let mut engine = engine(vec![floor(60, RuleAction::Rollback)]);
+    let events = steady(TREATMENT, "faithfulness", 0..90, 60, bad_from(60, 90));
+    assert_eq!(engine.report().alerts.len(), 0);
+    run(&mut engine, &events, 0..60);
+    assert_eq!(engine.report().alerts[0].interval, None, "nobody asks while it is quiet");
+    let mut minute = 60;
+    while engine.report().alerts[0].phase == Phase::Quiet {
+        run(&mut engine, &events, minute..minute + 1);
+        minute += 1;
+    }
+    let alert = &engine.report().alerts[0];
+    let (lower, upper) = alert.interval.unwrap();
+    let value = alert.value.unwrap();
+    assert!(lower < value && value < upper, "{lower} {value} {upper}");
+    let rule = engine.settings().rules.rules[0].clone();
+    assert_eq!(engine.interval(&rule, &Scope::All), alert.interval);
+    assert_eq!(engine.evidence(&alert.key).unwrap().interval, alert.interval);
 }

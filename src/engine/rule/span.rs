@@ -139,4 +139,25 @@ mod tests {
             assert!(parse(text).is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn minutes_are_whole_and_lie_between_both_bounds_included() {
+        for (text, read) in [
+            ("59s", None),
+            ("1m", Some(60)),
+            ("90s", None),
+            ("60m", Some(3_600)),
+            ("61m", None),
+            ("0m", None),
+        ] {
+            let text = format!("for: {text}\n");
+            let mut doc = Document::new("r.yaml", &text);
+            let root = doc.parse().unwrap();
+            let node = doc.fields(&root, "it", &["for"]).unwrap().get("for").unwrap();
+            let (least, most) = (Duration::from_secs(60), Duration::from_secs(3_600));
+            let span = doc.minutes(node, "`for`", least, most);
+            assert_eq!(span.map(|span| span.as_secs()), read, "{text}");
+            assert_eq!(doc.diagnostics.len(), usize::from(read.is_none()), "{text}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use crate::engine::budget::{Budget, Timing};
 use crate::engine::layout::Layout;
 use crate::engine::rule::compile::{compile_rules, schema_for};
 use crate::engine::rule::diagnostic::Level;
+use crate::engine::rule::keys::{self, Form};
 use crate::engine::rule::review::{check_budgets, review};
 use crate::engine::rule::{
     Arm, Condition, Expr, NoData, Page, Rule, RuleAction, Shape, Side, Stat, Threshold, condition, eval,
@@ -28,6 +29,23 @@ fn condition(text: &str) -> Condition {
 fn rule(condition: &str, more: &[&str]) -> Arc<Rule> {
     let compiled = one(condition, more).unwrap_or_else(|errors| panic!("{condition}: {errors:?}"));
     Arc::clone(&compiled.rules.rules[0])
+}
+
+#[test]
+fn every_word_that_editors_are_offered_is_read() {
+    let mut read = 0;
+    for key in keys::RULE {
+        let Form::Choice(words) = key.form else { continue };
+        for word in words() {
+            // `scope` says something with `by` only.
+            let mut lines = vec![format!("{}: {word}", key.name)];
+            lines.extend((key.name == "scope").then(|| "by: tier".to_owned()));
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            rule("faithfulness_1h < 0.9", &lines);
+            read += 1;
+        }
+    }
+    assert_eq!(read, 3 + 4 + 3 + 3 + 3 + 2 + 2, "action, confirm, severity, no_data, by, scope, mode");
 }
 
 #[test]
