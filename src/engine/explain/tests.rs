@@ -5,12 +5,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::input::Input;
 use crate::engine::rule::Stat;
 use crate::engine::testkit::*;
 
-/// Whether nothing but time is missing.
+/// Whether nothing but time, and eyes, is missing.
 fn only_time(lacks: &[Lack]) -> bool {
-    lacks.iter().all(|lack| matches!(lack, Lack::Hold { .. }))
+    lacks.iter().all(|lack| matches!(lack, Lack::Hold { .. } | Lack::NotArmed { .. }))
 }
 
 /// The single explanation of an engine with one rule.
@@ -27,6 +28,8 @@ proptest! {
         kind in 0usize..5,
         confirm in 0usize..4,
         window in prop::sample::select(vec![5u32, 60]),
+        // Then nothing ever fires, and a breach that is proved can be looked at.
+        blind in any::<bool>(),
         minutes in prop::collection::vec(prop_oneof![
             4 => (0i64..60, 0.0f64..1.0),
             1 => Just((0, 0.0)),
@@ -38,6 +41,9 @@ proptest! {
         rule.hold = Duration::from_secs(36_000);
         let events = rough(metric, &minutes);
         let mut engine = engine(vec![rule]);
+        if blind {
+            engine.step(Input::Connection { up: false, reason: "no broker".into() });
+        }
         for minute in 0..minutes.len() as i64 {
             run(&mut engine, &events, minute..minute + 1);
             let Some((_, judgement)) = engine.judgements().next() else { continue };
@@ -55,7 +61,7 @@ proptest! {
                 prop_assert_eq!(only_time(lacks), holds, "{:?}: {:?}", judgement, lacks);
             }
             if let Some(lacks) = &told.missing_for_evidence {
-                prop_assert_eq!(lacks.is_empty(), proved, "{:?}: {:?}", judgement, lacks);
+                prop_assert_eq!(only_time(lacks), proved, "{:?}: {:?}", judgement, lacks);
             }
             let stored = serde_json::to_string(&told).unwrap();
             prop_assert_eq!(serde_json::from_str::<Explanation>(&stored).unwrap(), told);
