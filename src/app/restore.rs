@@ -46,7 +46,7 @@ pub enum RestoreError {
 /// The part of the configuration that a snapshot depends on is in the snapshot itself; the file's hash only tells this
 /// format from another program's.
 pub fn config_hash() -> [u8; 32] {
-    *blake3::hash(b"rearguard cut 1").as_bytes()
+    *blake3::hash(b"rearguard cut 2").as_bytes()
 }
 
 /// Puts an engine together from what is stored.

@@ -175,10 +175,7 @@ impl Fleet {
     /// Puts a stored roll-up in its place; false if no long rule reads it any more, or it was recorded as something else.
     pub fn restore_rollup(&mut self, row: &RollupRow) -> bool {
         let catalogue = self.schema.catalogue();
-        let metric = match row.metric.strip_prefix("slo.") {
-            Some(name) => catalogue.slos().iter().find(|slo| slo.name == name).map(|slo| slo.id),
-            None => catalogue.find(&row.metric),
-        };
+        let metric = catalogue.find_series(&row.metric);
         let (Some(variant), Some(metric)) = (self.schema.find(&row.variant), metric) else {
             return false;
         };
@@ -324,7 +321,7 @@ impl Fleet {
 }
 
 /// What a metric was when it was recorded, in a word: numbers of another shape mean something else.
-fn shape_of(catalogue: &Catalogue, metric: MetricId) -> String {
+pub fn shape_of(catalogue: &Catalogue, metric: MetricId) -> String {
     let of = |metric: &Metric| match metric.kind {
         Kind::Boolean => "boolean".to_owned(),
         Kind::Score | Kind::Value => format!("{} to {}", metric.resolution, metric.max),

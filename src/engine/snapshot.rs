@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::fleet::Traffic;
+use super::fleet::{Traffic, shape_of};
 use super::input::{Settings, Source};
 use super::layout::Layout;
 use super::machine::Engine;
@@ -14,7 +14,7 @@ use super::memory::Memory;
 use super::rollup::RollupRow;
 use super::series::{Series, SeriesPanes};
 use crate::model::flag::Scope;
-use crate::model::metric::{Kind, MetricId};
+use crate::model::metric::MetricId;
 use crate::model::time::Minute;
 
 /// What a snapshot holds. Names, not numbers: ids may differ after a restart.
@@ -33,9 +33,7 @@ struct Contents {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 struct MetricShape {
     name: String,
-    kind: Kind,
-    resolution: f64,
-    max: f64,
+    shape: String,
 }
 
 /// Why a snapshot could not be used.
@@ -54,13 +52,7 @@ impl Engine {
             positions: self.memory.core.sources.positions().map(|p| (p.0.clone(), p.1)).collect(),
             variants: schema.variants().iter().map(|v| v.as_str().to_owned()).collect(),
             metrics: shapes(&self.settings),
-            series: self
-                .fleet
-                .all()
-                // What objectives count is made anew from the panes of their metrics.
-                .filter(|(k, _)| schema.catalogue().slo(k.1).is_none())
-                .map(|(k, s)| (k.0.0, k.1.0, k.2.clone(), s.panes()))
-                .collect(),
+            series: self.fleet.all().map(|(k, s)| (k.0.0, k.1.0, k.2.clone(), s.panes())).collect(),
             traffic: self.fleet.traffic().iter().map(|(v, t)| (v.0, t.clone())).collect(),
         };
         Ok(postcard::to_stdvec(&contents)?)
@@ -110,7 +102,7 @@ impl Engine {
         let variant = |id: u16| schema.find(contents.variants.get(usize::from(id))?);
         let metric = |id: u16| -> Option<MetricId> {
             let then = contents.metrics.get(usize::from(id))?;
-            now.contains(then).then(|| schema.catalogue().find(&then.name))?
+            now.contains(then).then(|| schema.catalogue().find_series(&then.name))?
         };
         if let Some(closed) = contents.closed {
             self.fleet.jump_to(closed);
@@ -133,12 +125,10 @@ impl Engine {
     }
 }
 
+/// By the number of the metric: what events carry, then what objectives are derived to.
 fn shapes(settings: &Settings) -> Vec<MetricShape> {
-    let shape = |m: &crate::model::metric::Metric| MetricShape {
-        name: m.name.clone(),
-        kind: m.kind,
-        resolution: m.resolution,
-        max: m.max,
-    };
-    settings.schema.catalogue().iter().map(|(_, m)| shape(m)).collect()
+    let catalogue = settings.schema.catalogue();
+    let ids = catalogue.iter().map(|(id, _)| id).chain(catalogue.slos().iter().map(|slo| slo.id));
+    ids.map(|id| MetricShape { name: catalogue.get(id).name.clone(), shape: shape_of(catalogue, id) })
+        .collect()
 }

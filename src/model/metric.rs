@@ -108,6 +108,12 @@ impl Catalogue {
         self.by_name.get(name).copied()
     }
 
+    /// Finds what series are recorded of by its exact name: a metric, or what an objective is derived to.
+    pub fn find_series(&self, name: &str) -> Option<MetricId> {
+        let derived = || self.slos.iter().zip(&self.derived).find(|(_, metric)| metric.name == name);
+        self.find(name).or_else(|| derived().map(|(slo, _)| slo.id))
+    }
+
     /// The metric whose samples events carry: that of an objective for a derived one.
     pub fn recorded(&self, id: MetricId) -> MetricId {
         self.slo(id).map_or(id, |slo| slo.metric)
