@@ -52,6 +52,14 @@ impl PaneData {
             Self::Values(values) => values.sums().n,
         }
     }
+
+    /// The exact part.
+    pub fn sums(&self) -> Sums {
+        match self {
+            Self::Counts { n, trues } => Sums::of_counts(*n, *trues),
+            Self::Values(values) => values.sums(),
+        }
+    }
 }
 
 /// The exact part of a pane or window of values: count, sums and extremes in micro-units.
@@ -72,7 +80,24 @@ impl Default for Sums {
     }
 }
 
+/// Micro-units in one: booleans count as 0 and 1 in the same sums as values.
+pub const ONE: i128 = 1_000_000;
+
 impl Sums {
+    /// The sums of `n` samples of a boolean metric, of which so many are true.
+    pub fn of_counts(n: u64, trues: u64) -> Self {
+        if n == 0 {
+            return Self::default();
+        }
+        Self {
+            n,
+            sum: i128::from(trues) * ONE,
+            squares: u128::from(trues) * (ONE * ONE).unsigned_abs(),
+            min: if trues < n { 0 } else { ONE as i64 },
+            max: if trues > 0 { ONE as i64 } else { 0 },
+        }
+    }
+
     /// Counts one value in micro-units.
     pub fn record(&mut self, micro: i64) {
         self.n += 1;

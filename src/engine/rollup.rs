@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::layout::Layout;
 use super::pane::{PaneData, SealedValues, Sums};
 use super::rule::Window;
-use super::series::{add_values, data_sums};
+use super::series::add_values;
 use crate::model::flag::Scope;
 use crate::model::time::Minute;
 
@@ -232,7 +232,7 @@ impl Hours {
 
     fn scan(&self, from: Minute, to: Minute) -> Sums {
         let mut sums = Sums::default();
-        self.between(from, to).for_each(|(_, data)| sums.add(&data_sums(data)));
+        self.between(from, to).for_each(|(_, data)| sums.add(&data.sums()));
         sums
     }
 

@@ -17,8 +17,6 @@ use crate::model::time::Minute;
 
 /// Closed panes kept: the longest window, and the pane that leaves it next.
 pub const KEEP: i64 = Window::LONGEST.0 as i64 + 1;
-/// Micro-units in one: booleans count as 0 and 1 in the same sums as values.
-const ONE: i128 = 1_000_000;
 
 /// The panes and totals of one series.
 #[derive(Clone, Debug)]
@@ -205,7 +203,7 @@ impl Series {
         match &self.slots {
             Slots::Counts(slots) => {
                 let (n, trues) = slots[at];
-                counts_as_sums(n, trues)
+                Sums::of_counts(n, trues)
             }
             Slots::Values(slots) => slots[at].as_ref().map(SealedValues::sums).unwrap_or_default(),
         }
@@ -224,7 +222,7 @@ impl Series {
         if start >= seam(closed) {
             return self.pane_sums(start);
         }
-        self.hour(start).map(data_sums).unwrap_or_default()
+        self.hour(start).map(PaneData::sums).unwrap_or_default()
     }
 
     /// The values of one cell of a window: an hour before the seam, else a minute.
@@ -456,7 +454,7 @@ impl Total {
     }
 
     fn add(&mut self, data: &PaneData, layout: Option<&Layout>) {
-        let sums = data_sums(data);
+        let sums = data.sums();
         self.sums.n += sums.n;
         self.sums.sum += sums.sum;
         self.sums.squares += sums.squares;
@@ -467,7 +465,7 @@ impl Total {
 
     /// `None` if the total cannot have contained the data.
     fn subtract(&mut self, data: &PaneData, layout: Option<&Layout>) -> Option<()> {
-        let sums = data_sums(data);
+        let sums = data.sums();
         self.sums.n = self.sums.n.checked_sub(sums.n)?;
         self.sums.sum -= sums.sum;
         self.sums.squares = self.sums.squares.checked_sub(sums.squares)?;
@@ -478,27 +476,6 @@ impl Total {
             histogram.subtract(&leaving).ok()?;
         }
         Some(())
-    }
-}
-
-/// The exact part of a pane or hour.
-pub(super) fn data_sums(data: &PaneData) -> Sums {
-    match data {
-        PaneData::Counts { n, trues } => counts_as_sums(*n, *trues),
-        PaneData::Values(values) => values.sums(),
-    }
-}
-
-fn counts_as_sums(n: u64, trues: u64) -> Sums {
-    if n == 0 {
-        return Sums::default();
-    }
-    Sums {
-        n,
-        sum: i128::from(trues) * ONE,
-        squares: u128::from(trues) * (ONE * ONE).unsigned_abs(),
-        min: if trues < n { 0 } else { ONE as i64 },
-        max: if trues > 0 { ONE as i64 } else { 0 },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::pane::OpenValues;
+use super::super::pane::{ONE, OpenValues};
 use super::*;
 
 const BASE: i64 = 28_000_000;
