@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::input::{Answer, Command, CommandKind, Fates, FlipOutcome, Input};
 use super::machine::Engine;
 use super::output::{MessageKind, Order, Output, Phase, Verdicts};
-use super::rule::{Rule, RuleAction, Side, Stat};
+use super::rule::{Rule, RuleAction, Side, Stat, Window};
 use super::series::KEEP;
 use super::testkit::*;
 use crate::model::flag::Scope;
@@ -88,7 +88,10 @@ fn what_no_window_reaches_any_more_is_forgotten() {
     rearm(&mut engine);
     run(&mut engine, &[], 30..30 + KEEP);
     assert_eq!((engine.memory().core.floors.len(), engine.memory().core.flips.len()), (1, 0));
-    run(&mut engine, &[], 30 + KEEP..31 + KEEP);
+    let longest = i64::from(Window::MOST.0) + 1;
+    run(&mut engine, &[], 30 + KEEP..30 + longest);
+    assert_eq!(engine.memory().core.floors.len(), 1, "a window of 30 days still reaches it");
+    run(&mut engine, &[], 30 + longest..31 + longest);
     assert_eq!(engine.memory().core.floors.len(), 0, "every window has been filled anew");
 }
 

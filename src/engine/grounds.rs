@@ -22,6 +22,7 @@ use super::layout::Layout;
 use super::machine::Engine;
 use super::measure::{Frame, Lookup};
 use super::output::{Decision, Evidence};
+use super::pane::PaneData;
 use super::rule::{Arm, Measurement, Rule};
 use super::series::{Series, SeriesPanes};
 use super::verdict::{Gathered, Judgement, judge};
@@ -60,6 +61,9 @@ pub struct SeriesGrounds {
     pub metric: MetricId,
     pub arm: Arm,
     pub panes: SeriesPanes,
+    /// Hours since 1970-01-01 before them, with what each holds: of a window longer than six hours no older panes are kept.
+    #[serde(default)]
+    pub hours: Vec<(i64, PaneData)>,
 }
 
 /// Why grounds cannot be judged.
@@ -106,8 +110,9 @@ impl Grounds {
             judged.evidence.map_or(window, |(since, _)| window.min(since.max(frame.closed.plus(1 - SPAN))));
         let of = |slots: &[Measurement], (metric, arm): (MetricId, Arm)| {
             let m = slots.iter().find(|m| m.metric == metric && m.arm == arm)?;
-            let panes = view.series(m)?.part(from, frame.closed);
-            Some(SeriesGrounds { metric, arm, panes })
+            let series = view.series(m)?;
+            let hours = if rule.condition.window().is_long() { series.hours_from(from) } else { Vec::new() };
+            Some(SeriesGrounds { metric, arm, panes: series.part(from, frame.closed), hours })
         };
         Self {
             decision: decision.id.clone(),
@@ -205,7 +210,11 @@ impl Panes {
             let metric = grounds.number(stored.metric, catalogue)?;
             let about = catalogue.get(metric);
             let series = Series::from_panes(stored.panes.clone(), Layout::of(about));
-            Ok((metric, stored.arm, series.ok_or_else(|| GroundsError::OtherKind(about.name.clone()))?))
+            let mut series = series.ok_or_else(|| GroundsError::OtherKind(about.name.clone()))?;
+            if !stored.hours.is_empty() {
+                series.put_hours_before(stored.hours.clone());
+            }
+            Ok((metric, stored.arm, series))
         };
         Ok(Self {
             series: grounds.series.iter().map(one).collect::<Result<_, GroundsError>>()?,

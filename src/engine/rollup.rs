@@ -176,6 +176,12 @@ impl Hours {
         self.hours.get(place).filter(|(h, _)| *h == hour).map(|(_, data)| data)
     }
 
+    /// The hours from `start` on, oldest first.
+    pub fn from(&self, start: Minute) -> impl Iterator<Item = &(i64, PaneData)> {
+        let first = start.0.div_euclid(HOUR);
+        self.hours.iter().skip_while(move |(hour, _)| *hour < first)
+    }
+
     /// Whether SQL lacks some hour.
     pub fn is_fresh(&self) -> bool {
         !self.fresh.is_empty()

@@ -292,6 +292,17 @@ impl Series {
         SeriesPanes { first, slots }
     }
 
+    /// The hours from `from` on of which no panes are kept.
+    pub fn hours_from(&self, from: Minute) -> Vec<(i64, PaneData)> {
+        self.hours.as_ref().map_or_else(Vec::new, |hours| hours.from(from).cloned().collect())
+    }
+
+    /// Gives a series hours before its panes, with whatever they hold.
+    pub fn put_hours_before(&mut self, hours: Vec<(i64, PaneData)>) {
+        let before = self.hours.get_or_insert_default();
+        hours.into_iter().for_each(|(hour, data)| before.restore(hour, data));
+    }
+
     /// A series with the panes of a snapshot; `None` if they are of another kind than the layout says.
     pub fn from_panes(panes: SeriesPanes, layout: Option<Layout>) -> Option<Self> {
         let fits = matches!(panes.slots, Slots::Values(_)) == layout.is_some();

@@ -133,3 +133,21 @@ fn a_pause_that_stands_in_for_a_rollback_and_one_on_silence_are_decisions_too() 
         assert!(replayed.same, "{:?}", differing(&replayed));
     }
 }
+
+#[test]
+fn a_decision_on_a_long_window_rests_on_its_hours_too() {
+    for (kind, confirm) in [(0, 3), (2, 3), (4, 3)] {
+        let (mut rule, metric) = any_rule(kind, 24 * 60, confirm);
+        (rule.action, rule.confirm) = (RuleAction::PauseRollout, Confirm::Persistence);
+        let mut minutes = vec![(3, 0.9); 20 * 60];
+        minutes.extend(vec![(3, 0.1); 20 * 60]);
+        let end = minutes.len() as i64;
+        let output = run(&mut engine(vec![rule]), &rough(metric, &minutes), 0..end);
+        let (decision, mut grounds) = read_back(&output).remove(0);
+        assert!(grounds.series.iter().all(|series| series.hours.len() > 10), "{kind}");
+        let replayed = grounds.judge_again(&decision).unwrap();
+        assert!(replayed.same, "{kind}: {:?}", differing(&replayed));
+        grounds.series[0].hours.clear();
+        assert!(!grounds.judge_again(&decision).unwrap().same, "{kind}: they matter");
+    }
+}
