@@ -155,6 +155,27 @@ fn every_cell_of_state_and_verdict() {
     }
 }
 
+/// A pause stands in for a rollback: the breach has to hold for `for` on its own, and a break begins it anew.
+#[test]
+fn a_stand_in_is_escalated_after_for_counted_since_the_last_break() {
+    let rule = testkit::rule("faithfulness", Stat::Mean, 60, Side::Below, 0.9, RuleAction::Rollback);
+    let State::Firing(stands_in) = paused(None) else { panic!("a pause is firing") };
+    let mut alert = Alert { state: State::Firing(Firing { rising: None, ..stands_in }), ..Alert::default() };
+    let breach = judgement(Verdict::Breach, Some(ConfirmedBy::Persistence));
+    let pass = judgement(Verdict::Pass, None);
+    // Two minutes, a break, then the three that are needed.
+    let course = [&breach, &breach, &breach, &pass, &breach, &breach, &breach, &breach];
+    for (place, judgement) in course.into_iter().enumerate() {
+        let at = NOW.plus(place as i64);
+        let closing = Closing { rule: &rule, judgement, at, armed: true, clear: None, latched: false };
+        let escalated = match alert.close(&closing) {
+            Change::Escalated(_, rising) => Some((rising.first, rising.held)),
+            _ => None,
+        };
+        assert_eq!(escalated, (place == 7).then_some((NOW.plus(4), 3)), "closing {place}");
+    }
+}
+
 #[test]
 fn evidence_counts_from_the_first_closing_and_anew_after_what_it_led_to() {
     let rule = testkit::rule("faithfulness", Stat::Mean, 60, Side::Below, 0.9, RuleAction::PauseRollout);
