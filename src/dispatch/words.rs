@@ -6,6 +6,11 @@ use crate::engine::output::{Decision, Evidence};
 use crate::engine::rule::{ConfirmedBy, Side};
 use crate::model::time::Timestamp;
 
+/// How many events: `1 event`, `0.5 events`.
+pub fn events(n: f64) -> String {
+    format!("{} event{}", number(n), if n == 1.0 { "" } else { "s" })
+}
+
 /// A number with as many digits as help: `0.871`, `12.4`, `4,210`.
 pub fn number(value: f64) -> String {
     let size = value.abs();

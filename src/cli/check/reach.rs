@@ -210,13 +210,13 @@ impl RuleReach {
     }
 
     fn told(&self, lever: &Lever, reach: &Reach, rule: &Rule) -> String {
-        let (healthy, events) = (self.value(lever.healthy), words::number(self.events));
+        let healthy = self.value(lever.healthy);
         let done = match rule.action {
             RuleAction::Rollback => "rolled back",
             RuleAction::PauseRollout => "paused",
             RuleAction::Notify => "told",
         };
-        let at = format!("at {events} events a minute and {healthy}");
+        let at = format!("at {} a minute and {healthy}", words::events(self.events));
         match reach.smallest {
             Some(size) => {
                 let to = self.value(lever.shifted(size));

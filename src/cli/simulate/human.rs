@@ -40,7 +40,7 @@ pub fn text(report: &Report<'_>) -> String {
 fn head(report: &Report<'_>, part: &Part, paint: Paint, out: &mut String) {
     let world = &part.plan.world;
     let _ = writeln!(out, "{}", paint.bold(part.plan.variant.as_str()));
-    let _ = writeln!(out, "  {} events a minute{}", words::number(world.events), troubles(world));
+    let _ = writeln!(out, "  {} a minute{}", words::events(world.events), troubles(world));
     for metric in &world.metrics {
         let _ = writeln!(out, "  {}", level(metric, &report.config.catalogue));
     }
