@@ -3,8 +3,8 @@
 //! Flows in: requests as their time comes. Flows out: events, and counts of what was written. It consults the table that
 //! OFREP answers from, so a flip changes its traffic like that of any gateway.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -38,6 +38,8 @@ pub struct Counts {
     pub sent: AtomicU64,
     acknowledged: AtomicU64,
     failed: AtomicU64,
+    /// What the broker said of the first that failed.
+    failure: OnceLock<String>,
     pub treatment: AtomicU64,
     /// Event time of the last event of the treatment.
     last_treatment: AtomicI64,
@@ -110,7 +112,8 @@ impl Gateway {
             let [sent, acknowledged, failed] =
                 [&self.counts.sent, &self.counts.acknowledged, &self.counts.failed]
                     .map(|count| count.load(Ordering::Relaxed));
-            anyhow::ensure!(failed == 0, "the broker refused {failed} of {sent} events");
+            let why = self.counts.failure.get().map_or("", String::as_str);
+            anyhow::ensure!(failed == 0, "the broker refused {failed} of {sent} events: {why}");
             if acknowledged == sent {
                 return Ok(acknowledged);
             }
@@ -221,7 +224,13 @@ impl ProducerContext for Tally {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let count = if result.is_ok() { &self.0.acknowledged } else { &self.0.failed };
+        let count = match result {
+            Ok(_) => &self.0.acknowledged,
+            Err((error, _)) => {
+                self.0.failure.get_or_init(|| error.to_string());
+                &self.0.failed
+            }
+        };
         count.fetch_add(1, Ordering::Relaxed);
     }
 }
