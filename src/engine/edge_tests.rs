@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::input::{Answer, Command, CommandKind, Fates, FlipOutcome, Input};
+use super::input::{Command, CommandKind, Fates, FlipOutcome, Input};
 use super::machine::Engine;
 use super::output::{MessageKind, Order, Output, Phase, Verdicts};
 use super::rule::{Rule, RuleAction, Side, Stat, Window};
@@ -103,13 +103,7 @@ fn a_tenth_of_the_traffic_may_go_on_after_a_rollback_and_no_more() {
         let output = run(&mut engine, &before, 0..80);
         let decision = &output.decisions[0];
         assert_eq!(decision.evidence.held, Duration::from_secs(180));
-        engine.step(Input::Answer(Answer {
-            decision: decision.id.clone(),
-            flag: FLAG.into(),
-            scope: Scope::All,
-            at: at(80 * 60_000),
-            outcome: FlipOutcome::Verified,
-        }));
+        engine.step(answer(decision, 80, FlipOutcome::Verified));
         let after = steady(TREATMENT, "faithfulness", 80..110, per_minute, |_, _| 0.97);
         let later = run(&mut engine, &after, 80..110);
         let still = later.orders.iter().find_map(|order| match order {

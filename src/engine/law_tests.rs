@@ -241,14 +241,7 @@ proptest! {
         let memory = Memory::from_rows(rows).unwrap();
         let (mut again, positions) = Engine::restore(settings(rules), memory, Some(&snapshot)).unwrap();
         prop_assert_eq!(positions.get(&source(0)).copied(), Some(at_snapshot));
-        let mut from = at_snapshot;
-        for minute in snapshot_at..stop {
-            let part: Vec<Ev> = events.iter().filter(|e| e.at.div_euclid(60_000) == minute).cloned().collect();
-            let input = delta(again.settings(), 0, from, at((minute + 1) * 60_000 + 30_000), &part);
-            from = input.to;
-            prop_assert_eq!(again.step(Input::Delta(input)), Output::default());
-        }
-        again.finish_loading();
+        read_again(&mut again, &events, snapshot_at..stop, at_snapshot);
         prop_assert_eq!(run(&mut again, &events, stop..200), run(&mut never, &events, stop..200));
         prop_assert_eq!(again.violations(), Vec::<String>::new());
     }

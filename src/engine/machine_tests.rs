@@ -1,6 +1,6 @@
 //! Scenarios: a stream in, decisions out.
 
-use super::super::input::{Answer, Command, CommandKind, FlipOutcome, Input};
+use super::super::input::{Command, CommandKind, FlipOutcome, Input};
 use super::super::output::{CommandError, Gate, MessageKind, Order, Output};
 use super::super::rule::{RuleAction, Side, Stat};
 use super::super::testkit::*;
@@ -250,13 +250,7 @@ fn a_variant_that_still_serves_after_its_rollback_is_escalated() {
     let events = steady(TREATMENT, "faithfulness", 50..200, 60, drop_at(60));
     let output = run(&mut engine, &events, 0..100);
     let decision = &output.decisions[0];
-    engine.step(Input::Answer(Answer {
-        decision: decision.id.clone(),
-        flag: FLAG.into(),
-        scope: Scope::All,
-        at: at(100 * 60_000),
-        outcome: FlipOutcome::Verified,
-    }));
+    engine.step(answer(decision, 100, FlipOutcome::Verified));
     let later = run(&mut engine, &events, 100..200);
     assert_eq!(later.orders.iter().map(name).collect::<Vec<_>>(), ["page"]);
     let told = |orders: &[Order]| match orders {
@@ -284,13 +278,7 @@ fn an_expired_flip_takes_its_latch_off_and_fresh_data_decides() {
     let events = steady(TREATMENT, "faithfulness", 0..200, 60, drop_at(60));
     let first = run(&mut engine, &events, 0..100);
     let decision = first.decisions[0].id.clone();
-    engine.step(Input::Answer(Answer {
-        decision: decision.clone(),
-        flag: FLAG.into(),
-        scope: Scope::All,
-        at: at(100 * 60_000),
-        outcome: FlipOutcome::Expired,
-    }));
+    engine.step(answer(&first.decisions[0], 100, FlipOutcome::Expired));
     let second = run(&mut engine, &events, 100..120);
     assert_eq!(pins(&second), 1);
     assert_ne!(second.decisions[0].id, decision);

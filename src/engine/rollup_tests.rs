@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::input::Input;
 use crate::engine::machine::Engine;
 use crate::engine::measure::{Frame, SlotPanes, full};
 use crate::engine::memory::Memory;
-use crate::engine::output::Output;
 use crate::engine::pane::OpenValues;
 use crate::engine::rule::eval::Unknown;
 use crate::engine::rule::{Arm, Confirm, Measurement, Rule, RuleAction, Side, Stat};
@@ -196,14 +194,7 @@ proptest! {
             Engine::restore(settings(rules), Memory::from_rows(state).unwrap(), Some(&snapshot)).unwrap();
         let rows: Vec<RollupRow> = rollups.into_values().collect();
         prop_assert_eq!(again.restore_rollups(&rows), 0);
-        let mut from = positions[&source(0)];
-        for minute in snapshot_at..stop {
-            let part: Vec<Ev> = events.iter().filter(|e| e.at.div_euclid(60_000) == minute).cloned().collect();
-            let input = delta(again.settings(), 0, from, at((minute + 1) * 60_000 + 30_000), &part);
-            from = input.to;
-            prop_assert_eq!(again.step(Input::Delta(input)), Output::default());
-        }
-        again.finish_loading();
+        read_again(&mut again, &events, snapshot_at..stop, positions[&source(0)]);
         prop_assert_eq!(run(&mut again, &events, stop..1_000), run(&mut never, &events, stop..1_000));
         prop_assert_eq!(again.report().alerts, never.report().alerts);
         prop_assert_eq!(again.violations(), Vec::<String>::new());

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::input::{Delta, Fates, Input, Limits, Settings, Source};
+use super::input::{Answer, Delta, Fates, FlipOutcome, Input, Limits, Settings, Source};
 use super::layout::Layout;
 use super::machine::Engine;
 use super::measure::Lookup;
-use super::output::Output;
+use super::output::{Decision, Output};
 use super::pane::{OpenValues, PaneData, SeriesPane, VariantPane};
 use super::rule::{
     Arith, Arm, Compare, Condition, Confirm, Expr, Measurement, NoData, Origin, Page, Rule, RuleAction,
@@ -215,12 +215,33 @@ pub fn run(engine: &mut Engine, events: &[Ev], minutes: std::ops::Range<i64>) ->
     let mut all = Output::default();
     let mut offset = engine.memory().core.sources.positions().map(|p| p.1).next().unwrap_or(0);
     for minute in minutes {
-        let part: Vec<Ev> = events.iter().filter(|e| e.at.div_euclid(60_000) == minute).cloned().collect();
-        let input = delta(engine.settings(), 0, offset, at((minute + 1) * 60_000 + 30_000), &part);
+        let input = minute_of(engine, events, minute, offset);
         offset = input.to;
         absorb(&mut all, engine.step(Input::Delta(input)));
     }
     all
+}
+
+/// Reads minutes of a stream again from an offset, as a restored engine does before it goes on: nothing may come of it.
+pub fn read_again(engine: &mut Engine, events: &[Ev], minutes: std::ops::Range<i64>, mut from: i64) {
+    for minute in minutes {
+        let input = minute_of(engine, events, minute, from);
+        from = input.to;
+        assert_eq!(engine.step(Input::Delta(input)), Output::default());
+    }
+    engine.finish_loading();
+}
+
+/// The delta of one minute of a stream, with the watermark at which it closes.
+fn minute_of(engine: &Engine, events: &[Ev], minute: i64, from: i64) -> Delta {
+    let part: Vec<Ev> = events.iter().filter(|e| e.at.div_euclid(60_000) == minute).cloned().collect();
+    delta(engine.settings(), 0, from, at((minute + 1) * 60_000 + 30_000), &part)
+}
+
+/// What dispatch says of a decision's flip.
+pub fn answer(decision: &Decision, minute: i64, outcome: FlipOutcome) -> Input {
+    let (decision, at) = (decision.id.clone(), at(minute * 60_000));
+    Input::Answer(Answer { decision, flag: FLAG.into(), scope: Scope::All, at, outcome })
 }
 
 /// Appends one output to another.

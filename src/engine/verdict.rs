@@ -117,6 +117,18 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// A condition that is true, and not without this pair: of hours if it lies before the seam, else of minutes. `few`: the
+    /// samples left without it and those needed, where these are too few.
+    pub(super) fn rests_on(pair: Minute, seam: Minute, few: Option<(u64, u64)>) -> Self {
+        match few {
+            _ if pair < seam => Self::FewHours { from: pair },
+            Some((have, need)) => Self::TooFewWithout { pair, have, need },
+            None => Self::SingleMinute { pair },
+        }
+    }
+}
+
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -358,11 +370,7 @@ fn fails_without(
     if !few && true_without(condition, panes, pair) {
         return None;
     }
-    Some(match few {
-        _ if pair < frame.seam() => Reason::FewHours { from: pair },
-        true => Reason::TooFewWithout { pair, have, need: min_samples },
-        false => Reason::SingleMinute { pair },
-    })
+    Some(Reason::rests_on(pair, frame.seam(), few.then_some((have, min_samples))))
 }
 
 /// Fewest samples left among the measurements that need them; `u64::MAX` if none does.

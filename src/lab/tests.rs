@@ -171,21 +171,20 @@ fn event(id: usize, at: i64, variant: &str, tenant: u8, faithfulness: f64, laten
     )
 }
 
-/// `in_order`: no event is late and no id repeats, so that it does not matter who reads an event. None is older than the
-/// first: judging begins with the first minute of a variant that a set of rules knows.
+/// `in_order`: no event is late and no id repeats, so that it does not matter who reads an event. Each variant begins with the
+/// oldest event of all: judging begins with the first minute of a variant that a set of rules knows.
 fn messages(seeds: &[Seed], in_order: bool) -> Vec<String> {
     let mut at = START;
     let first = START + seeds.first().map_or(0, |seed| seed.after.abs());
-    (0..)
-        .zip(seeds)
-        .map(|(n, seed)| {
-            at = (at + if in_order { seed.after.abs() } else { seed.after }).max(first);
-            let id = if seed.again && n > 0 && !in_order { n - 1 } else { n };
-            let variant = if seed.treatment { "shop.v2" } else { "shop.v1" };
-            let (score, latency) = if seed.good { (0.95, 200) } else { (0.3, 900) };
-            if seed.junk { "{".to_owned() } else { event(id, at, variant, seed.tenant, score, latency) }
-        })
-        .collect()
+    let opening = ["shop.v1", "shop.v2"].map(|variant| event(usize::MAX, first, variant, 0, 0.95, 200));
+    let later = (0..).zip(seeds).map(|(n, seed)| {
+        at = (at + if in_order { seed.after.abs() } else { seed.after }).max(first);
+        let id = if seed.again && n > 0 && !in_order { n - 1 } else { n };
+        let variant = if seed.treatment { "shop.v2" } else { "shop.v1" };
+        let (score, latency) = if seed.good { (0.95, 200) } else { (0.3, 900) };
+        if seed.junk { "{".to_owned() } else { event(id, at, variant, seed.tenant, score, latency) }
+    });
+    opening.into_iter().chain(later).collect()
 }
 
 proptest! {

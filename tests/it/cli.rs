@@ -22,6 +22,13 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// Whether all of this stands in the output.
+    pub fn says(&self, parts: &[&str]) {
+        for part in parts {
+            assert!(self.out.contains(part), "lacks `{part}`:\n{}", self.out);
+        }
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }

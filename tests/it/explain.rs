@@ -64,9 +64,7 @@ fn a_rule_is_followed_from_too_few_samples_to_its_rollback() {
 #[test]
 fn all_rules_are_a_line_each_and_the_last_closing_is_the_default() {
     let all = at("09:33:00", &[]);
-    for said in ["13887 > 20095: not true", "quiet    faithfulness_1h-rollback", "`--rule ID`"] {
-        assert!(all.out.contains(said), "lacks `{said}`:\n{}", all.out);
-    }
+    all.says(&["13887 > 20095: not true", "quiet    faithfulness_1h-rollback", "`--rule ID`"]);
     let last = rearguard(here(), &[], &["explain", "--events", EVENTS, "--rules", RULES, "--format", "json"]);
     let last = told(&last);
     assert_eq!(last.len(), 3);
@@ -120,14 +118,12 @@ async fn a_daemon_explains_its_last_closing() {
     daemon.judge_it().await;
     let one = daemon.ask("read", &["explain", "--rule", "low"]);
     assert_eq!(one.code, 0, "{one:?}");
-    for said in [
+    one.says(&[
         "support.v18: faithfulness_1h < 0.8 → rollback",
         "latched since",
         "breach by evidence",
         "rearguard flag rearm",
-    ] {
-        assert!(one.out.contains(said), "lacks `{said}`:\n{}", one.out);
-    }
+    ]);
     let all = daemon.ask("read", &["explain", "--format", "json"]);
     assert_eq!(told(&all).len(), 2);
     let silent = daemon.ask("read", &["explain", "--rule", "cost_1h-notify"]);
@@ -148,14 +144,12 @@ async fn a_stored_decision_is_judged_again_to_the_same_verdict() {
     let incident = daemon.judge_it().await;
     let same = daemon.ask("read", &["incident", "replay", &incident]);
     assert_eq!(same.code, 0, "{same:?}");
-    for said in [
+    same.says(&[
         "SAME  rollback by low",
         "breach by evidence",
         "the same",
         "1 decision judged again, all to the same",
-    ] {
-        assert!(same.out.contains(said), "lacks `{said}`:\n{}", same.out);
-    }
+    ]);
     let json = daemon.ask("read", &["incident", "replay", &incident, "--format", "json"]);
     let answer = json.json();
     assert_eq!((json.code, &answer["same"]), (0, &Value::Bool(true)));
@@ -171,9 +165,7 @@ async fn a_stored_decision_is_judged_again_to_the_same_verdict() {
     daemon.tamper(bad).await;
     let altered = daemon.ask("read", &["incident", "replay", &incident]);
     assert_eq!(altered.code, 1, "{altered:?}");
-    for said in ["NOT THE SAME", "ALTERED", "bad minutes", "NOT all to what is stored"] {
-        assert!(altered.out.contains(said), "lacks `{said}`:\n{}", altered.out);
-    }
+    altered.says(&["NOT THE SAME", "ALTERED", "bad minutes", "NOT all to what is stored"]);
     daemon.tamper("DELETE FROM decision_grounds").await;
     let gone = daemon.ask("read", &["incident", "replay", &incident]);
     assert!(gone.code == 1 && gone.out.contains("could not be judged"), "{gone:?}");

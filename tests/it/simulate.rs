@@ -75,15 +75,13 @@ fn the_report_names_every_judge_and_the_picture_is_written() {
     let options = ["--level", "faithfulness=0.95", "--regression", "faithfulness=0.5", "--plot", "p.svg"];
     let ended = simulate(folder.path(), &options);
     assert_eq!(ended.code, 0, "{ended:?}");
-    for part in [
+    ended.says(&[
         "faithfulness 0.95, then 0.5, every score 0 or 1",
         "either *",
         "for: 5m",
         "WITHIN 10 MIN",
         "not simulated: `abstain_rate_1h > baseline*3` of chat.v2; say `--level abstain=…`",
-    ] {
-        assert!(ended.out.contains(part), "{part}\n{}", ended.out);
-    }
+    ]);
     let picture = std::fs::read_to_string(folder.path().join("p.svg")).unwrap();
     assert_eq!(picture.matches("fill=\"none\"").count(), 6, "one curve per judge");
     assert!(picture.contains("faithfulness_5m &lt; 0.92") && picture.ends_with("</svg>\n"));

@@ -102,19 +102,10 @@ impl Facts<'_> {
         let p = self.persistence;
         let enough = p.samples.is_none_or(|have| have >= p.min_samples);
         if let Some((pair, have)) = p.fewest_left.filter(|(_, have)| enough && *have < p.min_samples) {
-            lacks.push(test(if pair < self.seam {
-                Reason::FewHours { from: pair }
-            } else {
-                Reason::TooFewWithout { pair, have, need: p.min_samples }
-            }));
+            lacks.push(test(Reason::rests_on(pair, self.seam, Some((have, p.min_samples)))));
         }
         if let Some(left_out) = p.without.as_ref().filter(|left_out| !left_out.holds) {
-            let pair = left_out.pair;
-            lacks.push(test(if left_out.hours {
-                Reason::FewHours { from: pair }
-            } else {
-                Reason::SingleMinute { pair }
-            }));
+            lacks.push(test(Reason::rests_on(left_out.pair, self.seam, None)));
         }
         if p.noise_matters && p.beyond_noise == Some(false) {
             let baseline = self.rule.condition.reads_baseline();
