@@ -144,6 +144,7 @@ fn minute_of(
         watermark: Some(Timestamp::from_millis(at.end().as_millis() + 30_000)),
         fates: Fates { consumed: events, windowed: events, ..Fates::default() },
         panes,
+        late: Vec::new(),
     }
 }
 

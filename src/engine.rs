@@ -21,6 +21,7 @@ pub mod gate;
 pub mod grounds;
 pub mod input;
 pub mod interval;
+pub mod late;
 #[cfg(test)]
 mod law_tests;
 pub mod layout;

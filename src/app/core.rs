@@ -273,8 +273,8 @@ impl Core {
         let output = self.engine.step(input);
         let now_armed = self.engine.why_not_armed();
         if was_armed.is_some() != now_armed.is_some() {
-            let why = now_armed.as_deref().unwrap_or_default();
-            record(&ArmedChanged { armed: now_armed.is_none(), why });
+            let why = now_armed.as_ref().map(ToString::to_string).unwrap_or_default();
+            record(&ArmedChanged { armed: now_armed.is_none(), why: &why });
         }
         if output.rebuilt > 0 {
             let detail = format!("{} totals were rebuilt from their panes", output.rebuilt);

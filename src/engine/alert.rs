@@ -81,12 +81,20 @@ pub struct Firing {
     pub withheld: Option<Gate>,
     /// Whether this alert holds the share where it stands.
     pub froze: bool,
-    /// A breach that builds up while a weaker action than the rule's own stands in for it.
+    /// A breach that goes on or builds up while the rule's own action is not carried out: a weaker one stands in for it, or it
+    /// was withheld. `None` when the breach has ended since.
     pub rising: Option<Pending>,
     /// How often the rollback was withheld and looked at again: part of the next decision's id.
     pub tries: u32,
     /// Closings in a row at which `clear` has held.
     pub clear: u32,
+}
+
+impl Firing {
+    /// Whether the action was withheld by something that may go away.
+    pub fn is_looked_at_again(&self) -> bool {
+        !self.acted && self.action != RuleAction::Notify && self.withheld != Some(Gate::DryRun)
+    }
 }
 
 /// What is remembered of an alert beside its state.
@@ -143,8 +151,8 @@ pub enum Change {
     Doubted(Pending),
     /// A weaker action stands, and the breach has been confirmed for the rule's own: decide.
     Escalated(Firing, Pending),
-    /// Still in breach, and the rollback was withheld: look at the gates again.
-    Withheld(Firing),
+    /// The rule's own action was withheld, and the breach has held for `for` up to now: look at the gates again.
+    Withheld(Firing, Pending),
     /// `clear` has held for `dwell`.
     Resolved(Firing),
 }
@@ -307,13 +315,10 @@ fn transition(state: State, closing: &Closing<'_>) -> (State, Change) {
         }
         (State::Firing(firing), Signal::Proof | Signal::Breach | Signal::Doubt) => {
             let firing = Firing { clear: 0, ..firing };
-            if firing.action < closing.rule.action {
-                return rise(firing, signal, closing);
-            }
-            if firing.acted || !closing.armed || !firm {
+            if firing.acted && firing.action == closing.rule.action {
                 (State::Firing(firing), Change::None)
             } else {
-                (State::Firing(firing.clone()), Change::Withheld(firing))
+                rise(firing, signal, closing)
             }
         }
         (State::Firing(firing), Signal::Clear) => resolve(Firing { rising: None, ..firing }, closing),
@@ -336,16 +341,18 @@ fn confirm(pending: Pending, otherwise: Change, signal: Signal, closing: &Closin
     (State::Pending(pending), change)
 }
 
-/// A breach while a weaker action than the rule's own stands: it has to be confirmed on its own.
+/// A breach while the rule's own action is not carried out: it has to be confirmed on its own, after each break anew.
 fn rise(firing: Firing, signal: Signal, closing: &Closing<'_>) -> (State, Change) {
     let firm = signal != Signal::Doubt;
     let rising =
         firing.rising.map_or(Pending::begin(closing.at, firm), |pending| pending.went_on(closing.at, firm));
     let firing = Firing { rising: Some(rising), ..firing };
-    let change = if is_confirmed(&rising, signal, closing) {
-        Change::Escalated(firing.clone(), rising)
-    } else {
+    let change = if !is_confirmed(&rising, signal, closing) {
         Change::None
+    } else if firing.action == closing.rule.action {
+        Change::Withheld(firing.clone(), rising)
+    } else {
+        Change::Escalated(firing.clone(), rising)
     };
     (State::Firing(firing), change)
 }

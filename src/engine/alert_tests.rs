@@ -75,7 +75,7 @@ fn outcome(state: &State, judgement: &Judgement, armed: bool, clear: Option<bool
         Change::Confirmed(_) => " CONFIRMED",
         Change::Doubted(_) => " DOUBTED",
         Change::Escalated(..) => " ESCALATED",
-        Change::Withheld(_) => " WITHHELD",
+        Change::Withheld(..) => " WITHHELD",
         Change::Resolved(_) => " resolved",
     };
     let state = match alert.state {
@@ -92,6 +92,13 @@ fn paused(firm: Option<u32>) -> State {
     let State::Firing(firing) = firing(true, 5) else { unreachable!() };
     let rising = Pending { first: Minute(996), last: Minute(999), held: 2, firm };
     State::Firing(Firing { action: RuleAction::PauseRollout, froze: true, rising: Some(rising), ..firing })
+}
+
+/// A rollback that was withheld, and how long its breach has held beyond noise.
+fn withheld(firm: Option<u32>) -> State {
+    let State::Firing(firing) = firing(false, 5) else { unreachable!() };
+    let rising = Pending { first: Minute(996), last: Minute(999), held: 3, firm };
+    State::Firing(Firing { rising: Some(rising), ..firing })
 }
 
 #[test]
@@ -125,9 +132,13 @@ fn every_cell_of_state_and_verdict() {
             ["quiet resolved", "firing 0", "firing 0", "firing 0", "quiet resolved", "quiet resolved"]),
         ("firing, clear and due, blind", firing(true, 14), false, Some(true),
             ["firing 15", "firing 0", "firing 0", "firing 0", "firing 15", "firing 15"]),
-        ("withheld", firing(false, 5), true, None,
+        ("withheld", withheld(Some(3)), true, None,
             ["firing 5", "firing 0 WITHHELD", "firing 0 WITHHELD", "firing 0", "firing 5", "firing 5"]),
-        ("withheld, blind", firing(false, 5), false, None,
+        ("withheld, broken off since", withheld(Some(1)), true, None,
+            ["firing 5", "firing 0", "firing 0 WITHHELD", "firing 0", "firing 5", "firing 5"]),
+        ("withheld, within noise before", withheld(None), true, None,
+            ["firing 5", "firing 0", "firing 0 WITHHELD", "firing 0", "firing 5", "firing 5"]),
+        ("withheld, blind", withheld(Some(3)), false, None,
             ["firing 5", "firing 0", "firing 0", "firing 0", "firing 5", "firing 5"]),
         ("paused instead", paused(Some(0)), true, None,
             ["firing 5", "firing 0", "firing 0 ESCALATED", "firing 0", "firing 5", "firing 5"]),
@@ -155,25 +166,35 @@ fn every_cell_of_state_and_verdict() {
     }
 }
 
-/// A pause stands in for a rollback: the breach has to hold for `for` on its own, and a break begins it anew.
-#[test]
-fn a_stand_in_is_escalated_after_for_counted_since_the_last_break() {
+/// At which of eight closings, the fourth of them a break, an alert asks for its own action; and the breach it rests on.
+fn asks_again(state: State) -> Vec<(usize, Minute, u32)> {
     let rule = testkit::rule("faithfulness", Stat::Mean, 60, Side::Below, 0.9, RuleAction::Rollback);
-    let State::Firing(stands_in) = paused(None) else { panic!("a pause is firing") };
-    let mut alert = Alert { state: State::Firing(Firing { rising: None, ..stands_in }), ..Alert::default() };
+    let mut alert = Alert { state, ..Alert::default() };
     let breach = judgement(Verdict::Breach, Some(ConfirmedBy::Persistence));
     let pass = judgement(Verdict::Pass, None);
-    // Two minutes, a break, then the three that are needed.
     let course = [&breach, &breach, &breach, &pass, &breach, &breach, &breach, &breach];
-    for (place, judgement) in course.into_iter().enumerate() {
+    let asked = course.into_iter().enumerate().filter_map(|(place, judgement)| {
         let at = NOW.plus(place as i64);
         let closing = Closing { rule: &rule, judgement, at, armed: true, clear: None, latched: false };
-        let escalated = match alert.close(&closing) {
-            Change::Escalated(_, rising) => Some((rising.first, rising.held)),
+        match alert.close(&closing) {
+            Change::Escalated(_, rising) | Change::Withheld(_, rising) => {
+                Some((place, rising.first, rising.held))
+            }
             _ => None,
-        };
-        assert_eq!(escalated, (place == 7).then_some((NOW.plus(4), 3)), "closing {place}");
-    }
+        }
+    });
+    asked.collect()
+}
+
+/// The breach has to hold for `for` on its own, and a break begins it anew.
+#[test]
+fn what_is_not_carried_out_yet_waits_for_anew_after_a_break() {
+    let State::Firing(stands_in) = paused(None) else { panic!("a pause is firing") };
+    let stands_in = State::Firing(Firing { rising: None, ..stands_in });
+    assert_eq!(asks_again(stands_in), [(7, NOW.plus(4), 3)]);
+    // What was withheld has waited already, until the break.
+    let before = (0..3).map(|place| (place, Minute(996), 4 + place as u32));
+    assert_eq!(asks_again(withheld(Some(3))), before.chain([(7, NOW.plus(4), 3)]).collect::<Vec<_>>());
 }
 
 #[test]

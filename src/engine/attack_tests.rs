@@ -3,9 +3,8 @@
 //!
 //! What bears a decision out is asked of raw events, by counting (`stream::Tape`): with the two minutes that hold the attack
 //! erased, the condition must have held, on enough samples, for as long as `for` asks; for a decision on evidence the
-//! detector, run over the stream with both minutes emptied, must have had enough of it. A rollback that was withheld (control in
-//! breach as well) is carried out later at a closing at which the condition holds without the two minutes. Beside the engine three weaker
-//! judges see the same attacks, so that the table says what the rule of pairs is good for. `REARGUARD_ATTACKS` asks for more.
+//! detector, run over the stream with both minutes emptied, must have had enough of it. Beside the engine three
+//! weaker judges see the same attacks, so that the table says what the rule of pairs is good for. `REARGUARD_ATTACKS` asks for more.
 
 mod stream;
 
@@ -13,7 +12,6 @@ use std::time::Duration;
 
 use super::input::{Delta, Input, Settings};
 use super::machine::Engine;
-use super::output::Gate;
 use super::rule::compile::compile_rules;
 use super::rule::{Confirm, ConfirmedBy, Rule};
 use super::testkit::{CONTROL, Ev, Lcg, TREATMENT, at, delta, engine, settings};
@@ -115,11 +113,9 @@ impl Place {
                 self.deltas[minute as usize].clone()
             };
             let output = engine.step(Input::Delta(delta));
-            course.decided.extend(output.decisions.iter().map(|d| Decided {
-                closed: minute,
-                by: d.confirmed_by,
-                acts: d.gate == Gate::Act,
-            }));
+            course
+                .decided
+                .extend(output.decisions.iter().map(|d| Decided { closed: minute, by: d.confirmed_by }));
             let judgement = engine.last.values().next().expect("a minute has closed");
             course.literal.push(judgement.literal);
             course.evidence.push(judgement.proof.as_ref().map_or(0.0, |proof| proof.evidence));
@@ -150,8 +146,6 @@ fn compiled(condition: &str, action: &str, confirm: Confirm, least: u64) -> Rule
 struct Decided {
     closed: i64,
     by: Option<ConfirmedBy>,
-    /// Whether it was carried out, or withheld.
-    acts: bool,
 }
 
 /// What the engine said from one minute on.
@@ -200,26 +194,16 @@ impl<'a> Erased<'a> {
         Self { place, tape, bears_out, course: place.rest(eve, &emptied) }
     }
 
-    /// Whether the stream without the two minutes has what every decision of a course rests on. A rollback that was withheld has
-    /// waited out `for`: it is looked at again at every closing in breach.
+    /// Whether the stream without the two minutes has what every decision of a course rests on.
     fn has_all(&self, decided: &[Decided]) -> bool {
-        decided.iter().enumerate().all(|(place, now)| {
-            let withheld = decided[..place].iter().any(|before| !before.acts);
-            let again = withheld && self.holds(now.closed);
-            match now.by {
-                Some(ConfirmedBy::Persistence) => self.bears_out[now.closed as usize] || again,
-                Some(ConfirmedBy::Evidence) => {
-                    let earlier = self.course.decided.iter().any(|own| own.closed <= now.closed);
-                    earlier || (self.proves(now.closed) && self.is_recent(now.closed))
-                }
-                None => false,
+        decided.iter().all(|now| match now.by {
+            Some(ConfirmedBy::Persistence) => self.bears_out[now.closed as usize],
+            Some(ConfirmedBy::Evidence) => {
+                let earlier = self.course.decided.iter().any(|own| own.closed <= now.closed);
+                earlier || (self.proves(now.closed) && self.is_recent(now.closed))
             }
+            None => false,
         })
-    }
-
-    fn holds(&self, closed: i64) -> bool {
-        let gone = self.place.pair()..self.place.pair() + 2;
-        self.tape.whole(closed, gone, self.place.rule.min_samples) == Some(true)
     }
 
     /// D without the two minutes is enough. Its sums are added in another order, hence the last digits.

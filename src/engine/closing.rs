@@ -11,6 +11,7 @@ use super::gate::Gate;
 use super::grounds::Grounds;
 use super::input::Limits;
 use super::interval::interval;
+use super::late::why_no_pass;
 use super::machine::Engine;
 use super::measure::{self, Frame};
 use super::message::{self, closing_time};
@@ -45,12 +46,13 @@ pub(super) struct Judged {
 
 /// Judges everything at the closing of `minute`.
 pub(super) fn close(engine: &mut Engine, minute: Minute, output: &mut Output) {
-    let armed = engine.why_not_armed().is_none();
+    let blind = engine.why_not_armed();
+    let armed = blind.is_none();
     let mut judged = judge_all(engine, minute, armed);
     judged.sort_by_key(|j| std::cmp::Reverse(j.rule.action));
     let world = World::of(judged.iter().map(|j| (&*j.rule, &j.judgement)), &engine.settings.flags);
     for one in judged {
-        count(&mut output.verdicts, &one.judgement.verdict);
+        count(&mut output.verdicts, &one.judgement.verdict.seen(blind.as_ref()));
         move_alert(engine, one, armed, &world, output);
     }
     second_proof(engine, minute, output);
@@ -101,6 +103,11 @@ fn judge_all(engine: &mut Engine, minute: Minute, armed: bool) -> Vec<Judged> {
         let since = since.max(frame.floor);
         let gathered = track.as_ref().map(|track| Gathered { track, since, needed });
         let mut judgement = judge(rule, &view, frame, armed, gathered);
+        if judgement.verdict == Verdict::Pass
+            && let Some(reason) = why_no_pass(engine_now, rule, &slice, &view, frame)
+        {
+            judgement.withdraw(reason);
+        }
         let missing = incomplete.filter(|until| frame.from(rule.condition.window()) <= *until);
         if let Some(until) = missing {
             judgement.withdraw(Reason::Missing { until });
@@ -172,7 +179,9 @@ fn move_alert(engine: &mut Engine, judged: Judged, armed: bool, world: &World, o
         Change::Escalated(firing, pending) => {
             decide::escalated(engine, &judged, &firing, pending, world, output);
         }
-        Change::Withheld(firing) => decide::withheld(engine, &judged, firing, world, output),
+        Change::Withheld(firing, pending) => {
+            decide::withheld(engine, &judged, &firing, pending, world, output);
+        }
         Change::Resolved(firing) => decide::resolved(engine, rule, &firing, key, output),
     }
     let at = closing_time(frame.closed);
@@ -385,7 +394,7 @@ fn words(change: &Change, judgement: &Judgement) -> String {
         | Change::Confirmed(_)
         | Change::Doubted(_)
         | Change::Escalated(..)
-        | Change::Withheld(_) => judgement.verdict.to_string(),
+        | Change::Withheld(..) => judgement.verdict.to_string(),
     }
 }
 
@@ -422,6 +431,7 @@ fn withheld_words(gate: &Gate) -> String {
 /// Every alert as it stands, rules in their order.
 pub(super) fn report(engine: &Engine) -> Vec<AlertReport> {
     let mut by_rule: BTreeMap<usize, Vec<AlertReport>> = BTreeMap::new();
+    let blind = engine.why_not_armed();
     for (key, judgement) in &engine.last {
         let Some(place) = engine.settings.rules.rules.iter().position(|r| r.is(key)) else {
             continue;
@@ -439,7 +449,7 @@ pub(super) fn report(engine: &Engine) -> Vec<AlertReport> {
             condition: rule.condition.source.clone(),
             phase: alert.phase(),
             since: alert.since().map(Minute::start),
-            verdict: judgement.verdict.to_string(),
+            verdict: judgement.verdict.seen(blind.as_ref()).to_string(),
             value,
             threshold,
             samples: if judgement.samples == u64::MAX { 0 } else { judgement.samples },

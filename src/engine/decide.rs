@@ -113,7 +113,8 @@ fn decide(
 pub(super) fn withheld(
     engine: &mut Engine,
     judged: &Judged,
-    firing: Firing,
+    firing: &Firing,
+    pending: Pending,
     world: &World,
     output: &mut Output,
 ) {
@@ -126,7 +127,6 @@ pub(super) fn withheld(
     if !opens {
         return;
     }
-    let pending = Pending { held: firing.held, ..Pending::begin(firing.first, true) };
     let cause = Cause { tries: firing.tries + 1, froze: firing.froze, ..Cause::own(judged, pending) };
     let why = format!("no longer withheld: {}", gate.as_str());
     decide(engine, judged, &gate, &cause, Phase::Firing, &why, output);
@@ -351,7 +351,8 @@ fn carry_out(
             acted: acts,
             withheld: (!acts).then(|| decision.gate.clone()),
             froze: cause.froze || (acts && decision.action == RuleAction::PauseRollout),
-            rising: None,
+            // What was withheld is looked at again while the same breach goes on.
+            rising: (!acts && decision.action == rule.action).then_some(cause.pending),
             tries: cause.tries,
             clear: 0,
         })

@@ -28,7 +28,7 @@ use super::rule::{
     Arm, Condition, Confirm, ConfirmedBy, Measurement, NoData, Origin, Rule, RuleAction, Shape, Side,
     identifier,
 };
-use super::verdict::{BAD_MINUTES, Inspection, Judgement, Verdict, inspect, limit};
+use super::verdict::{BAD_MINUTES, Inspection, Judgement, Reason, Verdict, inspect, limit};
 use crate::model::flag::Scope;
 use crate::model::id::{DecisionId, IncidentId, RuleId, Variant};
 use crate::model::metric::Catalogue;
@@ -186,11 +186,13 @@ pub struct Standing {
     pub done: Option<RuleAction>,
     /// What stood in the way of it.
     pub withheld: Option<Gate>,
+    /// It was withheld, and is carried out when nothing stands in the way any more and the breach holds.
+    pub looked_at_again: bool,
     /// Since when the window has been empty, or a breach hidden by a burst.
     pub silent_since: Option<Timestamp>,
     pub masked_since: Option<Timestamp>,
     /// Why verdicts may not act at all.
-    pub not_armed: Option<String>,
+    pub not_armed: Option<Reason>,
 }
 
 /// What ends a pause or a notice: `clear` on the window and on its recent part, for `dwell`.
@@ -299,7 +301,7 @@ fn explain(engine: &Engine, rule: &Rule, key: &AlertKey, judgement: &Judgement) 
         judgement,
         persistence: &persistence,
         seam: frame.seam(),
-        not_armed: state.not_armed.as_deref(),
+        not_armed: state.not_armed.as_ref(),
     };
     Explanation {
         key: key.clone(),
@@ -420,6 +422,7 @@ fn standing(engine: &Engine, rule: &Rule, key: &AlertKey, alert: &Alert) -> Stan
         incident: None,
         done: None,
         withheld: None,
+        looked_at_again: false,
         silent_since: start(alert.silence.since()),
         masked_since: start(alert.masked.since()),
         not_armed: engine.why_not_armed(),
@@ -431,6 +434,7 @@ fn standing(engine: &Engine, rule: &Rule, key: &AlertKey, alert: &Alert) -> Stan
             standing.incident = firing.incident.clone();
             standing.done = Some(firing.action);
             standing.withheld = firing.withheld.clone();
+            standing.looked_at_again = firing.is_looked_at_again();
         }
         State::Latched { decision, .. } => {
             standing.decision = Some(decision.clone());

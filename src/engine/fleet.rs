@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::late::{Late, LateSamples};
 use super::layout::Layout;
 use super::measure::Lookup;
 use super::objective::bad_samples;
@@ -30,6 +31,7 @@ pub struct Fleet {
     series: BTreeMap<SeriesKey, Series>,
     traffic: BTreeMap<VariantId, Traffic>,
     admitted: BTreeMap<(VariantId, Dimension), BTreeSet<String>>,
+    late: Late,
     /// Which totals rules read, per (variant, metric): windows, and whether a quantile is asked.
     wanted: BTreeMap<(VariantId, MetricId), Vec<(Window, bool)>>,
     closed: Option<Minute>,
@@ -54,6 +56,7 @@ impl Fleet {
             series: BTreeMap::new(),
             traffic: BTreeMap::new(),
             admitted: BTreeMap::new(),
+            late: Late::default(),
             wanted: BTreeMap::new(),
             closed: None,
             slice_quota,
@@ -100,6 +103,30 @@ impl Fleet {
             }
             self.record(key, pane.minute, part.data);
         }
+    }
+
+    /// Counts samples that came after their minute had closed. Slices that are not admitted count together.
+    pub fn add_late(&mut self, late: LateSamples) {
+        if self.closed.is_some_and(|closed| late.minute.0 <= closed.0 - KEEP) {
+            return;
+        }
+        let slice = match late.slice {
+            Scope::Only(dimension, value) if !self.slices(late.variant, dimension).any(|v| *v == value) => {
+                Scope::Only(dimension, OTHER.into())
+            }
+            slice => slice,
+        };
+        self.late.add((late.variant, late.metric, slice), late.minute, late.samples);
+    }
+
+    /// Samples of a series that came too late for the minutes `from..=to`, as far back as minutes are kept.
+    pub fn late_between(&self, key: &SeriesKey, from: Minute, to: Minute) -> u64 {
+        self.late.between(key, from, to)
+    }
+
+    /// All late samples, for snapshots.
+    pub fn late(&self) -> &Late {
+        &self.late
     }
 
     fn record(&mut self, key: SeriesKey, minute: Minute, data: PaneData) {
@@ -197,9 +224,14 @@ impl Fleet {
         for series in self.series.values_mut() {
             series.close(minute);
         }
+        self.forget_traffic(minute);
+    }
+
+    fn forget_traffic(&mut self, closed: Minute) {
         for traffic in self.traffic.values_mut() {
-            traffic.evict(minute);
+            traffic.evict(closed);
         }
+        self.late.forget_before(closed.plus(1 - KEEP));
     }
 
     /// Sets the clock of windows without judging what lies before: totals are built anew, panes too old are dropped.
@@ -207,9 +239,7 @@ impl Fleet {
         for (key, series) in &mut self.series {
             series.jump(minute, self.wanted.get(&(key.0, key.1)).map_or(&[], Vec::as_slice));
         }
-        for traffic in self.traffic.values_mut() {
-            traffic.evict(minute);
-        }
+        self.forget_traffic(minute);
         self.closed = Some(minute);
     }
 

@@ -173,10 +173,10 @@ impl Grounds {
         let change = alert.close(&closing);
         let pauses_on_silence = alert.notices(&closing).pause_on_silence;
         let held = match &change {
-            Change::Confirmed(pending) | Change::Doubted(pending) | Change::Escalated(_, pending) => {
-                pending.held
-            }
-            Change::Withheld(firing) => firing.held,
+            Change::Confirmed(pending)
+            | Change::Doubted(pending)
+            | Change::Escalated(_, pending)
+            | Change::Withheld(_, pending) => pending.held,
             Change::None | Change::Began | Change::Ended | Change::Resolved(_) => 0,
         };
         let evidence = evidence::numbers(&rule, &panes, &catalogue, frame, &judgement, held, &self.limits);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::late::LateSamples;
 use super::pane::VariantPane;
 use super::rule::RuleSet;
 use super::schema::Schema;
@@ -63,6 +64,8 @@ pub struct Delta {
     pub fates: Fates,
     /// In the order of first arrival, which decides which slices are admitted.
     pub panes: Vec<VariantPane>,
+    /// Samples that came after their minute had closed.
+    pub late: Vec<LateSamples>,
 }
 
 /// One input of the engine.

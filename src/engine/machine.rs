@@ -17,7 +17,7 @@ use super::output::{
 };
 use super::rule::{Rule, RuleAction};
 use super::sources::Accept;
-use super::verdict::Judgement;
+use super::verdict::{Judgement, Reason};
 use crate::model::flag::Scope;
 use crate::model::id::{FlagKey, IncidentId};
 use crate::model::time::{Minute, Timestamp};
@@ -87,10 +87,10 @@ impl Engine {
     }
 
     /// Why verdicts may not act now, if so.
-    pub fn why_not_armed(&self) -> Option<String> {
+    pub fn why_not_armed(&self) -> Option<Reason> {
         if self.loading {
-            let down = self.memory.core.sources.unreachable();
-            return Some(down.unwrap_or_else(|| "windows are being restored".into()));
+            let restoring = || Reason::Stale { why: "windows are being restored".into() };
+            return Some(self.memory.core.sources.unreachable().unwrap_or_else(restoring));
         }
         self.memory.core.sources.why_blind(self.settings.limits.blind_after + self.settings.lateness)
     }
@@ -128,7 +128,7 @@ impl Engine {
             event_time: core.sources.now(),
             closed: core.closed,
             armed: why_not_armed.is_none(),
-            why_not_armed,
+            why_not_armed: why_not_armed.map(|why| why.to_string()),
             automation: core.automation,
             dry_run: self.settings.dry_run,
             sources: core.sources.report(),
@@ -212,6 +212,7 @@ impl Engine {
         for pane in delta.panes {
             self.fleet.add(pane);
         }
+        delta.late.into_iter().for_each(|late| self.fleet.add_late(late));
     }
 
     /// Closes and judges every minute that event time has passed.
@@ -249,7 +250,7 @@ impl Engine {
         let blind = core.blind.get_or_insert(Blind { since: wall, told: false });
         if !blind.told && wall.since(blind.since) >= allowance {
             blind.told = true;
-            output.orders.push(Order::Page(message::blind(blind.since, &why, wall)));
+            output.orders.push(Order::Page(message::blind(blind.since, &why.to_string(), wall)));
         }
     }
 

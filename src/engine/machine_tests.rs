@@ -230,14 +230,18 @@ fn catching_up_judges_but_acts_only_when_caught_up() {
 fn blindness_is_paged_once_and_its_end_is_told() {
     let mut engine = engine(vec![floor(60, 0.9, RuleAction::Rollback)]);
     run(&mut engine, &steady(TREATMENT, "faithfulness", 0..10, 60, |_, _| 0.97), 0..10);
+    let said = |engine: &super::Engine| engine.report().alerts[0].verdict.clone();
     engine.step(Input::Advance(at(11 * 60_000)));
+    assert_eq!(said(&engine), "pass");
     engine.step(Input::Connection { up: false, reason: "broker down".into() });
+    assert_eq!(said(&engine), "inconclusive: the event source cannot be reached: broker down");
     let mut orders = Vec::new();
     for minute in 11..20 {
         orders.extend(engine.step(Input::Advance(at(minute * 60_000))).orders);
     }
     assert_eq!(orders.iter().map(name).collect::<Vec<_>>(), ["page"]);
     engine.step(Input::Connection { up: true, reason: String::new() });
+    assert_eq!(said(&engine), "inconclusive: event time is 510 s behind");
     engine.step(Input::Idle { source: source(0), at: at(20 * 60_000) });
     let orders = engine.step(Input::Advance(at(20 * 60_000))).orders;
     assert_eq!(orders.iter().map(name).collect::<Vec<_>>(), ["notify"]);

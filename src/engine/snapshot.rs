@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fleet::{Traffic, shape_of};
 use super::input::{Settings, Source};
+use super::late::LateSamples;
 use super::layout::Layout;
 use super::machine::Engine;
 use super::memory::Memory;
@@ -27,6 +28,7 @@ struct Contents {
     metrics: Vec<MetricShape>,
     series: Vec<(u16, u16, Scope, SeriesPanes)>,
     traffic: Vec<(u16, Traffic)>,
+    late: Vec<LateSamples>,
 }
 
 /// A metric's panes can be read back only under the layout that they were recorded with.
@@ -54,6 +56,7 @@ impl Engine {
             metrics: shapes(&self.settings),
             series: self.fleet.all().map(|(k, s)| (k.0.0, k.1.0, k.2.clone(), s.panes())).collect(),
             traffic: self.fleet.traffic().iter().map(|(v, t)| (v.0, t.clone())).collect(),
+            late: self.fleet.late().all(),
         };
         Ok(postcard::to_stdvec(&contents)?)
     }
@@ -120,6 +123,11 @@ impl Engine {
         for (v, traffic) in contents.traffic {
             if let Some(v) = variant(v) {
                 self.fleet.restore_traffic(v, traffic);
+            }
+        }
+        for late in contents.late {
+            if let (Some(v), Some(m)) = (variant(late.variant.0), metric(late.metric.0)) {
+                self.fleet.add_late(LateSamples { variant: v, metric: m, ..late });
             }
         }
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::input::{Delta, Fates, Source};
 use super::output::SourceReport;
+use super::verdict::Reason;
 use crate::model::time::{Minute, Timestamp};
 
 /// All sources and the clocks they make.
@@ -200,21 +201,22 @@ impl Sources {
     }
 
     /// Why the source of events cannot be reached, if so.
-    pub fn unreachable(&self) -> Option<String> {
-        self.down.as_ref().map(|reason| format!("the event source cannot be reached: {reason}"))
+    pub fn unreachable(&self) -> Option<Reason> {
+        let why = |reason| Reason::Stale { why: format!("the event source cannot be reached: {reason}") };
+        self.down.as_ref().map(why)
     }
 
     /// Why verdicts may not act now, if so. Without a wall clock (a replay) only the connection counts.
-    pub fn why_blind(&self, blind_after: Duration) -> Option<String> {
+    pub fn why_blind(&self, blind_after: Duration) -> Option<Reason> {
         if let Some(why) = self.unreachable() {
             return Some(why);
         }
         let wall = self.wall?;
         match self.time {
-            None => Some("no event time yet: waiting for every partition".into()),
+            None => Some(Reason::Stale { why: "no event time yet: waiting for every partition".into() }),
             Some(time) => {
                 let behind = wall.since(time);
-                (behind > blind_after).then(|| format!("event time is {} s behind", behind.as_secs()))
+                (behind > blind_after).then_some(Reason::Lag { seconds: behind.as_secs() })
             }
         }
     }
@@ -283,6 +285,7 @@ mod tests {
             watermark: Some(Timestamp::from_millis(watermark)),
             fates: Fates::default(),
             panes: Vec::new(),
+            late: Vec::new(),
         }
     }
 

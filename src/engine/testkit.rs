@@ -199,6 +199,7 @@ pub fn delta(settings: &Settings, partition: i32, from: i64, watermark: Timestam
         watermark: Some(watermark),
         fates: Fates { consumed: n, windowed: n, ..Fates::default() },
         panes,
+        late: Vec::new(),
     }
 }
 

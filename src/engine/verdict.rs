@@ -6,12 +6,14 @@
 //! seconds lie inside one pair, no rewriting of a single minute can make a breach (the single-minute theorem).
 
 mod inspect;
+mod late;
 mod minutes;
 mod proof;
 
 use serde::{Deserialize, Serialize};
 
 pub use inspect::{Inspection, inspect};
+pub use late::could_turn;
 use minutes::Minutes;
 pub use minutes::limit;
 pub use proof::{Gathered, Proof};
@@ -80,6 +82,19 @@ pub enum Reason {
     },
     /// There is evidence, but the recent part is no longer in breach.
     Over,
+    /// False, and samples that came too late for the window could turn it.
+    Late {
+        late: u64,
+        have: u64,
+    },
+    /// Event time has fallen behind the wall clock, so this is about the past.
+    Lag {
+        seconds: u64,
+    },
+    /// Nothing new is known: why.
+    Stale {
+        why: String,
+    },
     /// False in full, true without this pair of minutes: a burst hides it.
     Masked {
         pair: Minute,
@@ -105,6 +120,7 @@ impl Reason {
             | Self::Unproven { .. }
             | Self::Over
             | Self::FewHours { .. }
+            | Self::Late { .. }
             | Self::MaskedByHours { .. }
             | Self::Masked { .. } => true,
             Self::NoData
@@ -112,12 +128,12 @@ impl Reason {
             | Self::NoBaseline
             | Self::NotFinite
             | Self::TooFewSamples { .. }
+            | Self::Lag { .. }
+            | Self::Stale { .. }
             | Self::Missing { .. } => false,
         }
     }
-}
 
-impl Reason {
     /// A condition that is true, and not without this pair: of hours if it lies before the seam, else of minutes. `few`: the
     /// samples left without it and those needed, where these are too few.
     pub(super) fn rests_on(pair: Minute, seam: Minute, few: Option<(u64, u64)>) -> Self {
@@ -171,6 +187,11 @@ impl std::fmt::Display for Reason {
                 )
             }
             Self::Over => f.write_str("there is evidence of a breach, but its recent part is over"),
+            Self::Late { late, have } => {
+                write!(f, "{late} samples came too late to count and could turn it; {have} came in time")
+            }
+            Self::Lag { seconds } => write!(f, "event time is {seconds} s behind"),
+            Self::Stale { why } => f.write_str(why),
             Self::Masked { pair } => {
                 write!(f, "a burst in the two minutes from {pair} hides a breach")
             }
@@ -184,6 +205,11 @@ pub fn brief(value: f64) -> String {
 }
 
 impl Verdict {
+    /// What can be said of it now: nothing while Rearguard is blind, since it is about the past.
+    pub fn seen(&self, blind: Option<&Reason>) -> Self {
+        blind.map_or_else(|| self.clone(), |reason| Self::Inconclusive { reason: reason.clone() })
+    }
+
     /// Whether a burst hides a breach.
     pub fn is_masked(&self) -> bool {
         matches!(self, Self::Inconclusive { reason: Reason::Masked { .. } | Reason::MaskedByHours { .. } })

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::decode::{Bounds, Decoder};
 use super::fate::{Counters, Fate};
 use super::names::Names;
-use super::recorder::{Recorder, RecorderState};
+use super::recorder::{Drained, Recorder, RecorderState};
 use crate::engine::input::{Delta, Source};
 use crate::model::time::Timestamp;
 
@@ -138,7 +138,7 @@ impl Partition {
 
     /// Hands over everything since the last delta.
     pub fn take_delta(&mut self) -> (Delta, Counters) {
-        let (fates, counters, panes) = self.recorder.drain(&self.names);
+        let Drained { fates, counters, panes, late } = self.recorder.drain(&self.names);
         let delta = Delta {
             source: self.source.clone(),
             from: std::mem::replace(&mut self.from, self.next),
@@ -146,6 +146,7 @@ impl Partition {
             watermark: self.recorder.watermark(),
             fates,
             panes,
+            late,
         };
         (delta, counters)
     }

@@ -117,6 +117,8 @@ struct Merged {
     watermark: Option<Timestamp>,
     to: i64,
     variants: BTreeMap<(VariantId, Minute), Pane<PaneData>>,
+    /// Samples that came too late, by what they would have counted to.
+    late: BTreeMap<(VariantId, MetricId, Minute, Scope), u64>,
 }
 
 impl Merged {
@@ -126,6 +128,10 @@ impl Merged {
         self.to = delta.to;
         self.fates.add(&delta.fates);
         self.watermark = delta.watermark;
+        for late in delta.late {
+            let key = (late.variant, late.metric, late.minute, late.slice);
+            *self.late.entry(key).or_default() += late.samples;
+        }
         for VariantPane { variant, minute, events, tenants, series } in delta.panes {
             let entry = self.variants.entry((variant, minute)).or_default();
             entry.0 += events;
@@ -163,6 +169,16 @@ fn oracle(messages: &[Message]) -> Merged {
         let ts = Timestamp::parse(&event.ts).unwrap();
         if merged.watermark.is_some_and(|w| ts < w - Duration::from_secs(30)) {
             merged.fates.late += 1;
+            let Some(variant) = names.schema().find(&event.variant) else { continue };
+            for (metric, name) in event.metrics.keys().filter_map(|name| Some((catalogue.find(name)?, name)))
+            {
+                let sliced = variant.0 == 0 && name == "faithfulness";
+                let tenant = event.tenant.as_ref().filter(|_| sliced);
+                let tenant = tenant.map(|tenant| Scope::Only(Dimension::Tenant, tenant.clone()));
+                for slice in [Some(Scope::All), tenant].into_iter().flatten() {
+                    *merged.late.entry((variant, metric, ts.minute(), slice)).or_default() += 1;
+                }
+            }
             continue;
         }
         // The second largest time, not counting repetitions of the event that holds the largest.

@@ -10,16 +10,21 @@ use siphasher::sip::SipHasher13;
 use super::decode::Event;
 use super::fate::{Counters, Fate};
 use super::names::Names;
-use super::panes::{Admitted, OpenPanes, Record, Spare};
+use super::panes::{Admitted, OpenPanes, Record, SliceValues, Spare};
 use super::partition::Limits;
 use super::watermark::Watermark;
 use crate::engine::input::Fates;
+use crate::engine::late::{Late, LateSamples};
 use crate::engine::pane::VariantPane;
 use crate::engine::schema::{Schema, VariantId};
-use crate::model::flag::Dimension;
+use crate::engine::series::KEEP;
+use crate::model::flag::{Dimension, Scope};
 use crate::model::id::Variant;
 use crate::model::metric::MetricId;
 use crate::model::time::{Minute, Timestamp};
+
+/// Places for late samples at which a delta is due.
+const LATE_PLACES: usize = 4_096;
 
 /// Gives decoded events their fate and records the accepted ones.
 #[derive(Debug)]
@@ -33,6 +38,7 @@ pub(super) struct Recorder {
     ids: usize,
     /// Ended minutes are those before this one: watermark minus lateness has passed their end.
     open_from: Minute,
+    late: Late,
     fates: Fates,
     counters: Counters,
     due: bool,
@@ -99,6 +105,7 @@ impl Recorder {
             minutes: VecDeque::new(),
             ids: 0,
             open_from: Minute(i64::MIN),
+            late: Late::default(),
             fates: Fates::default(),
             counters: Counters::default(),
             due: false,
@@ -128,6 +135,7 @@ impl Recorder {
             return fate;
         }
         if self.is_late(event.ts) {
+            self.count_late(names, event);
             return Fate::Late;
         }
         let id = self.hash(event.id);
@@ -176,11 +184,7 @@ impl Recorder {
         let record = Record {
             variant,
             tenant: event.tenant.map(tenant_hash),
-            slices: [
-                (Dimension::Tenant, event.tenant),
-                (Dimension::Tier, event.tier),
-                (Dimension::Region, event.region),
-            ],
+            slices: slices(event),
             samples: &self.samples,
         };
         self.counters.slice_overflow +=
@@ -192,6 +196,27 @@ impl Recorder {
     #[inline]
     fn is_late(&self, ts: Timestamp) -> bool {
         self.watermark.get().is_some_and(|watermark| ts < watermark - self.limits.lateness)
+    }
+
+    /// Counts the samples of a late event by the series that they would have gone to. A delta is due before there are many.
+    #[cold]
+    fn count_late(&mut self, names: &Names, event: &Event<'_>) {
+        let minute = event.ts.minute();
+        let Some(variant) = names.variant(event.variant, &mut self.last_variant) else { return };
+        if minute.0 <= self.open_from.0 - KEEP {
+            return;
+        }
+        let wanted = names.schema().slices(variant);
+        for &(metric, _) in &self.samples {
+            self.late.add((variant, metric, Scope::All), minute, 1);
+            for (dimension, value) in slices(event) {
+                if let (Some(value), true) = (value, wanted.binary_search(&(dimension, metric)).is_ok()) {
+                    let slice = Scope::Only(dimension, value.to_owned());
+                    self.late.add((variant, metric, slice), minute, 1);
+                }
+            }
+        }
+        self.due |= self.late.len() > LATE_PLACES;
     }
 
     #[inline]
@@ -254,15 +279,19 @@ impl Recorder {
     }
 
     /// Hands over what has been recorded and counted.
-    pub(super) fn drain(&mut self, names: &Names) -> (Fates, Counters, Vec<VariantPane>) {
+    pub(super) fn drain(&mut self, names: &Names) -> Drained {
         let mut panes = Vec::new();
         for open in &mut self.minutes {
             open.panes.drain(names, open.minute, &mut self.spare, &mut panes);
         }
         self.retire();
         self.due = false;
-        let fates = std::mem::take(&mut self.fates);
-        (fates, std::mem::take(&mut self.counters), panes)
+        Drained {
+            fates: std::mem::take(&mut self.fates),
+            counters: std::mem::take(&mut self.counters),
+            panes,
+            late: self.late.take(),
+        }
     }
 
     pub(super) fn export(&self, schema: &Schema) -> RecorderState {
@@ -299,6 +328,20 @@ impl Recorder {
         } += 1;
         self.counters.count(fate);
     }
+}
+
+/// What has been recorded and counted since the last time.
+pub(super) struct Drained {
+    pub fates: Fates,
+    pub counters: Counters,
+    pub panes: Vec<VariantPane>,
+    pub late: Vec<LateSamples>,
+}
+
+/// The values by which a rule may slice.
+#[inline]
+fn slices<'e>(event: &Event<'e>) -> SliceValues<'e> {
+    [(Dimension::Tenant, event.tenant), (Dimension::Tier, event.tier), (Dimension::Region, event.region)]
 }
 
 impl OpenMinute {

@@ -114,6 +114,8 @@ pub enum Doubt {
     Masked,
     /// True as written, but for a single minute, too few bad minutes, or within noise.
     Unconfirmed,
+    /// False, and what came too late could turn it.
+    Late,
     /// The condition divides by zero or overflows.
     NotFinite,
     /// A quantile over hours that were kept without their bucket counts.
@@ -397,6 +399,7 @@ impl Doubt {
             Self::TooFewSamples => "too few samples",
             Self::NoBaseline => "no baseline",
             Self::Masked => "masked by a burst",
+            Self::Late => "samples too late",
             Self::Unconfirmed => "true, but not confirmed",
             Self::NotFinite => "not a number",
             Self::NoHistogram => "older hours without a histogram",
@@ -412,6 +415,7 @@ impl Doubt {
             Reason::NoBaseline => Self::NoBaseline,
             Reason::Masked { .. } | Reason::MaskedByHours { .. } => Self::Masked,
             Reason::NotFinite => Self::NotFinite,
+            Reason::Late { .. } => Self::Late,
             // Every other reason is a test that a breach has not passed.
             _ => Self::Unconfirmed,
         }

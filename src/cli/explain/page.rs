@@ -60,7 +60,10 @@ fn short(one: &Explanation) -> String {
         return state(one);
     }
     if one.verdict.is_masked()
-        || matches!(one.verdict, Verdict::Inconclusive { reason: Reason::Missing { .. } })
+        || matches!(
+            one.verdict,
+            Verdict::Inconclusive { reason: Reason::Missing { .. } | Reason::Late { .. } }
+        )
     {
         return one.verdict.to_string();
     }
@@ -187,11 +190,14 @@ fn proof(e: &EvidenceTest, one: &Explanation) -> String {
 }
 
 fn missing(one: &Explanation, paint: Paint, out: &mut String) {
-    if matches!(one.state.phase, Phase::Firing | Phase::Latched) && one.state.done >= Some(one.action) {
+    let fired =
+        matches!(one.state.phase, Phase::Firing | Phase::Latched) && one.state.done >= Some(one.action);
+    if fired && !one.state.looked_at_again {
         return;
     }
+    let title = if fired { "Missing until it is carried out" } else { "Missing until it fires" };
     let ways = [("persistence", &one.missing_for_persistence), ("evidence", &one.missing_for_evidence)];
-    let _ = writeln!(out, "\n{}", paint.bold("Missing until it fires"));
+    let _ = writeln!(out, "\n{}", paint.bold(title));
     for (way, lacks) in ways {
         let Some(lacks) = lacks else { continue };
         if lacks.is_empty() {
@@ -266,6 +272,9 @@ fn test(reason: &Reason, one: &Explanation) -> String {
             format!("a breach without the two hours from {}, of which no minutes are kept", minute(*from))
         }
         Reason::NotFinite
+        | Reason::Late { .. }
+        | Reason::Lag { .. }
+        | Reason::Stale { .. }
         | Reason::Missing { .. }
         | Reason::Masked { .. }
         | Reason::MaskedByHours { .. }
@@ -282,7 +291,7 @@ fn in_the_way(one: &Explanation, paint: Paint, out: &mut String) {
     if let (Some(then), Some(Gate::Act)) = (&one.state.withheld, Some(&one.gate))
         && *then != Gate::Act
     {
-        bullet(out, "not any more: it acts at the next closing at which the breach is there");
+        bullet(out, "not any more: it acts once the breach has held for `for` without a break");
     }
     if let Some(advice) = gate.advice() {
         bullet(out, advice);
@@ -339,7 +348,11 @@ fn state(one: &Explanation) -> String {
 
 fn verdict(one: &Explanation) -> String {
     let by = one.confirmed_by.map_or_else(String::new, |by| format!(" by {}", by.as_str()));
-    format!("{}{by} (`confirm: {}`)", one.verdict, one.confirm.as_str())
+    let judged = format!("{}{by} (`confirm: {}`)", one.verdict, one.confirm.as_str());
+    match &one.state.not_armed {
+        Some(blind) => format!("inconclusive: {blind}; of the last closing: {judged}"),
+        None => judged,
+    }
 }
 
 fn silence(one: &Explanation) -> Option<String> {

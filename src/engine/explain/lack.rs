@@ -34,7 +34,7 @@ pub(super) struct Facts<'a> {
     pub persistence: &'a PersistenceTest,
     /// What lies before is known by the hour.
     pub seam: Minute,
-    pub not_armed: Option<&'a str>,
+    pub not_armed: Option<&'a Reason>,
 }
 
 impl Facts<'_> {
@@ -89,11 +89,11 @@ impl Facts<'_> {
         lacks
     }
 
-    /// Whether the rule's own action has been decided upon.
+    /// Whether the rule's own action has been decided upon, and is not looked at again.
     fn has_fired(&self) -> bool {
         match &self.alert.state {
             State::Quiet | State::Pending(_) => false,
-            State::Firing(firing) => firing.action >= self.rule.action,
+            State::Firing(firing) => firing.action >= self.rule.action && !firing.is_looked_at_again(),
             State::Latched { .. } => true,
         }
     }
@@ -144,7 +144,7 @@ impl Facts<'_> {
 
     fn armed(&self, lacks: &mut Vec<Lack>) {
         if let Some(why) = self.not_armed {
-            lacks.push(Lack::NotArmed { why: why.to_owned() });
+            lacks.push(Lack::NotArmed { why: why.to_string() });
         }
     }
 }

@@ -133,10 +133,10 @@ fn decides(again: &Again) -> bool {
 /// The pane whose closing first satisfied the test, where a decision was asked for.
 fn first_of(change: &Change) -> Option<crate::model::time::Minute> {
     match change {
-        Change::Confirmed(pending) | Change::Doubted(pending) | Change::Escalated(_, pending) => {
-            Some(pending.first)
-        }
-        Change::Withheld(firing) => Some(firing.first),
+        Change::Confirmed(pending)
+        | Change::Doubted(pending)
+        | Change::Escalated(_, pending)
+        | Change::Withheld(_, pending) => Some(pending.first),
         Change::None | Change::Began | Change::Ended | Change::Resolved(_) => None,
     }
 }

@@ -71,6 +71,14 @@ impl Minutes {
         u32::try_from(bad).unwrap_or(u32::MAX)
     }
 
+    /// The deficit of all of them together, where there is one.
+    pub(super) fn deficit(&self) -> Option<f64> {
+        match self {
+            Self::Deficits(deficits) => Some(deficits.iter().sum()),
+            Self::Alone(_) => None,
+        }
+    }
+
     /// Whether a single comparison is beyond noise, without `pair` if these minutes are; other conditions have no such test and
     /// are taken literally.
     pub(super) fn beyond_noise(

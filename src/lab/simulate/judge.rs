@@ -144,6 +144,7 @@ impl Bench {
             watermark: Some(minute.end() + self.engine.settings().lateness),
             fates: Fates { consumed: events, windowed: events, ..Fates::default() },
             panes: panes.to_vec(),
+            late: Vec::new(),
         }));
         output.decisions.iter().filter_map(|decision| self.act(decision)).collect()
     }
