@@ -130,6 +130,8 @@ fn every_cell_of_state_and_verdict() {
             ["firing 0", "firing 0", "firing 0", "firing 0", "firing 0", "firing 0"]),
         ("firing, clear and due", firing(true, 14), true, Some(true),
             ["quiet resolved", "firing 0", "firing 0", "firing 0", "quiet resolved", "quiet resolved"]),
+        ("firing, due only because `dwell` counts", firing(true, 13), true, Some(true),
+            ["firing 14", "firing 0", "firing 0", "firing 0", "firing 14", "firing 14"]),
         ("firing, clear and due, blind", firing(true, 14), false, Some(true),
             ["firing 15", "firing 0", "firing 0", "firing 0", "firing 15", "firing 15"]),
         ("withheld", withheld(Some(3)), true, None,
@@ -163,6 +165,19 @@ fn every_cell_of_state_and_verdict() {
             let found = outcome(&state, &judgement(verdict, by), armed, clear);
             assert_eq!(found, expected[place], "{row} × {column}");
         }
+    }
+}
+
+#[test]
+fn a_dwell_of_nothing_still_needs_one_closing_that_is_clear() {
+    let mut rule = testkit::rule("faithfulness", Stat::Mean, 60, Side::Below, 0.9, RuleAction::PauseRollout);
+    rule.dwell = Duration::ZERO;
+    let pass = judgement(Verdict::Pass, None);
+    for (clear, stays) in [(Some(false), true), (None, true), (Some(true), false)] {
+        let closing = Closing { rule: &rule, judgement: &pass, at: NOW, armed: true, clear, latched: false };
+        let mut alert = Alert { state: firing(true, 0), ..Alert::default() };
+        alert.close(&closing);
+        assert_eq!(alert.phase() == Phase::Firing, stays, "{clear:?}");
     }
 }
 

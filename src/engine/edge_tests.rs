@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::input::{Command, CommandKind, Fates, FlipOutcome, Input};
 use super::machine::Engine;
-use super::output::{MessageKind, Order, Output, Phase, Verdicts};
-use super::rule::{Rule, RuleAction, Side, Stat, Window};
+use super::output::{Decision, MessageKind, Order, Output, Phase, Verdicts};
+use super::pane::Sums;
+use super::rule::{Arm, Measurement, Rule, RuleAction, Shape, Side, Stat, Window};
 use super::series::KEEP;
 use super::testkit::*;
 use crate::model::flag::Scope;
@@ -19,10 +20,21 @@ fn bad_from(from: i64, to: i64) -> impl Fn(i64, i64) -> f64 {
     move |minute, _| if (from..to).contains(&minute) { 0.5 } else { 0.97 }
 }
 
-fn rearm(engine: &mut Engine) {
-    let kind = CommandKind::Rearm { flag: FLAG.into(), scope: None };
+fn command(engine: &mut Engine, kind: CommandKind) -> String {
     let command = Command { actor: "ada".into(), reason: "fixed".into(), at: at(0), kind };
-    engine.step(Input::Command(command));
+    engine.step(Input::Command(command)).reply.unwrap().unwrap()
+}
+
+fn rearm(engine: &mut Engine) {
+    command(engine, CommandKind::Rearm { flag: FLAG.into(), scope: None });
+}
+
+/// The decision on a drop at minute 60, with the output up to minute 80.
+fn dropped(rule: Rule, events: &[Ev]) -> (Engine, Output, Decision) {
+    let mut engine = engine(vec![rule]);
+    let output = run(&mut engine, events, 0..80);
+    let decision = output.decisions[0].clone();
+    (engine, output, decision)
 }
 
 #[test]
@@ -135,4 +147,133 @@ fn what_is_pending_is_reported_with_the_interval_that_its_decision_will_have() {
     let rule = engine.settings().rules.rules[0].clone();
     assert_eq!(engine.interval(&rule, &Scope::All), alert.interval);
     assert_eq!(engine.evidence(&alert.key).unwrap().interval, alert.interval);
+}
+
+#[test]
+fn a_story_says_in_words_what_moved_an_alert() {
+    let mut engine = engine(vec![floor(5, RuleAction::PauseRollout)]);
+    let events = steady(TREATMENT, "faithfulness", 0..140, 60, |minute, _| match minute {
+        40..43 | 60..70 => 0.5,
+        _ => 0.97,
+    });
+    let output = run(&mut engine, &events, 0..140);
+    let said: Vec<_> = output.transitions.iter().map(|t| (t.from, t.to, t.why.as_str())).collect();
+    let began = (Phase::Quiet, Phase::Pending, "in breach; waiting out `for`");
+    assert_eq!(said[0], began);
+    assert_eq!((said[1].0, said[1].1), (Phase::Pending, Phase::Quiet));
+    assert!(said[1].2.starts_with("no longer in breach: "), "{said:?}");
+    assert_eq!(said[2], began);
+    assert_eq!(said[3], (Phase::Pending, Phase::Firing, "held for 3 min: act"));
+    assert_eq!(said[4], (Phase::Firing, Phase::Quiet, "`clear` has held for `dwell`"));
+    assert_eq!(said.len(), 5);
+}
+
+#[test]
+fn a_pause_that_is_withheld_is_told() {
+    let mut engine = engine(vec![floor(5, RuleAction::PauseRollout)]);
+    assert!(command(&mut engine, CommandKind::Automation { on: false }).starts_with("automation is off"));
+    let events = steady(TREATMENT, "faithfulness", 0..80, 60, bad_from(60, 80));
+    let output = run(&mut engine, &events, 0..80);
+    let told = |order: &Order| matches!(order, Order::Notify(m) if m.kind == MessageKind::Pause);
+    assert_eq!((output.decisions.len(), output.orders.iter().filter(|o| told(o)).count()), (1, 1));
+}
+
+#[test]
+fn commands_say_what_they_did() {
+    let events = steady(TREATMENT, "faithfulness", 0..80, 60, bad_from(60, 80));
+    let (mut engine, _, decision) = dropped(floor(60, RuleAction::Rollback), &events);
+    let incident = decision.incident.unwrap();
+    let said = command(&mut engine, CommandKind::ResolveIncident { incident: incident.clone() });
+    assert_eq!(said, format!("incident {incident} is resolved"));
+}
+
+#[test]
+fn a_decision_tells_of_both_arms_and_of_the_metrics_beside() {
+    let mut events = steady(TREATMENT, "abstain", 0..80, 60, |m, i| f64::from(m >= 60 || i % 10 == 0));
+    events.extend(steady(CONTROL, "abstain", 0..80, 30, |_, i| f64::from(i % 10 == 0)));
+    events.extend(steady(TREATMENT, "latency", 0..80, 10, |_, _| 250.0));
+    let (mut against, _) = any_rule(3, 60, 3);
+    let (_, _, decision) = dropped(against.clone(), &events);
+    let evidence = decision.evidence;
+    assert!(evidence.samples == 3_600 && evidence.baseline_samples == Some(1_800), "{evidence:?}");
+    let context: Vec<_> = evidence.context.iter().map(|line| (line.metric.as_str(), line.value)).collect();
+    assert_eq!(context.len(), 2);
+    assert_eq!(context[0].0, "abstain_rate_1h");
+    assert_eq!(context[1], ("latency_p95_1h", Some(250.0)));
+    assert_eq!((evidence.context[0].control, evidence.context[1].control), (Some(0.1), None));
+
+    // The same against a number, where a rule without a baseline has no second arm.
+    against.condition = rule("abstain", Stat::Rate, 60, Side::Above, 0.25, RuleAction::Rollback).condition;
+    against.baseline = None;
+    events.retain(|event| event.variant == TREATMENT);
+    let (_, output, decision) = dropped(against, &events);
+    assert_eq!(decision.evidence.baseline_samples, None);
+    assert!(output.grounds[0].judge_again(&decision).unwrap().same);
+}
+
+#[test]
+fn a_page_about_traffic_that_goes_on_ends_when_it_has_fallen_well_below() {
+    let before = steady(TREATMENT, "faithfulness", 0..80, 60, bad_from(60, 80));
+    let (mut engine, _, decision) = dropped(floor(60, RuleAction::Rollback), &before);
+    engine.step(answer(&decision, 80, FlipOutcome::Verified));
+    // A tenth of 60 a minute is allowed; half of that is well below.
+    let pace = |minute| match minute {
+        80..95 => 20,
+        95..110 => 4,
+        _ => 2,
+    };
+    let rest: Vec<Ev> =
+        (80..130).flat_map(|m| steady(TREATMENT, "faithfulness", m..m + 1, pace(m), |_, _| 0.97)).collect();
+    let told = |output: &Output, kind| {
+        let of = |order: &Order| matches!(order, Order::Page(m) | Order::Notify(m) if m.kind == kind);
+        output.orders.iter().filter(|order| of(order)).count()
+    };
+    let first = run(&mut engine, &rest, 80..110);
+    let ends = told(&first, MessageKind::Resolved);
+    assert_eq!((told(&first, MessageKind::StillServing), ends), (1, 0));
+    let second = run(&mut engine, &rest, 110..130);
+    assert_eq!((told(&second, MessageKind::StillServing), told(&second, MessageKind::Resolved)), (0, 1));
+}
+
+#[test]
+fn totals_are_compared_with_their_panes_every_hour() {
+    let mut engine = engine(vec![floor(60, RuleAction::Rollback)]);
+    let events = steady(TREATMENT, "faithfulness", 0..130, 60, bad_from(0, 0));
+    run(&mut engine, &events, 0..30);
+    engine.fleet.damage();
+    let rebuilt: Vec<i64> = (30..130).filter(|m| run(&mut engine, &events, *m..*m + 1).rebuilt > 0).collect();
+    let [at] = rebuilt[..] else { panic!("{rebuilt:?}") };
+    assert_eq!((START + at) % 60, 0, "a closing at a full hour");
+}
+
+#[test]
+fn sums_of_a_boolean_metric_are_those_of_its_samples() {
+    for (n, trues) in [(0u64, 0u64), (5, 0), (5, 2), (5, 5)] {
+        let mut one_by_one = Sums::default();
+        (0..n).for_each(|i| one_by_one.record(if i < trues { 1_000_000 } else { 0 }));
+        assert_eq!(Sums::of_counts(n, trues), one_by_one, "{trues} of {n}");
+    }
+}
+
+#[test]
+fn the_recent_part_is_a_twelfth_and_whole_hours_beyond_six() {
+    let recent = |minutes: u32| Window(minutes).recent().0;
+    let windows = [5, 30, 60, 360, 420, 1_440, 10_080, 43_200];
+    assert_eq!(windows.map(recent), [5, 5, 5, 30, 35, 120, 840, 3_600]);
+    assert_eq!(recent(7_260), 600, "605 minutes are ten whole hours");
+}
+
+#[test]
+fn a_condition_of_several_measurements_counts_the_minutes_in_which_it_is_true() {
+    let mut rule = floor(5, RuleAction::Rollback);
+    rule.condition.shape = Shape::Other;
+    rule.condition.slots.push(Measurement { arm: Arm::Own, ..rule.condition.slots[0] });
+    let mut engine = engine(vec![rule.clone()]);
+    let events = steady(TREATMENT, "faithfulness", 0..80, 60, bad_from(60, 80));
+    run(&mut engine, &events, 0..62);
+    let bad = |engine: &Engine| engine.judgements().next().unwrap().1.bad_minutes;
+    run(&mut engine, &events, 62..63);
+    assert_eq!(bad(&engine), 3);
+    run(&mut engine, &events, 63..64);
+    assert_eq!(bad(&engine), 4);
 }

@@ -311,6 +311,12 @@ impl Fleet {
         })
     }
 
+    /// Makes a total of every series wrong.
+    #[cfg(test)]
+    pub fn damage(&mut self) {
+        self.series.values_mut().for_each(Series::damage);
+    }
+
     /// Recomputes every total from its panes; how many were wrong.
     pub fn audit(&mut self) -> usize {
         let Some(closed) = self.closed else { return 0 };

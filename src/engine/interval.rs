@@ -65,10 +65,58 @@ fn quantile(series: &Series, q: f64, n: f64, m: &Measurement, frame: Frame) -> O
 #[cfg(test)]
 mod tests {
     use super::super::pane::{OpenValues, PaneData};
-    use super::super::rule::{Arm, Window};
+    use super::super::rule::{Allowed, Arm, Window};
     use super::super::testkit::One;
     use super::*;
     use crate::model::time::Minute;
+
+    /// A budget's share of bad samples stands behind the burn rate and what remains: their intervals follow from its own.
+    #[test]
+    fn intervals_of_objectives_are_those_of_the_rate_behind_them() {
+        let catalogue = Catalogue::default();
+        let metric = catalogue.find("abstain").unwrap();
+        let mut one = One(Series::new(None));
+        (1..=60).for_each(|minute| one.0.add(Minute(minute), PaneData::Counts { n: 50, trues: 3 }, None));
+        let frame = Frame { closed: Minute(60), floor: Minute(1) };
+        let of = |stat| {
+            let m = Measurement { metric, stat, window: Window(60), arm: Arm::Own };
+            interval(&one, &m, frame, &catalogue).unwrap()
+        };
+        let allowed = Allowed(10_000);
+        let (low, high) = of(Stat::Rate);
+        assert!(0.03 < low && low < 0.06 && 0.06 < high && high < 0.12, "{low} {high}");
+        let near = |found: (f64, f64), wanted: (f64, f64)| {
+            assert!(
+                (found.0 - wanted.0).abs() < 1e-9 && (found.1 - wanted.1).abs() < 1e-9,
+                "{found:?} {wanted:?}"
+            );
+        };
+        near(of(Stat::Burn(allowed)), (low * 100.0, high * 100.0));
+        near(of(Stat::Budget(allowed)), (1.0 - high * 100.0, 1.0 - low * 100.0));
+    }
+
+    /// Of the numbers 1 to 1,000 the quantile q is 1,000 q, so the interval says which quantiles it took.
+    #[test]
+    fn a_quantile_lies_between_the_quantiles_of_its_rank_offsets() {
+        let catalogue = Catalogue::default();
+        let metric = catalogue.find("latency").unwrap();
+        let layout = Layout::of(catalogue.get(metric));
+        let mut one = One(Series::new(layout));
+        for minute in 1..=60 {
+            let mut open = OpenValues::default();
+            (1..=1_000).for_each(|value| open.record(&layout.unwrap(), f64::from(value)));
+            one.0.add(Minute(minute), PaneData::Values(open.seal(&layout.unwrap())), None);
+        }
+        let frame = Frame { closed: Minute(60), floor: Minute(1) };
+        for (stat, q) in [(Stat::P50, 0.5), (Stat::P90, 0.9)] {
+            let m = Measurement { metric, stat, window: Window(60), arm: Arm::Own };
+            let (lower, upper) = interval(&one, &m, frame, &catalogue).unwrap();
+            let (down, up) = rank_offsets(q, 60_000.0, ALPHA, TUNED_FOR);
+            for (edge, rank) in [(lower, q - down), (upper, q + up)] {
+                assert!((edge / (1_000.0 * rank) - 1.0).abs() < 0.01, "{stat:?}: {edge} for {rank}");
+            }
+        }
+    }
 
     #[test]
     fn intervals_hold_the_value_and_narrow_with_samples() {

@@ -254,6 +254,12 @@ impl Series {
         self.index(minute).map_or(0, |at| self.revisions[at])
     }
 
+    /// Makes its first total wrong.
+    #[cfg(test)]
+    pub fn damage(&mut self) {
+        self.totals[0].sums.sum += 1;
+    }
+
     /// Compares every total with its panes and rebuilds those that differ; the number rebuilt (0 unless there is a bug).
     pub fn audit(&mut self, closed: Minute) -> usize {
         let mut wrong = 0;

@@ -57,7 +57,7 @@ fn a_damaged_total_is_found_and_rebuilt() {
     let mut series = Series::new(None);
     series.want(&[(Window(60), false)], Some(Minute(BASE)));
     series.add(Minute(BASE), PaneData::Counts { n: 10, trues: 3 }, Some(Minute(BASE)));
-    series.totals[0].sums.sum += 1;
+    series.damage();
     assert_eq!(series.audit(Minute(BASE)), 1);
     assert_eq!(series.sums(Minute(BASE - 59), Minute(BASE), Minute(BASE)).sum, 3 * ONE);
 }

@@ -256,6 +256,7 @@ pub fn absorb(all: &mut Output, more: Output) {
     all.verdicts.breach += more.verdicts.breach;
     all.verdicts.inconclusive += more.verdicts.inconclusive;
     all.verdicts.error += more.verdicts.error;
+    all.rebuilt += more.rebuilt;
     all.closed = more.closed.or(all.closed);
 }
 
