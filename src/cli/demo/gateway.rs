@@ -4,7 +4,7 @@
 //! OFREP answers from, so a flip changes its traffic like that of any gateway.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -32,14 +32,19 @@ const PACE: Duration = Duration::from_millis(5);
 /// How long the broker may take to acknowledge the last events (real time).
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
+/// How often an event is sent before it is given up. Rearguard counts an id once, so sending again doubles nothing.
+const TRIES: u8 = 5;
+
 /// What was written, counted.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub sent: AtomicU64,
     acknowledged: AtomicU64,
     failed: AtomicU64,
-    /// What the broker said of the first that failed.
+    /// What the broker said of the first that it refused.
     failure: OnceLock<String>,
+    /// What the broker refused and is sent again.
+    again: Mutex<Vec<Sent>>,
     pub treatment: AtomicU64,
     /// Event time of the last event of the treatment.
     last_treatment: AtomicI64,
@@ -50,6 +55,27 @@ impl Counts {
     pub fn last_treatment(&self) -> Timestamp {
         Timestamp::from_millis(self.last_treatment.load(Ordering::Relaxed))
     }
+
+    fn refused(&self, event: Sent) {
+        if event.tries < TRIES {
+            let again = Sent { tries: event.tries + 1, ..event };
+            self.again.lock().unwrap_or_else(PoisonError::into_inner).push(again);
+        } else {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn take_refused(&self) -> Vec<Sent> {
+        std::mem::take(&mut self.again.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// An event on its way.
+#[derive(Clone, Debug)]
+struct Sent {
+    tenant: String,
+    payload: Vec<u8>,
+    tries: u8,
 }
 
 /// A running gateway.
@@ -71,7 +97,7 @@ impl Gateway {
         let counts = Arc::new(Counts::default());
         let closed = Arc::new(AtomicBool::new(false));
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", brokers).set("linger.ms", "2").set("enable.idempotence", "true");
+        config.set("bootstrap.servers", brokers).set("linger.ms", "2");
         let context = Tally(Arc::clone(&counts));
         let producer =
             ThreadedProducer::from_config_and_context(&config, context).context("opening the producer")?;
@@ -158,10 +184,15 @@ struct Metrics {
 
 impl Desk {
     async fn serve(mut self, stop: CancellationToken) -> Result<(), TaskError> {
-        while !stop.is_cancelled() && !self.closed.load(Ordering::Relaxed) {
+        while !stop.is_cancelled() {
             let now = self.clock.now();
-            while let Some(request) = self.traffic.due(now) {
+            while !self.closed.load(Ordering::Relaxed)
+                && let Some(request) = self.traffic.due(now)
+            {
                 self.serve_one(&request).await?;
+            }
+            for refused in self.counts.take_refused() {
+                self.send(refused).await?;
             }
             self.clock.sleep_real(PACE).await;
         }
@@ -198,15 +229,19 @@ impl Desk {
             unit: &request.user,
             metrics: Metrics { accuracy: answer.right, latency: answer.latency, cost: answer.cost },
         };
-        self.send(&request.tenant, &serde_json::to_vec(&event)?).await
+        self.counts.sent.fetch_add(1, Ordering::Relaxed);
+        self.send(Sent { tenant: request.tenant.clone(), payload: serde_json::to_vec(&event)?, tries: 1 })
+            .await
     }
 
-    async fn send(&self, key: &str, payload: &[u8]) -> Result<(), TaskError> {
-        self.counts.sent.fetch_add(1, Ordering::Relaxed);
+    async fn send(&self, event: Sent) -> Result<(), TaskError> {
+        let mut event = Box::new(event);
         loop {
-            match self.producer.send(BaseRecord::to(TOPIC).key(key).payload(payload)) {
+            let Sent { tenant, payload, .. } = &*event.clone();
+            match self.producer.send(BaseRecord::with_opaque_to(TOPIC, event).key(tenant).payload(payload)) {
                 Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => {
+                    event = record.delivery_opaque;
                     self.clock.sleep_real(PACE).await;
                 }
                 Err((error, _)) => return Err(error.into()),
@@ -221,16 +256,34 @@ struct Tally(Arc<Counts>);
 impl ClientContext for Tally {}
 
 impl ProducerContext for Tally {
-    type DeliveryOpaque = ();
+    type DeliveryOpaque = Box<Sent>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let count = match result {
-            Ok(_) => &self.0.acknowledged,
+    fn delivery(&self, result: &DeliveryResult<'_>, event: Box<Sent>) {
+        match result {
+            Ok(_) => drop(self.0.acknowledged.fetch_add(1, Ordering::Relaxed)),
             Err((error, _)) => {
                 self.0.failure.get_or_init(|| error.to_string());
-                &self.0.failed
+                self.0.refused(*event);
             }
-        };
-        count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_broker_refuses_is_sent_again_and_given_up_in_the_end() {
+        let counts = Counts::default();
+        let mut event = Sent { tenant: "acme".into(), payload: b"{}".to_vec(), tries: 1 };
+        for tries in 2..=TRIES {
+            counts.refused(event);
+            let [again] = &counts.take_refused()[..] else { panic!("one event") };
+            assert_eq!((again.tries, again.payload.as_slice()), (tries, &b"{}"[..]));
+            event = again.clone();
+        }
+        counts.refused(event);
+        assert_eq!((counts.take_refused().len(), counts.failed.load(Ordering::Relaxed)), (0, 1));
     }
 }
