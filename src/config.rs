@@ -3,6 +3,7 @@
 //! Flows in: the file, the environment and secret files. Flows out: [`Config`]. Paths in the file are relative to the folder
 //! it stands in. Nothing else in the crate reads the environment for settings.
 
+mod expected;
 mod files;
 mod kafka;
 mod outward;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+pub use expected::{Entry, Expected, Usual};
 pub use files::{read_file, readable_rule_files, rule_files, yaml_files};
 pub use secret::Secret;
 
@@ -39,6 +41,8 @@ pub struct Config {
     pub rules: Vec<PathBuf>,
     pub flags: Vec<FlagSpec>,
     pub catalogue: Arc<Catalogue>,
+    /// What is usual of variants, for `check`.
+    pub expected: Expected,
     pub store: Store,
     /// Where snapshots lie.
     pub data_dir: PathBuf,
@@ -240,6 +244,7 @@ impl Config {
             rules: vec![PathBuf::from("rules")],
             flags: Vec::new(),
             catalogue: Arc::new(Catalogue::default()),
+            expected: Expected::default(),
             store: Store::Sqlite(PathBuf::from("data/rearguard.db")),
             data_dir: PathBuf::from("data"),
             http: Http { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) },

@@ -1,6 +1,7 @@
 //! `rearguard check`: compiles configuration and rules, and proves the ten-minute sum for each rule.
 
 mod github;
+mod given;
 mod reach;
 mod report;
 
@@ -9,25 +10,23 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
-use super::levels::{Levels, Named, named};
+use self::given::Given;
+use super::levels::{Named, named};
 use super::output::{Format, Paint, Trouble, count, end, show, show_json};
-use super::recorded::{Events, check_files, progress};
 use super::{FAILED, GOOD, WRONG, diagnostics};
 use crate::app::rules::{Inspected, inspect};
-use crate::config::{Config, read_file, variable};
+use crate::config::{Config, Expected, read_file, variable};
 use crate::engine::budget::Timing;
 use crate::engine::input::Limits;
 use crate::engine::rule::compile::Compiled;
 use crate::engine::rule::diagnostic::Diagnostic;
-use crate::engine::rule::traffic::{Traffic, starved};
-use crate::lab::arrivals::Arrivals;
-use crate::lab::recording::Recording;
-use crate::lab::simulate::observed::Observed;
+use crate::engine::rule::traffic::starved;
 use crate::model::metric::Catalogue;
 
 /// Compile configuration and rules, and prove for every rule that breach, flip and page fit into ten minutes.
 ///
-/// Everything that is wrong or doubtful is told at once. Exit code 0: all good, perhaps with warnings; 1: a rollback rule
+/// Everything that is wrong or doubtful is told at once. Given what traffic and levels to expect, also the reach of each rule and how
+/// often it would act falsely: from the options below, else from recorded events, else from `expected:` of the configuration. Exit code 0: all good, perhaps with warnings; 1: a rollback rule
 /// cannot keep the ten minutes; 2: a file is wrong.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
@@ -47,8 +46,8 @@ pub struct CheckArgs {
     /// Standard deviation of scores (default: all are 0 or 1), of the logarithm of values (default: 0.5)
     #[arg(long, value_name = "METRIC=SD", value_parser = named)]
     pub spread: Vec<Named>,
-    /// Simulated runs behind each number; more of them make intervals narrower
-    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    /// Simulated runs behind each number; more of them make intervals narrower, 0 simulates nothing
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u64).range(0..=100_000))]
     pub runs: u64,
     /// How to report; `github` writes annotations for a workflow of GitHub Actions
     #[arg(long, value_enum, default_value_t = CheckFormat::Human)]
@@ -83,11 +82,10 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
 fn checked(args: &CheckArgs) -> Result<u8, Trouble> {
     let code = match check(&args.rules) {
         Ok(mut report) => {
-            if let Some((traffic, source)) = traffic(args, &report)? {
-                report.diagnostics.extend(starved(&report.compiled, &report.catalogue, &traffic));
-                report.reaches = reach::simulate(args, &report, &source, &traffic);
-                sort(&mut report.diagnostics);
-            }
+            let (mut found, reaches) = with_traffic(args, &report)?;
+            report.diagnostics.append(&mut found);
+            report.reaches = reaches;
+            sort(&mut report.diagnostics);
             match args.format {
                 CheckFormat::Json => show_json(&report.as_json())?,
                 CheckFormat::Github => {
@@ -120,40 +118,17 @@ fn checked(args: &CheckArgs) -> Result<u8, Trouble> {
     Ok(code)
 }
 
+/// What traffic and levels say of the rules, as far as they are known: doubts, and what comes of simulation.
+fn with_traffic(args: &CheckArgs, report: &Report) -> Result<(Vec<Diagnostic>, Vec<reach::Told>), Trouble> {
+    let Some((given, traffic)) = Given::read(args, report)? else { return Ok((Vec::new(), Vec::new())) };
+    let reaches =
+        if args.runs == 0 { Vec::new() } else { reach::simulate(args.runs, report, &given, &traffic) };
+    Ok((starved(&report.compiled, &report.catalogue, &traffic), reaches))
+}
+
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
     rate.ok_or_else(|| "is no number above 0, such as 60 or 0.5".to_owned())
-}
-
-/// The traffic that was given, if any, and what is to be simulated on it.
-fn traffic(args: &CheckArgs, report: &Report) -> Result<Option<(Traffic, reach::Source)>, Trouble> {
-    let levels = Levels::read(&args.level, &[], &[], &args.spread, &report.catalogue)?;
-    if args.events.is_empty() {
-        let Some(events) = args.events_per_minute else {
-            return match args.level.is_empty() {
-                true => Ok(None),
-                false => Err(Trouble::wrong("`--level` says how good events are, but not how many come")
-                    .hint("add `--events-per-minute N`, or recorded events with `--events FILE`")),
-            };
-        };
-        return Ok(Some((Traffic::Steady(events), reach::Source::Said { events, levels })));
-    }
-    let files: Vec<Recording> = args.events.iter().map(|path| Recording::new(path)).collect();
-    check_files(&files)?;
-    let events = Events::Files(files);
-    let bar = progress(&events, 1);
-    let mut arrivals = Arrivals::new(&report.compiled.rules, Arc::clone(&report.catalogue));
-    let mut observed = Box::new(Observed::new(Arc::clone(&report.catalogue)));
-    events.each(&bar, |message| {
-        arrivals.look(message);
-        observed.look(message);
-    })?;
-    bar.finish_and_clear();
-    if arrivals.events == 0 {
-        return Err(Trouble::wrong(format!("{} holds no event", events.name()))
-            .hint("docs/events.md says what an event is: one JSON object per line"));
-    }
-    Ok(Some((arrivals.finish(), reach::Source::Recorded { observed, levels })))
 }
 
 /// `2 mistakes found, 1 warning`
@@ -173,6 +148,8 @@ pub struct Report {
     /// Name and content of the rule files.
     pub files: Vec<(String, String)>,
     pub catalogue: Arc<Catalogue>,
+    /// What the configuration says is usual.
+    pub expected: Expected,
     pub timing: Timing,
     pub limits: Limits,
     pub dry_run: bool,
@@ -187,22 +164,27 @@ pub struct Report {
 /// Reads and judges; `Err` when a file is wrong, with everything that was found all the same.
 pub fn check(args: &RuleArgs) -> Result<Report, Vec<Diagnostic>> {
     let (config, mut wrong) = configuration(args);
-    let Some(config) = config else { return Err(wrong) };
+    let Some(mut config) = config else { return Err(wrong) };
     let places = if args.files.is_empty() { &config.rules } else { &args.files };
     let mut inspected: Inspected = inspect(&config, places);
     wrong.append(&mut inspected.wrong);
-    let mut found = config.warnings;
+    let mut found = std::mem::take(&mut config.warnings);
     found.append(&mut inspected.found);
     if !wrong.is_empty() {
         wrong.append(&mut found);
         sort(&mut wrong);
         return Err(wrong);
     }
+    // Not where only some of the rules are looked at.
+    if args.files.is_empty() {
+        found.extend(given::of_no_rule(&config, &inspected.compiled.rules));
+    }
     sort(&mut found);
     Ok(Report {
         compiled: inspected.compiled,
         files: inspected.files,
         catalogue: config.catalogue,
+        expected: config.expected,
         timing: config.timing,
         limits: config.limits,
         dry_run: config.dry_run,

@@ -4,22 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::output::Trouble;
+use crate::config::Usual;
 use crate::engine::rule::diagnostic::Span;
-use crate::engine::rule::{Arm, Rule, Stat, identifier};
+use crate::engine::rule::level::{self, Level};
+use crate::engine::rule::token::Fault;
+use crate::engine::rule::{Arm, Rule, Stat};
 use crate::lab::simulate::draw::{Beta, Shape};
 use crate::lab::simulate::world::Measured;
 use crate::model::metric::{Catalogue, Kind, MetricId};
 
 /// The spread of a value's logarithm when nothing is said: the 95th percentile is 2.3 times the median.
 const SIGMA: f64 = 0.5;
-
-/// A metric's statistic and what it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Level {
-    pub metric: MetricId,
-    pub stat: Stat,
-    pub value: f64,
-}
+/// The level of a metric of which only the number of samples matters.
+pub const UNNEEDED: f64 = 0.5;
 
 /// `NAME=NUMBER`, as it stands on the command line.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,41 +55,51 @@ impl Levels {
         spreads: &[Named],
         catalogue: &Catalogue,
     ) -> Result<Self, Trouble> {
-        let mut levels = Self { spreads: read_spreads(spreads, catalogue)?, ..Self::default() };
-        levels.healthy = levels.read_levels("--level", healthy, catalogue)?;
-        levels.regressed = levels.read_levels("--regression", regressed, catalogue)?;
-        levels.baseline = levels.read_levels("--baseline-level", baseline, catalogue)?;
-        Ok(levels)
+        Ok(Self {
+            healthy: Self::read_levels("--level", healthy, catalogue)?,
+            regressed: Self::read_levels("--regression", regressed, catalogue)?,
+            baseline: Self::read_levels("--baseline-level", baseline, catalogue)?,
+            spreads: spreads.iter().map(|named| read_spread(named, catalogue)).collect::<Result<_, _>>()?,
+        })
     }
 
-    fn read_levels(
-        &self,
-        option: &str,
-        given: &[Named],
-        catalogue: &Catalogue,
-    ) -> Result<Vec<Level>, Trouble> {
+    fn read_levels(option: &str, given: &[Named], catalogue: &Catalogue) -> Result<Vec<Level>, Trouble> {
         let mut levels: Vec<Level> = Vec::with_capacity(given.len());
         for named in given {
-            let level = resolve(named, catalogue).map_err(|why| why.of(option, named))?;
-            if self.shape(level.metric, catalogue).center(level.stat, level.value).is_none() {
-                let why = Wrong::new(format!("`{}` does not say how good the samples are", named.name));
-                return Err(why.hint("give a mean, a rate or a quantile of a value").of(option, named));
-            }
+            let at = Span::new(0, named.name.len());
+            let read = level::level(&named.name, named.value, at, catalogue);
+            let level = read.map_err(|fault| wrong(option, named, fault))?;
             if levels.iter().any(|other| other.metric == level.metric) {
-                return Err(Wrong::new("the metric stands there twice").of(option, named));
+                return Err(wrong(option, named, Fault::new(at, "the metric stands there twice")));
             }
             levels.push(level);
         }
         Ok(levels)
     }
 
+    /// The same from the configuration.
+    pub fn usual(usual: &Usual, catalogue: &Catalogue) -> Self {
+        let shape = |(metric, spread): &(MetricId, f64)| (*metric, spread_shape(*metric, *spread, catalogue));
+        Self {
+            healthy: usual.levels.clone(),
+            spreads: usual.spreads.iter().map(shape).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// What is said of how good a metric is.
+    pub fn healthy(&self, metric: MetricId) -> Option<&Level> {
+        self.healthy.iter().find(|level| level.metric == metric)
+    }
+
+    /// What is said of how the samples of a metric spread.
+    pub fn spread(&self, metric: MetricId) -> Option<&Shape> {
+        self.spreads.iter().find(|(id, _)| *id == metric).map(|(_, shape)| shape)
+    }
+
     /// What the samples of a metric look like.
-    pub fn shape(&self, metric: MetricId, catalogue: &Catalogue) -> Shape {
-        let given = self.spreads.iter().find(|(id, _)| *id == metric).map(|(_, shape)| shape.clone());
-        given.unwrap_or_else(|| match catalogue.get(metric).kind {
-            Kind::Score | Kind::Boolean => Shape::Share,
-            Kind::Value => Shape::LogNormal { sigma: SIGMA },
-        })
+    fn shape(&self, metric: MetricId, catalogue: &Catalogue) -> Shape {
+        self.spread(metric).cloned().unwrap_or_else(|| default_shape(metric, catalogue))
     }
 
     /// One metric as it is simulated; `None` if its level was not given and is needed.
@@ -102,96 +109,74 @@ impl Levels {
             let level = levels.iter().find(|level| level.metric == metric)?;
             shape.center(level.stat, level.value)
         };
-        let slots = || rules.iter().flat_map(|rule| rule.condition.slots.iter().chain(&rule.clear.slots));
-        let counted = |stat| matches!(stat, Stat::Count | Stat::PerMin);
-        let needed = slots().any(|slot| slot.metric == metric && !counted(slot.stat));
-        let healthy = of(&self.healthy).or_else(|| (!needed).then_some(0.5))?;
-        let compared = slots().any(|slot| slot.metric == metric && slot.arm == Arm::Baseline);
+        let healthy = of(&self.healthy).or_else(|| (!needs_level(metric, rules)).then_some(UNNEEDED))?;
         let mut measured = Measured::new(metric, catalogue.get(metric), shape.clone(), healthy);
         measured.regressed = of(&self.regressed);
-        measured.baseline = of(&self.baseline).or_else(|| compared.then_some(healthy));
+        measured.baseline = of(&self.baseline).or_else(|| compares(metric, rules).then_some(healthy));
         Some(measured)
     }
 
     /// The metrics of a rule whose level was not given, each by the name of what should be.
     pub fn missing(&self, rule: &Rule, catalogue: &Catalogue) -> BTreeSet<String> {
         let rules = [Arc::new(rule.clone())];
-        let slots = rule
-            .condition
-            .slots
-            .iter()
-            .filter(|slot| self.measured(slot.metric, &rules, catalogue).is_none());
-        slots
-            .map(|slot| {
-                let metric = catalogue.get(slot.metric);
-                match slot.stat.quantile().filter(|_| metric.kind == Kind::Value) {
-                    Some(_) => format!("{}_{}", metric.name, slot.stat.as_str()),
-                    None => metric.name.clone(),
-                }
-            })
-            .collect()
+        missing(rule, catalogue, |metric| self.measured(metric, &rules, catalogue).is_some())
     }
 }
 
-/// What is wrong with one option's value.
-struct Wrong {
-    what: String,
-    hint: Option<String>,
-}
-
-impl Wrong {
-    fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), hint: None }
-    }
-
-    fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-
-    fn of(self, option: &str, named: &Named) -> Trouble {
-        let trouble = Trouble::wrong(format!("`{option} {}={}`: {}", named.name, named.value, self.what));
-        match self.hint {
-            Some(hint) => trouble.hint(hint),
-            None => trouble,
-        }
+/// What is wrong with the value of an option.
+fn wrong(option: &str, named: &Named, fault: Fault) -> Trouble {
+    let trouble = Trouble::wrong(format!("`{option} {}={}`: {}", named.name, named.value, fault.message));
+    match fault.help {
+        Some(help) => trouble.hint(help),
+        None => trouble,
     }
 }
 
-fn resolve(named: &Named, catalogue: &Catalogue) -> Result<Level, Wrong> {
-    // Names of measurements without their window.
-    let found = identifier::resolve(&format!("{}_1h", named.name), Span::new(0, named.name.len()), catalogue);
-    let found = found.map_err(|fault| {
-        let plain = |text: String| text.replace("_1h`", "`");
-        Wrong { what: plain(fault.message), hint: fault.help.map(plain) }
-    })?;
-    let metric = catalogue.get(found.metric);
-    let top = if metric.kind == Kind::Value { metric.max } else { 1.0 };
-    if named.value > top || (metric.kind == Kind::Value && named.value <= 0.0) {
-        let unit = if metric.unit.is_empty() { String::new() } else { format!(" {}", metric.unit) };
-        let range = format!("`{}` lies between 0 and {top}{unit}", metric.name);
-        return Err(Wrong::new("no sample can be so").hint(range));
-    }
-    Ok(Level { metric: found.metric, stat: found.stat, value: named.value })
+fn read_spread(named: &Named, catalogue: &Catalogue) -> Result<(MetricId, Shape), Trouble> {
+    let at = Span::new(0, named.name.len());
+    let read = level::spread(&named.name, named.value, at, catalogue);
+    let (metric, spread) = read.map_err(|fault| wrong("--spread", named, fault))?;
+    Ok((metric, spread_shape(metric, spread, catalogue)))
 }
 
-fn read_spreads(given: &[Named], catalogue: &Catalogue) -> Result<Vec<(MetricId, Shape)>, Trouble> {
-    let shape = |named: &Named| {
-        let level = resolve(&Named { value: 0.5, ..named.clone() }, catalogue)?;
-        let shape = match catalogue.get(level.metric).kind {
-            Kind::Boolean => return Err(Wrong::new("true or false has no spread of its own")),
-            Kind::Score if named.value == 0.0 || named.value > 0.5 => {
-                return Err(Wrong::new("the spread of a score lies above 0 and is at most 0.5"));
+/// What samples of a given spread look like.
+fn spread_shape(metric: MetricId, spread: f64, catalogue: &Catalogue) -> Shape {
+    match catalogue.get(metric).kind {
+        Kind::Value => Shape::LogNormal { sigma: spread },
+        Kind::Score | Kind::Boolean => Shape::Spread(Arc::new(Beta::new(spread))),
+    }
+}
+
+/// What samples look like where nothing is said: scores are 0 or 1.
+pub fn default_shape(metric: MetricId, catalogue: &Catalogue) -> Shape {
+    match catalogue.get(metric).kind {
+        Kind::Score | Kind::Boolean => Shape::Share,
+        Kind::Value => Shape::LogNormal { sigma: SIGMA },
+    }
+}
+
+/// Whether some rule measures how good a metric is, not only how often it comes.
+pub fn needs_level(metric: MetricId, rules: &[Arc<Rule>]) -> bool {
+    let slots = || rules.iter().flat_map(|rule| rule.condition.slots.iter().chain(&rule.clear.slots));
+    slots().any(|slot| slot.metric == metric && !matches!(slot.stat, Stat::Count | Stat::PerMin))
+}
+
+/// Whether some rule compares a metric with the baseline.
+pub fn compares(metric: MetricId, rules: &[Arc<Rule>]) -> bool {
+    let slots = || rules.iter().flat_map(|rule| rule.condition.slots.iter().chain(&rule.clear.slots));
+    slots().any(|slot| slot.metric == metric && slot.arm == Arm::Baseline)
+}
+
+/// The metrics of a rule that are not `known`, each by the name of a level that would say how good it is.
+pub fn missing(rule: &Rule, catalogue: &Catalogue, known: impl Fn(MetricId) -> bool) -> BTreeSet<String> {
+    let slots = rule.condition.slots.iter().filter(|slot| !known(slot.metric));
+    slots
+        .map(|slot| {
+            let metric = catalogue.get(slot.metric);
+            match slot.stat.quantile().filter(|_| metric.kind == Kind::Value) {
+                Some(_) => format!("{}_{}", metric.name, slot.stat.as_str()),
+                None => metric.name.clone(),
             }
-            Kind::Score => Shape::Spread(Arc::new(Beta::new(named.value))),
-            Kind::Value if named.value == 0.0 || named.value > 3.0 => {
-                return Err(Wrong::new(
-                    "the spread of a value is that of its logarithm, above 0 and at most 3",
-                ));
-            }
-            Kind::Value => Shape::LogNormal { sigma: named.value },
-        };
-        Ok((level.metric, shape))
-    };
-    given.iter().map(|named| shape(named).map_err(|why| why.of("--spread", named))).collect()
+        })
+        .collect()
 }

@@ -99,6 +99,12 @@ pub fn sentences(rule: &Rule, note: &RuleNote, catalogue: &Catalogue, dry_run: b
         (Confirm::Evidence, true) => proved.to_owned(),
     };
     out.push(format!("It counts if {counts} (`confirm: {}`).", rule.confirm.as_str()));
+    if let Some(reason) = accepted(rule, note) {
+        out.push(format!(
+            "Nothing bounds how long that may take. This is accepted: {}.",
+            sentence_end(reason)
+        ));
+    }
     out.push(format!("Then {}.", deed(rule, dry_run)));
     out.push(match rule.action {
         RuleAction::Rollback => "That stays so until a human re-arms the flag.".to_owned(),
@@ -111,6 +117,17 @@ pub fn sentences(rule: &Rule, note: &RuleNote, catalogue: &Catalogue, dry_run: b
     });
     out.push(silence(rule));
     out
+}
+
+/// Why somebody accepts that a rule may take any time, where it may.
+pub fn accepted<'a>(rule: &Rule, note: &'a RuleNote) -> Option<&'a str> {
+    let may = rule.action == RuleAction::Rollback && !rule.confirm.by_persistence();
+    note.no_time_bound.as_ref().filter(|_| may).map(|(reason, _)| reason.as_str())
+}
+
+/// Text that a full stop can follow.
+fn sentence_end(text: &str) -> &str {
+    text.trim_end().trim_end_matches('.')
 }
 
 fn samples(rule: &Rule) -> Option<String> {
@@ -340,6 +357,11 @@ mod tests {
             ("action: rollback, no_data: pause", false, "After 3 minutes of silence the share is held"),
             ("action: rollback, no_data: notify", false, "somebody is told at once"),
             ("action: rollback, mode: dry_run", false, "it only says what it would do (dry run)"),
+            (
+                "action: rollback, confirm: evidence, no_time_bound: 'Watched by hand.'",
+                false,
+                "Nothing bounds how long that may take. This is accepted: Watched by hand. Then",
+            ),
             ("action: rollback", true, "it only says what it would do (dry run)"),
             ("action: notify", false, "nothing is changed, and those who get notices are told"),
             ("action: notify, dwell: 20m", false, "for 20 minutes, over the window and its last 5 minutes"),

@@ -11,12 +11,13 @@ use crate::engine::rule::diagnostic::Span;
 use crate::engine::rule::yaml::{Document, Fields, Node, Value};
 use crate::model::metric::Catalogue;
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "kafka",
     "rules",
     "flags",
     "metrics",
     "slos",
+    "expected",
     "store",
     "data_dir",
     "http",
@@ -61,6 +62,8 @@ impl Reader<'_, '_> {
         let routes = self.routes(fields.get("routes"), &receivers);
         let catalogue = fields.get("metrics").map_or_else(Catalogue::default, |n| self.metrics(n));
         let slos = fields.get("slos").map(|n| self.slos(n, &catalogue)).unwrap_or_default();
+        let catalogue = catalogue.with_slos(slos);
+        let expected = fields.get("expected").map(|n| self.expected(n, &catalogue)).unwrap_or_default();
         let store = fields.get("store").and_then(|n| self.store(n));
         let dry_run = fields.get("dry_run").and_then(|n| self.doc.boolean(n, "`dry_run`"));
         let limits = fields.get("limits").map(|n| self.limits(n)).unwrap_or_default();
@@ -70,7 +73,8 @@ impl Reader<'_, '_> {
             path: path.to_owned(),
             rules: self.rules(fields),
             flags: fields.get("flags").map(|n| self.flags(n)).unwrap_or_default(),
-            catalogue: Arc::new(catalogue.with_slos(slos)),
+            catalogue: Arc::new(catalogue),
+            expected,
             store: store.unwrap_or_else(|| Store::Sqlite(data_dir.join("rearguard.db"))),
             data_dir,
             http: fields.get("http").and_then(|n| self.http(n)).unwrap_or(defaults.http),

@@ -245,7 +245,7 @@ fn rule_files_are_found() {
 fn every_example_of_the_documentation_loads() {
     let text = include_str!("../../docs/configuration.md");
     let blocks: Vec<&str> = text.split("```yaml\n").skip(1).filter_map(|b| b.split("```").next()).collect();
-    assert_eq!(blocks.len(), 3);
+    assert_eq!(blocks.len(), 4);
     for block in blocks {
         assert!(parse(block).is_ok(), "{block}\n{:#?}", parse(block).unwrap_err());
     }

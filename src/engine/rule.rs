@@ -10,6 +10,7 @@ pub mod diagnostic;
 pub mod eval;
 pub mod identifier;
 pub mod keys;
+pub mod level;
 pub mod logic;
 pub mod preset;
 pub mod review;

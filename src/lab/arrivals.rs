@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::engine::rule::RuleSet;
-use crate::engine::rule::traffic::Traffic;
+use crate::engine::rule::traffic::{Recorded, Traffic};
 use crate::ingest::decode::{Bounds, Decoder, LATEST};
 use crate::model::id::Variant;
 use crate::model::metric::{Catalogue, MetricId};
@@ -17,6 +17,8 @@ pub struct Arrivals {
     catalogue: Arc<Catalogue>,
     wanted: BTreeMap<String, (Variant, BTreeSet<MetricId>)>,
     seen: BTreeMap<(Variant, MetricId), BTreeMap<Minute, u64>>,
+    /// The variants of rules of which there was an event.
+    variants: BTreeSet<Variant>,
     /// Events, of whatever variant.
     pub events: u64,
 }
@@ -32,7 +34,14 @@ impl Arrivals {
                 metrics.extend(rule.condition.slots.iter().map(|slot| catalogue.recorded(slot.metric)));
             }
         }
-        Self { decoder: Decoder::default(), catalogue, wanted, seen: BTreeMap::new(), events: 0 }
+        Self {
+            decoder: Decoder::default(),
+            catalogue,
+            wanted,
+            seen: BTreeMap::new(),
+            variants: BTreeSet::new(),
+            events: 0,
+        }
     }
 
     /// Looks at one message; what is no event has no samples. Duplicates count twice.
@@ -42,6 +51,9 @@ impl Arrivals {
         };
         self.events += 1;
         let Some((variant, metrics)) = self.wanted.get(event.variant) else { return };
+        if !self.variants.contains(variant) {
+            self.variants.insert(variant.clone());
+        }
         for (name, _) in event.metrics.iter() {
             if let Some(metric) = self.catalogue.find(name).filter(|metric| metrics.contains(metric)) {
                 let by_minute = self.seen.entry((variant.clone(), metric)).or_default();
@@ -50,8 +62,9 @@ impl Arrivals {
         }
     }
 
-    /// What was seen.
-    pub fn finish(self) -> Traffic {
-        Traffic::Recorded(self.seen)
+    /// What was seen, and for variants of which nothing was, how many events a minute are expected.
+    pub fn finish(self, mut expected: BTreeMap<Variant, f64>) -> Traffic {
+        expected.retain(|variant, _| !self.variants.contains(variant));
+        Traffic::Recorded(Recorded { seen: self.seen, expected })
     }
 }

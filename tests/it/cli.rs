@@ -84,8 +84,8 @@ fn wrong_use_ends_with_two_and_says_what_would_be_right() {
 
 #[test]
 fn check_tells_place_and_caret_and_ends_with_its_code() {
-    let good =
-        rearguard(here(), &[], &["check", "rules/support-copilot.yaml", "-c", "rearguard.example.yaml"]);
+    let example = ["-c", "rearguard.example.yaml", "--runs", "0"];
+    let good = rearguard(here(), &[], &[&["check", "rules/support-copilot.yaml"][..], &example].concat());
     assert_eq!((good.code, good.err.as_str()), (0, ""), "{good:?}");
     assert!(good.out.contains("5 rules: every rollback keeps the ten minutes"), "{}", good.out);
 
@@ -118,7 +118,7 @@ fn check_tells_place_and_caret_and_ends_with_its_code() {
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_rearguard"))
-        .args(["check", "rules", "-c", "rearguard.example.yaml"])
+        .args(["check", "rules", "-c", "rearguard.example.yaml", "--runs", "0"])
         .current_dir(here())
         .stdout(Stdio::piped())
         .spawn()

@@ -172,3 +172,105 @@ fn the_example_of_the_page_is_what_comes_out() {
     assert_eq!((ended.code, ended.err.as_str()), (0, ""), "{ended:?}");
     assert_eq!(ended.out, outputs[0], "comes out as:\n{}", ended.out);
 }
+
+/// Each number is taken from an option, else from the recording, else from the configuration, and `check` says from which.
+#[test]
+fn check_takes_what_is_usual_from_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let config = "kafka: { brokers: \"localhost:9092\", topics: [t] }\nrules: [r.yaml]\n";
+    let expected = "expected:
+  chat:
+    events_per_minute: 4
+    metrics: { faithfulness: { level: 0.97, spread: 0.15 }, cost_p95: 0.03 }
+  chat.v2: { events_per_minute: 9 }
+  chta: {}
+";
+    write("rearguard.yaml", &format!("{config}{expected}"));
+    let rule = "- variant: chat.v2
+  baseline: chat.v1
+  rules:
+    - { condition: faithfulness_1h < 0.92, action: rollback }
+    - { condition: cost_p95_1h > baseline*2, action: notify }
+    - { condition: abstain_rate_1h > 0.2, action: notify }
+";
+    write("r.yaml", rule);
+    let second = |n: usize| format!("2026-01-01T{:02}:{:02}:{:02}Z", n / 3_600, n / 60 % 60, n % 60);
+    let event = |n: usize| {
+        let score = u8::from(!n.is_multiple_of(10));
+        format!(
+            "{{\"id\":\"{n}\",\"ts\":\"{}\",\"variant\":\"chat.v2\",\"metrics\":{{\"faithfulness\":{score}}}}}\n",
+            second(n * 6)
+        )
+    };
+    write("e.jsonl", &(0..600).map(event).collect::<String>());
+    let check = |more: &[&str]| rearguard(folder.path(), &[], &[&["check", "--runs", "1"], more].concat());
+    let given = |more: &[&str]| {
+        let ended = check(&[more, &["--format", "json"]].concat());
+        let document: Value = serde_json::from_str(&ended.out).unwrap_or_else(|_| panic!("{ended:?}"));
+        [0, 1].map(|rule: usize| document["rules"][rule]["simulated"]["given"].clone())
+    };
+    let said = |value: &Value| (value["value"].as_f64(), value["from"].as_str().unwrap().to_owned());
+    let of = |value: f64, from: &str| (Some(value), from.to_owned());
+
+    let [usual, cost] = given(&[]);
+    let score = &usual["metrics"][0];
+    assert_eq!(said(&usual["events_per_minute"]), of(9.0, "configuration"));
+    assert_eq!(said(&score["level"]), of(0.97, "configuration"));
+    assert_eq!(said(&score["spread"]), of(0.15, "configuration"));
+    assert_eq!(said(&cost["baseline_events_per_minute"]), of(4.0, "configuration"));
+    assert_eq!(said(&cost["metrics"][0]["baseline_level"]), of(0.03, "configuration"));
+    assert_eq!(said(&cost["metrics"][0]["spread"]), of(0.5, "default"));
+
+    let [recorded, _] = given(&["--events", "e.jsonl"]);
+    let score = &recorded["metrics"][0];
+    assert_eq!(said(&recorded["events_per_minute"]), of(10.0, "recording"));
+    assert_eq!(said(&score["level"]), of(0.9, "recording"));
+    assert_eq!(said(&score["spread"]), (None, "recording".to_owned()), "they were 0 and 1");
+    let options = ["--events", "e.jsonl", "--level", "faithfulness=0.96", "--spread", "faithfulness=0.1"];
+    let [overridden, _] = given(&options);
+    let score = &overridden["metrics"][0];
+    assert_eq!(said(&score["level"]), of(0.96, "option"));
+    assert_eq!(said(&score["spread"]), of(0.1, "option"));
+    let [level, _] = given(&["--level", "faithfulness=0.96"]);
+    assert_eq!(said(&level["events_per_minute"]), of(9.0, "configuration"));
+    assert_eq!(said(&level["metrics"][0]["level"]), of(0.96, "option"));
+    assert_eq!(said(&level["metrics"][0]["spread"]), of(0.15, "configuration"));
+
+    let human = check(&[]);
+    for part in [
+        "given       9 events a minute (configuration); faithfulness mean 0.97, spread 0.15 (configuration)",
+        "not known: say `--level abstain=…`, or put it under `expected:` in the configuration",
+    ] {
+        assert!(human.out.contains(part), "lacks `{part}`:\n{}", human.out);
+    }
+    for part in ["no rule has to do with a variant or feature `chta`", "did you mean `chat`?"] {
+        assert!(human.err.contains(part), "lacks `{part}`:\n{}", human.err);
+    }
+    let nothing = rearguard(folder.path(), &[], &["check", "--runs", "0"]);
+    assert!(nothing.code == 0 && !nothing.out.contains("    reach"), "{nothing:?}");
+}
+
+/// A new variant is judged by the recording of the old one and by what the configuration expects of the new.
+#[test]
+fn what_no_event_is_recorded_of_is_expected() {
+    let folder = folder();
+    let config = |expected: &str| {
+        let text = format!("kafka: {{ brokers: \"localhost:9092\", topics: [t] }}\n{expected}");
+        std::fs::write(folder.path().join("rearguard.yaml"), text).unwrap();
+        let event = "{\"id\":\"1\",\"ts\":\"2026-01-01T00:00:00Z\",\"variant\":\"chat.v1\",\"metrics\":{\"faithfulness\":1}}\n";
+        std::fs::write(folder.path().join("e.jsonl"), event).unwrap();
+        rearguard(folder.path(), &[], &["check", "r.yaml", "--events", "e.jsonl", "--runs", "1"])
+    };
+    let silent = config("");
+    assert!(silent.err.contains("no event of chat.v2 carries `faithfulness`"), "{silent:?}");
+    let expected =
+        config("expected: { chat.v2: { events_per_minute: 6, metrics: { faithfulness: 0.95 } } }\n");
+    assert!(!expected.err.contains("carries `faithfulness`"), "{expected:?}");
+    assert!(
+        expected.out.contains(
+            "6 events a minute (configuration); faithfulness mean 0.95 (configuration), all 0 or 1 (default)"
+        ),
+        "{expected:?}"
+    );
+}

@@ -1,25 +1,23 @@
 //! What simulation says of each rule, given traffic and a level: its reach, and how often it would act falsely.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{CheckArgs, Report};
-use crate::cli::levels::Levels;
+use super::Report;
+use super::given::{Given, Sources};
 use crate::cli::simulate::{estimate, progress, quantile};
 use crate::dispatch::words;
 use crate::engine::rule::traffic::{Traffic, never_fires};
 use crate::engine::rule::{Confirm, Rule, RuleAction, RuleSet};
 use crate::lab::setup::{Bench, Setup};
 use crate::lab::simulate::judge::Judge;
-use crate::lab::simulate::observed::Observed;
 use crate::lab::simulate::reach::{Effort, Lever, Reach, reach};
 use crate::lab::simulate::tally::{Estimate, Quantile};
-use crate::lab::simulate::world::{Measured, World};
+use crate::lab::simulate::world::World;
 use crate::lab::simulate::{Plan, Size, within_ten};
 use crate::model::id::Variant;
-use crate::model::metric::{Kind, MetricId};
+use crate::model::metric::Kind;
 
 /// Minutes after the onset after which a rule is called too slow to be told.
 const HORIZON: u32 = 240;
@@ -28,18 +26,12 @@ const DAYS: f64 = 1.0;
 /// The seed: `check` says the same of the same files.
 const SEED: u64 = 1;
 
-/// How events arrive, and how good they are.
-pub enum Source {
-    /// So many a minute, at the levels given.
-    Said { events: f64, levels: Levels },
-    /// As recorded, but for the levels given.
-    Recorded { observed: Box<Observed>, levels: Levels },
-}
-
 /// What simulation says of one rule.
 #[derive(Debug)]
 pub struct RuleReach {
     pub events: f64,
+    /// Where the numbers come from.
+    from: Sources,
     lever: Option<Lever>,
     unit: String,
     reach: Option<Reach>,
@@ -58,17 +50,17 @@ pub enum Told {
 }
 
 /// Simulates every rule whose levels are known.
-pub fn simulate(args: &CheckArgs, report: &Report, source: &Source, traffic: &Traffic) -> Vec<Told> {
+pub fn simulate(runs: u64, report: &Report, given: &Given<'_>, traffic: &Traffic) -> Vec<Told> {
     let rules = &report.compiled.rules.rules;
     let rollbacks = rules.iter().filter(|rule| rule.action == RuleAction::Rollback).count();
     let threads = std::thread::available_parallelism().map_or(1, Into::into);
     let bar = progress(rules.len() as u64, "rules");
-    let simulated = rules.iter().inspect(|_| bar.inc(1)).map(|rule| match source.world(rule, report) {
+    let simulated = rules.iter().inspect(|_| bar.inc(1)).map(|rule| match given.world(rule) {
         _ if never_fires(rule, traffic) => {
             Told::Unknown("none: with this traffic it can never fire".to_owned())
         }
-        Some(world) => Told::Simulated(Box::new(one(rule, world, report, rollbacks, args.runs, threads))),
-        None => Told::Unknown(source.missing(rule, report)),
+        Some(world) => Told::Simulated(Box::new(one(rule, world, report, rollbacks, runs, threads))),
+        None => Told::Unknown(given.missing(rule)),
     });
     let told = simulated.collect();
     bar.finish_and_clear();
@@ -77,7 +69,7 @@ pub fn simulate(args: &CheckArgs, report: &Report, source: &Source, traffic: &Tr
 
 fn one(
     rule: &Arc<Rule>,
-    world: World,
+    (world, from): (World, Sources),
     report: &Report,
     rollbacks: usize,
     runs: u64,
@@ -100,6 +92,7 @@ fn one(
     let falsely = Confirm::ALL.into_iter().zip(&outcome.judges);
     RuleReach {
         events: world.events,
+        from,
         unit: lever.map(|lever| report.catalogue.get(lever.metric).unit.clone()).unwrap_or_default(),
         reach: lever.map(|lever| reach(&own, &lever, effort)),
         lever,
@@ -108,53 +101,6 @@ fn one(
             .collect(),
         days: outcome.days(),
         runs,
-    }
-}
-
-impl Source {
-    /// The world of one rule; `None` where a level that it needs is not known.
-    fn world(&self, rule: &Arc<Rule>, report: &Report) -> Option<World> {
-        let slots = rule.condition.slots.iter().chain(&rule.clear.slots);
-        let metrics: BTreeSet<MetricId> = slots.map(|slot| slot.metric).collect();
-        let events = self.events(&rule.variant)?;
-        let baseline_events = rule.baseline.as_ref().and_then(|baseline| self.events(baseline));
-        let metrics: Option<Vec<Measured>> =
-            metrics.into_iter().map(|metric| self.measured(rule, metric, report)).collect();
-        let baseline_events = baseline_events.unwrap_or(events);
-        Some(World { events, baseline_events, metrics: metrics?, ..World::default() })
-    }
-
-    /// What is missing of the world of a rule.
-    fn missing(&self, rule: &Rule, report: &Report) -> String {
-        let (Self::Said { levels, .. } | Self::Recorded { levels, .. }) = self;
-        if self.events(&rule.variant).is_none() {
-            return format!("not known: no event of {} is recorded", rule.variant);
-        }
-        let missing = levels.missing(rule, &report.catalogue);
-        let options: Vec<String> = missing.iter().map(|name| format!("`--level {name}=…`")).collect();
-        format!("not known: say {}", options.join(" "))
-    }
-
-    fn events(&self, variant: &Variant) -> Option<f64> {
-        match self {
-            Self::Said { events, .. } => Some(*events),
-            Self::Recorded { observed, .. } => observed.events_per_minute(variant),
-        }
-    }
-
-    fn measured(&self, rule: &Arc<Rule>, metric: MetricId, report: &Report) -> Option<Measured> {
-        let catalogue = &report.catalogue;
-        let (Self::Said { levels, .. } | Self::Recorded { levels, .. }) = self;
-        let said = levels.measured(metric, std::slice::from_ref(rule), catalogue);
-        let Self::Recorded { observed, .. } = self else { return said };
-        said.or_else(|| {
-            let mut seen = observed.measured(&rule.variant, metric)?;
-            if rule.condition.reads_baseline() {
-                let baseline = rule.baseline.as_ref().and_then(|name| observed.measured(name, metric));
-                seen.baseline = Some(baseline.map_or(seen.healthy, |baseline| baseline.healthy));
-            }
-            Some(seen)
-        })
     }
 }
 
@@ -177,9 +123,9 @@ impl Told {
 }
 
 impl RuleReach {
-    /// What the reach is, and then how often the rule acts falsely: two lines for people.
+    /// What is given, what the reach is, and then how often the rule acts falsely: a line each for people.
     fn lines(&self, rule: &Rule) -> Vec<(&'static str, String)> {
-        let mut lines = Vec::new();
+        let mut lines = vec![("given", self.from.to_string())];
         if let (Some(lever), Some(reach)) = (&self.lever, &self.reach) {
             lines.push(("reach", self.told(lever, reach, rule)));
             let times: Vec<String> = reach
@@ -261,6 +207,7 @@ impl RuleReach {
         });
         json!({
             "events_per_minute": self.events,
+            "given": self.from.as_json(),
             "runs": self.runs,
             "horizon_minutes": HORIZON,
             "reach": reach,

@@ -44,6 +44,9 @@ struct RuleJson<'a> {
     budget_seconds: u64,
     fits: bool,
     hash: &'a str,
+    /// Why it is accepted that nothing bounds the time until it acts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_time_bound: Option<&'a str>,
     /// What simulation says, where it was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     simulated: Option<serde_json::Value>,
@@ -101,6 +104,7 @@ impl Report {
                     budget_seconds: budget.total.as_secs(),
                     fits: budget.fits(),
                     hash: &rule.hash.0,
+                    no_time_bound: note.no_time_bound.as_ref().map(|(reason, _)| reason.as_str()),
                     simulated: self.simulated(place).and_then(Told::as_json),
                 }
             })
@@ -161,6 +165,9 @@ impl Report {
         line("confirm", &format!("{}{why}", rule.confirm.as_str()));
         let every = self.limits.false_rollback_every;
         line("promises", &promise(rule, gives_evidence.is_ok(), every));
+        if let Some(reason) = meaning::accepted(rule, note) {
+            line("accepted", &format!("no bound on the time it takes: {reason}"));
+        }
         line("ten minutes", &meaning::sum(&budget));
         for (name, text) in self.simulated(place).map(|told| told.lines(rule)).unwrap_or_default() {
             line(name, &text);

@@ -137,6 +137,8 @@ struct RuleEntry<'a> {
     runbook: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     page: Option<PageEntry<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_time_bound: Option<&'a str>,
     audit: Audit<'a>,
 }
 
@@ -246,6 +248,7 @@ fn rule_entry<'a>(
             Page::Always => Some(PageEntry::Yes(true)),
             Page::Receiver(name) => Some(PageEntry::Receiver(name)),
         },
+        no_time_bound: note.no_time_bound.as_ref().map(|(reason, _)| reason.as_str()),
         audit: Audit {
             id: rule.id.as_str(),
             hash: &rule.hash.0,

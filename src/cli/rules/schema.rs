@@ -91,6 +91,7 @@ fn form(form: Form) -> Value {
             json!({ "type": "string", "pattern": "^[A-Za-z0-9._-]+$", "maxLength": keys::LONGEST_ID })
         }
         Form::Text => json!({ "type": "string", "pattern": "\\S" }),
+        Form::Reason => json!({ "type": "string", "pattern": "\\S\\s+\\S" }),
         Form::Choice(words) => json!({ "enum": words() }),
         Form::Minutes(..) => {
             let units: Vec<&str> = span::UNITS.iter().map(|(name, _)| *name).collect();

@@ -53,6 +53,8 @@ pub struct RuleNote {
     pub condition: Place,
     /// Where `for` stands, else the rule.
     pub hold: Place,
+    /// `no_time_bound`, and where it stands. It is no part of the rule: the engine has no use for it.
+    pub no_time_bound: Option<(String, Place)>,
 }
 
 /// Compiles rule files, each with its name and content. All errors of all files are collected.
@@ -274,6 +276,10 @@ impl Compiler<'_, '_> {
             at,
             condition: Place::of(self.doc.text, spec.condition.at),
             hold: spec.hold_at.map_or(at, |span| Place::of(self.doc.text, span)),
+            no_time_bound: spec
+                .no_time_bound
+                .as_ref()
+                .map(|reason| (reason.value.clone(), Place::of(self.doc.text, reason.at))),
         });
     }
 

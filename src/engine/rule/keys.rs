@@ -29,6 +29,8 @@ pub enum Form {
     Id,
     /// Text that is not blank.
     Text,
+    /// Two words or more.
+    Reason,
     /// One of a few words.
     Choice(fn() -> Vec<&'static str>),
     /// A span of whole minutes between two bounds.
@@ -97,7 +99,7 @@ pub const VARIANT: [Key; 7] = [
 
 /// The keys of a rule.
 #[rustfmt::skip]
-pub const RULE: [Key; 17] = [
+pub const RULE: [Key; 18] = [
     required("condition", Form::Condition, "What is a breach: <metric>_<window> or <metric>_<statistic>_<window>, compared with a number or with `baseline`"),
     required("action", Form::Choice(|| words(&ACTIONS)), "What is done about it"),
     optional("id", Form::Id, "Unique within the flag; default: measurements and action", None),
@@ -114,6 +116,7 @@ pub const RULE: [Key; 17] = [
     optional("mode", Form::Choice(|| words(&MODES)), "`dry_run` only says what would be done; default: the variant's", None),
     optional("runbook", Form::Text, "A link for the incident", None),
     optional("page", Form::Page, "true, false or the name of a receiver; default: rollbacks page, others notify", None),
+    optional("no_time_bound", Form::Reason, "Why it is accepted that nothing bounds how long a breach lasts before this rollback acts: for `confirm: evidence` without a companion rule", None),
     optional("burn_rate", Form::Word, "In place of `condition`: a service level objective whose budget must not be spent too fast; default action: pause_rollout", None),
 ];
 

@@ -58,30 +58,46 @@ pub fn check_budgets(compiled: &Compiled, timing: &Timing) -> Vec<Diagnostic> {
 }
 
 /// Rollback rules that evidence alone confirms: nothing bounds how long a breach lasts before there is enough, unless another
-/// rule on the same metric acts by persistence.
+/// rule on the same metric acts by persistence, or somebody has said why that is accepted. And such words where there is nothing
+/// to accept: they would be read as if there were.
 fn without_time_bound(compiled: &Compiled) -> Vec<Diagnostic> {
-    let bounds = |other: &Rule, rule: &Rule| {
-        let same = |slot: &Measurement| rule.condition.slots.iter().any(|own| own.metric == slot.metric);
+    let told = |(rule, note): (&Rule, &RuleNote)| match (bound(rule, compiled), &note.no_time_bound) {
+        (None, Some(_)) => None,
+        (None, None) => {
+            let message = format!(
+                "`{}` is confirmed by evidence alone: nothing bounds how long a breach lasts before it acts",
+                rule.id
+            );
+            let help = "add a `pause_rollout` or `rollback` on the same metric with `confirm: either` or `persistence`, or say \
+                        why that is accepted: `no_time_bound: <reason>`";
+            Some(note.at.warning(&rule.origin.file, message, help))
+        }
+        (Some(_), None) => None,
+        (Some(why), Some((_, at))) => {
+            let message = format!("`no_time_bound` of `{}` accepts nothing: {why}", rule.id);
+            Some(at.warning(&rule.origin.file, message, "remove the key"))
+        }
+    };
+    rules(compiled).filter_map(told).collect()
+}
+
+/// Why a rule needs nobody to accept that it may take any time; `None` if it does.
+fn bound(rule: &Rule, compiled: &Compiled) -> Option<String> {
+    if rule.action != RuleAction::Rollback {
+        return Some(format!("`{}` rolls nothing back", rule.action.as_str()));
+    }
+    if rule.confirm.by_persistence() {
+        return Some(format!("`confirm: {}` acts on a breach that lasts", rule.confirm.as_str()));
+    }
+    let same = |slot: &Measurement| rule.condition.slots.iter().any(|own| own.metric == slot.metric);
+    let companion = |other: &Rule| {
         other.variant == rule.variant
             && other.action != RuleAction::Notify
             && other.confirm.by_persistence()
             && other.condition.slots.iter().any(same)
     };
-    let unbounded = |rule: &Rule| {
-        rule.action == RuleAction::Rollback
-            && !rule.confirm.by_persistence()
-            && !rules(compiled).any(|(other, _)| bounds(other, rule))
-    };
-    let warn = |(rule, note): (&Rule, &RuleNote)| {
-        let message = format!(
-            "`{}` is confirmed by evidence alone: nothing bounds how long a breach lasts before it acts",
-            rule.id
-        );
-        let help =
-            "add a `pause_rollout` or `rollback` on the same metric with `confirm: either` or `persistence`";
-        note.at.warning(&rule.origin.file, message, help)
-    };
-    rules(compiled).filter(|(rule, _)| unbounded(rule)).map(warn).collect()
+    let (other, _) = rules(compiled).find(|(other, _)| companion(other))?;
+    Some(format!("`{}` bounds the time by acting on the same metric", other.id))
 }
 
 /// Rollback rules that look at 6 h alone: without a faster rule on the same metric a sharp drop takes long to cross.

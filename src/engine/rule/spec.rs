@@ -54,6 +54,8 @@ pub struct RuleSpec {
     pub dry_run: Option<bool>,
     pub runbook: Option<String>,
     pub page: Page,
+    /// Why it is accepted that nothing bounds the time until the rule acts.
+    pub no_time_bound: Option<Located<String>>,
     /// An objective whose burn rates take the place of the condition.
     pub burn_rate: Option<Located<String>>,
 }
@@ -174,6 +176,7 @@ fn rule(doc: &mut Document<'_>, node: &Node) -> Option<RuleSpec> {
         dry_run: fields.get("mode").and_then(|n| doc.choice(n, "`mode`", &keys::MODES)),
         runbook: fields.get("runbook").and_then(|n| doc.text(n, "`runbook`")).map(str::to_owned),
         page: fields.get("page").map(|n| page(doc, n)).unwrap_or_default(),
+        no_time_bound: fields.get("no_time_bound").and_then(|n| reason(doc, n, "`no_time_bound`")),
         burn_rate,
     };
     if spec.burn_rate.is_some() {
@@ -243,6 +246,24 @@ fn page(doc: &mut Document<'_>, node: &Node) -> Page {
         }
         _ => name(doc, node, "`page`").map_or(Page::Default, |l| Page::Receiver(l.value)),
     }
+}
+
+/// A reason for somebody who asks later. A word is none.
+fn reason(doc: &mut Document<'_>, node: &Node, what: &str) -> Option<Located<String>> {
+    let text = match &node.value {
+        Value::Text(text) => text.trim(),
+        Value::Bool(_) | Value::Number(_) => "",
+        _ => doc.text(node, what)?,
+    };
+    if text.split_whitespace().nth(1).is_none() {
+        doc.error_help(
+            node.at,
+            format!("{what} must say why it is accepted"),
+            "write a sentence, such as `the team watches the 6h mean by hand until the judge is calibrated`",
+        );
+        return None;
+    }
+    Some(Located { value: text.to_owned(), at: node.at })
 }
 
 fn id(doc: &mut Document<'_>, node: &Node) -> Option<Located<String>> {

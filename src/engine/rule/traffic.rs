@@ -17,8 +17,19 @@ const BAD_MINUTES: u64 = 3;
 pub enum Traffic {
     /// So many events a minute of every variant, each with all metrics.
     Steady(f64),
-    /// Samples per variant, metric and minute, as recorded. What is not in it was never seen.
-    Recorded(BTreeMap<(Variant, MetricId), BTreeMap<Minute, u64>>),
+    /// So many events a minute of each variant, with all metrics. Of other variants nothing is known.
+    Expected(BTreeMap<Variant, f64>),
+    /// As recorded.
+    Recorded(Recorded),
+}
+
+/// What was recorded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recorded {
+    /// Samples per variant, metric and minute. What is not in it was never seen.
+    pub seen: BTreeMap<(Variant, MetricId), BTreeMap<Minute, u64>>,
+    /// Events a minute of variants that no event is recorded of, as far as they are known otherwise.
+    pub expected: BTreeMap<Variant, f64>,
 }
 
 /// The most that one window ever holds.
@@ -40,7 +51,8 @@ pub fn starved(compiled: &Compiled, catalogue: &Catalogue, traffic: &Traffic) ->
 pub fn never_fires(rule: &Rule, traffic: &Traffic) -> bool {
     let few = |slot: &Measurement| {
         let variant = if slot.arm == Arm::Own { Some(&rule.variant) } else { rule.baseline.as_ref() };
-        variant.is_some_and(|variant| traffic.most(variant, slot).minutes < BAD_MINUTES)
+        let most = variant.and_then(|variant| traffic.most(variant, slot));
+        most.is_some_and(|most| most.minutes < BAD_MINUTES)
     };
     !has_alternatives(&rule.condition.expr) && rule.condition.slots.iter().any(few)
 }
@@ -51,7 +63,7 @@ fn worst(rule: &Rule, note: &RuleNote, catalogue: &Catalogue, traffic: &Traffic)
     let (message, help) = rule.condition.slots.iter().find_map(|slot| {
         let variant = if slot.arm == Arm::Own { &rule.variant } else { rule.baseline.as_ref()? };
         let recorded = Measurement { metric: catalogue.recorded(slot.metric), ..*slot };
-        let most = traffic.most(variant, &recorded);
+        let most = traffic.most(variant, &recorded)?;
         let name = identifier::name(slot, catalogue);
         let window = slot.window.word();
         let count = matches!(slot.stat, Stat::Count | Stat::PerMin);
@@ -99,19 +111,25 @@ fn has_alternatives(expr: &Expr) -> bool {
 }
 
 impl Traffic {
-    fn most(&self, variant: &Variant, of: &Measurement) -> Most {
-        let width = u64::from(of.window.0);
+    /// `None` where nothing is known.
+    fn most(&self, variant: &Variant, of: &Measurement) -> Option<Most> {
         match self {
-            Self::Steady(rate) => {
-                let samples = (rate * width as f64).floor() as u64;
-                Most { samples, minutes: samples.min(width) }
-            }
-            Self::Recorded(seen) => match seen.get(&(variant.clone(), of.metric)) {
-                Some(by_minute) => most(by_minute, of.window),
-                None => Most::default(),
-            },
+            Self::Steady(rate) => Some(steady(*rate, of.window)),
+            Self::Expected(rates) => rates.get(variant).map(|rate| steady(*rate, of.window)),
+            Self::Recorded(recorded) => Some(match recorded.expected.get(variant) {
+                Some(rate) => steady(*rate, of.window),
+                None => match recorded.seen.get(&(variant.clone(), of.metric)) {
+                    Some(by_minute) => most(by_minute, of.window),
+                    None => Most::default(),
+                },
+            }),
         }
     }
+}
+
+fn steady(rate: f64, window: Window) -> Most {
+    let samples = (rate * f64::from(window.0)).floor() as u64;
+    Most { samples, minutes: samples.min(u64::from(window.0)) }
 }
 
 /// The fullest window, and the one with most minutes; each ends at a minute with samples.
@@ -158,11 +176,12 @@ mod tests {
         let (score, cost) = (catalogue.find("faithfulness").unwrap(), catalogue.find("cost").unwrap());
         let batches: BTreeMap<Minute, u64> = minutes.map(|m| (Minute(m), 10)).collect();
         let steady = (0..600).map(|m| (Minute(m), 5)).collect();
-        Traffic::Recorded(BTreeMap::from([
+        let seen = BTreeMap::from([
             (("a.v2".into(), score), batches.clone()),
             (("a.v1".into(), score), batches),
             (("a.v2".into(), cost), steady),
-        ]))
+        ]);
+        Traffic::Recorded(Recorded { seen, expected: BTreeMap::new() })
     }
 
     #[test]
@@ -204,6 +223,22 @@ mod tests {
         assert_eq!(said("cost_1h > 1", &steady).len(), 1);
         assert!(said("cost_6h > 1", &steady).is_empty());
         assert!(said("cost_1h > 1", &Traffic::Steady(2.0)).is_empty());
+    }
+
+    #[test]
+    fn what_is_expected_counts_as_steady_where_nothing_was_recorded() {
+        let expected = |variant: &str, rate| BTreeMap::from([(Variant::new(variant), rate)]);
+        let few = "`r` is never confirmed by persistence: `cost_1h` has at most 60 samples in any 1h";
+        assert!(said("cost_1h > 1", &Traffic::Expected(expected("a.v2", 1.0)))[0].starts_with(few));
+        assert!(said("cost_1h > 1", &Traffic::Expected(expected("a.v2", 2.0))).is_empty());
+        assert!(
+            said("cost_1h > 1", &Traffic::Expected(expected("a.v3", 1.0))).is_empty(),
+            "nothing is known"
+        );
+        let Traffic::Recorded(mut of_both) = recorded(0..600) else { panic!() };
+        assert_eq!(said("latency_1h > 1", &Traffic::Recorded(of_both.clone())).len(), 1);
+        of_both.expected = expected("a.v2", 2.0);
+        assert!(said("latency_1h > 1", &Traffic::Recorded(of_both)).is_empty());
     }
 
     proptest! {

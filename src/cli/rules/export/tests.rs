@@ -31,6 +31,7 @@ const HARD: &str = "\
       runbook: 'https://wiki.example.com/a: b # c'
       page: '007'
     - { condition: cost_p95_5m > 0.05, action: notify, page: false, by: tenant }
+    - { condition: abstain_1h > 0.3, action: rollback, confirm: evidence, no_time_bound: 'yes: by hand # for now' }
     - condition: >
         faithfulness_mean_1h + cost_mean_1h + latency_mean_1h + tokens_mean_1h + ttft_mean_1h + error_rate_1h +
         cost_per_generation_mean_1h > 3
@@ -90,6 +91,12 @@ fn what_is_read_again_is_the_same_rules() {
             words.join(" ")
         };
         assert_eq!(confirms(&again), confirms(&report.compiled));
+        let reasons = |compiled: &crate::engine::rule::compile::Compiled| {
+            let notes = compiled.notes.iter();
+            notes.filter_map(|note| Some(note.no_time_bound.as_ref()?.0.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(reasons(&again), reasons(&report.compiled));
+        assert_eq!(reasons(&again).len(), usize::from(name == "hard.yaml"));
         assert_eq!(data["generated_at"], "2026-11-23T10:00:00Z");
         assert_eq!(data["rule_files"][0]["blake3"], blake3::hash(text.as_bytes()).to_hex().as_str());
         for (rule, _) in report.rules() {

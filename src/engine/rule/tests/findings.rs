@@ -281,3 +281,66 @@ proptest! {
         prop_assert_eq!(&all(&format!("{text}# the end\n")), &found);
     }
 }
+
+const REASON: &str = "no_time_bound: 'the on-call watches the mean'";
+
+#[test]
+fn what_may_take_any_time_wants_a_companion_or_a_reason() {
+    let alone = "faithfulness_1h < 0.9, rollback, confirm: evidence, id: slow";
+    let waived = format!("{alone}, {REASON}");
+    let other = "abstain_rate_1h > 0.2, pause_rollout, id: other";
+    let companion = "faithfulness_1h < 0.8, pause_rollout, id: fast";
+    let unbounded = "`slow` is confirmed by evidence alone: nothing bounds how long a breach lasts";
+    let of = |first: &str, second: &str| -> Vec<String> {
+        two(first, second).into_iter().filter(|said| said.contains("bound")).collect()
+    };
+    for (first, second, wanted) in [
+        (alone, other, Some(unbounded)),
+        (&waived, other, None),
+        (alone, companion, None),
+        (&waived, companion, Some("accepts nothing: `fast` bounds the time by acting on the same metric")),
+        // One that only tells, or that waits for evidence itself, bounds nothing.
+        (alone, "faithfulness_1h < 0.8, notify", Some(unbounded)),
+        (alone, "faithfulness_1h < 0.8, pause_rollout, confirm: evidence", Some(unbounded)),
+        (&waived, "faithfulness_1h < 0.8, notify", None),
+        (
+            &format!("faithfulness_1h < 0.9, rollback, id: slow, {REASON}"),
+            other,
+            Some(
+                "`no_time_bound` of `slow` accepts nothing: `confirm: either` acts on a breach that lasts (remove the key)",
+            ),
+        ),
+        (
+            &format!("faithfulness_1h < 0.9, notify, confirm: evidence, id: slow, {REASON}"),
+            other,
+            Some("`no_time_bound` of `slow` accepts nothing: `notify` rolls nothing back (remove the key)"),
+        ),
+    ] {
+        let found = of(first, second);
+        match wanted {
+            Some(wanted) => {
+                assert!(found.len() == 1 && found[0].contains(wanted), "{first}; {second}: {found:#?}")
+            }
+            None => assert!(found.is_empty(), "{first}; {second}: {found:#?}"),
+        }
+    }
+}
+
+#[test]
+fn a_reason_is_more_than_a_word_and_no_part_of_the_rule() {
+    let rule = |reason: &str| one("faithfulness_1h < 0.9", &["confirm: evidence", reason]);
+    for (value, column) in [("accepted", 22), ("true", 22), ("3", 22), ("'  '", 22), ("[a, b]", 22)] {
+        let errors = said(rule(&format!("no_time_bound: {value}")));
+        assert!(
+            errors.len() == 1 && errors[0].starts_with(&format!("6:{column} `no_time_bound` must")),
+            "{errors:?}"
+        );
+    }
+    let of = |reason: &str| rule(reason).unwrap();
+    let (plain, waived, again) =
+        (of("id: r"), of("no_time_bound: a b"), of("no_time_bound: for another reason"));
+    let hash = |compiled: &Compiled| compiled.rules.rules[0].hash.clone();
+    assert_eq!((hash(&plain), hash(&waived)), (hash(&waived), hash(&again)));
+    assert_eq!(waived.rules.rules, again.rules.rules, "the rule in force is the same");
+    assert_eq!(again.notes[0].no_time_bound.as_ref().unwrap().0, "for another reason");
+}
