@@ -173,12 +173,12 @@ fn the_example_of_the_page_is_what_comes_out() {
     assert_eq!(ended.out, outputs[0], "comes out as:\n{}", ended.out);
 }
 
-/// Each number is taken from an option, else from the recording, else from the configuration, and `check` says from which.
-#[test]
-fn check_takes_what_is_usual_from_the_configuration() {
+/// Rules, a configuration with `expected:`, and an hour of events of one of the two variants.
+fn usual() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    let config = "kafka: { brokers: \"localhost:9092\", topics: [t] }\nrules: [r.yaml]\n";
+    let slos = "slos: { answers: { good: faithfulness >= 0.8, objective: 99% } }";
+    let config = format!("kafka: {{ brokers: \"localhost:9092\", topics: [t] }}\nrules: [r.yaml]\n{slos}\n");
     let expected = "expected:
   chat:
     events_per_minute: 4
@@ -193,6 +193,7 @@ fn check_takes_what_is_usual_from_the_configuration() {
     - { condition: faithfulness_1h < 0.92, action: rollback }
     - { condition: cost_p95_1h > baseline*2, action: notify }
     - { condition: abstain_rate_1h > 0.2, action: notify }
+    - { condition: slo.answers.burn_1h > 10, action: notify }
 ";
     write("r.yaml", rule);
     let second = |n: usize| format!("2026-01-01T{:02}:{:02}:{:02}Z", n / 3_600, n / 60 % 60, n % 60);
@@ -204,6 +205,13 @@ fn check_takes_what_is_usual_from_the_configuration() {
         )
     };
     write("e.jsonl", &(0..600).map(event).collect::<String>());
+    folder
+}
+
+/// Each number is taken from an option, else from the recording, else from the configuration, and `check` says from which.
+#[test]
+fn check_takes_what_is_usual_from_the_configuration() {
+    let folder = usual();
     let check = |more: &[&str]| rearguard(folder.path(), &[], &[&["check", "--runs", "1"], more].concat());
     let given = |more: &[&str]| {
         let ended = check(&[more, &["--format", "json"]].concat());
@@ -239,6 +247,7 @@ fn check_takes_what_is_usual_from_the_configuration() {
 
     let human = check(&[]);
     for part in [
+        "reach       not told: what objectives measure is not simulated",
         "given       9 events a minute (configuration); faithfulness mean 0.97, spread 0.15 (configuration)",
         "not known: say `--level abstain=…`, or put it under `expected:` in the configuration",
     ] {

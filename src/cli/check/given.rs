@@ -146,8 +146,12 @@ impl<'a> Given<'a> {
             };
             return format!("not known: {what} `expected:` in the configuration");
         }
+        let catalogue = &self.report.catalogue;
+        if rule.condition.slots.iter().any(|slot| catalogue.slo(slot.metric).is_some()) {
+            return "not told: what objectives measure is not simulated".to_owned();
+        }
         let known = |metric| self.measured(rule, metric).is_some();
-        let missing = levels::missing(rule, &self.report.catalogue, known);
+        let missing = levels::missing(rule, catalogue, known);
         let options: Vec<String> = missing.iter().map(|name| format!("`--level {name}=…`")).collect();
         format!("not known: say {}, or put it under `expected:` in the configuration", options.join(" "))
     }

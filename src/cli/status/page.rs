@@ -5,14 +5,19 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{Page, Status};
-use crate::cli::output::{Ink, Paint, WIDTH, ago, brief, count, utc, wrap};
+use crate::cli::output::{Ink, Paint, WIDTH, ago, brief as span, count, utc, wrap};
 use crate::cli::table::{Cell, Side, Table, cell};
 use crate::dispatch::words;
 use crate::engine::input::{Fates, FlipOutcome};
 use crate::engine::output::{AlertReport, LatchReport, Phase};
 use crate::engine::rule::RuleAction;
+use crate::engine::verdict::brief;
 use crate::model::flag::Scope;
 use crate::model::time::Timestamp;
+
+/// What the column says.
+const EVIDENCE: &str = "EVIDENCE: D of the change detector as a part of the c that it needs. Bad minutes multiply D, so 1% may \
+                        be enough a minute later. `-`: confirmed by persistence alone";
 
 impl Page {
     /// The page as text.
@@ -84,7 +89,7 @@ impl Page {
             .closed
             .map_or_else(String::new, |m| format!("; judged up to {}", words::minute_time(m.end())));
         let now = words::clock_time(self.now);
-        let behind = brief(self.now.since(at));
+        let behind = span(self.now.since(at));
         cell(Ink::Plain, format!("{} UTC, {behind} behind the clock ({now}){closed}", utc(at)))
     }
 
@@ -100,7 +105,7 @@ impl Page {
             0 => "nothing waits".to_owned(),
             n if oldest < 1.0 => format!("{} not due yet", words::count(n)),
             n => {
-                let span = brief(std::time::Duration::from_secs_f64(oldest.min(1e9)));
+                let span = span(std::time::Duration::from_secs_f64(oldest.min(1e9)));
                 format!("{} waiting, the oldest for {span}", words::count(n))
             }
         };
@@ -182,6 +187,7 @@ impl Page {
             ("VERDICT", Left),
             ("VALUE", Right),
             ("LIMIT", Right),
+            ("EVIDENCE", Right),
             ("SAMPLES", Right),
             ("RULE", Left),
         ];
@@ -202,6 +208,11 @@ impl Page {
             }
         }
         out.push_str(&table.render(paint));
+        if alerts.iter().any(|alert| gathered(alert).is_some()) {
+            for line in wrap(EVIDENCE, WIDTH) {
+                let _ = writeln!(out, "{}", paint.dim(&line));
+            }
+        }
         let _ = writeln!(out, "{}", paint.dim("rearguard explain   why each rule fired, or what is missing"));
     }
 
@@ -233,6 +244,7 @@ impl Page {
             cell(ink, verdict),
             number(alert.value).into(),
             number(alert.threshold).into(),
+            evidence(alert),
             words::count(alert.samples).into(),
             format!("{}{slice} → {}{dry}", alert.condition, action(alert.action)).into(),
         ]);
@@ -243,6 +255,9 @@ impl Page {
             && let Some((ink, note)) = self.not_done(alert)
         {
             table.note(cell(ink, note));
+        }
+        if let (true, Some((d, c))) = (alert.phase != Phase::Quiet, gathered(alert)) {
+            table.note(cell(Ink::Dim, format!("D {} of {}", brief(d), brief(c))));
         }
     }
 
@@ -265,6 +280,23 @@ impl Page {
         let said = incident.and_then(|incident| incident.withheld.as_ref());
         let rollback = said.filter(|_| alert.action == RuleAction::Rollback);
         Some((Ink::Bad, rollback.map_or_else(|| format!("{loud}: {why}"), |withheld| withheld.what())))
+    }
+}
+
+/// D and c of the change detector; `None` for rules that evidence cannot confirm.
+fn gathered(alert: &AlertReport) -> Option<(f64, f64)> {
+    alert.evidence.zip(alert.evidence_needed).filter(|(_, c)| *c > 0.0)
+}
+
+/// The part of the evidence needed that is there.
+fn evidence(alert: &AlertReport) -> Cell {
+    let Some((d, c)) = gathered(alert) else { return "-".into() };
+    match 100.0 * d / c {
+        share if share >= 100.0 => cell(Ink::Bad, "enough"),
+        share if share < 0.1 => cell(Ink::Dim, "<0.1%"),
+        share if share < 9.95 => cell(Ink::Doubt, format!("{share:.1}%")),
+        // Below enough it never reads as all of it.
+        share => cell(Ink::Doubt, format!("{:.0}%", share.floor())),
     }
 }
 

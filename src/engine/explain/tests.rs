@@ -53,6 +53,11 @@ proptest! {
                 break;
             }
             prop_assert_eq!(&told.verdict, &judgement.verdict);
+            let status = engine.report().alerts.remove(0);
+            let evidence = told.evidence.as_ref().map(|test| (test.evidence, test.needed));
+            prop_assert_eq!(status.evidence.zip(status.evidence_needed), evidence, "status and explain agree");
+            // JSON has no infinity: it would read as if there were no detector.
+            prop_assert!(status.evidence.is_none_or(f64::is_finite));
             let proved = judgement.by == Some(ConfirmedBy::Evidence);
             if let Some(lacks) = &told.missing_for_persistence
                 && !proved

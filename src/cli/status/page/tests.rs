@@ -72,6 +72,7 @@ fn alerts() -> Vec<AlertReport> {
         [Some(0.41), Some(0.3)],
     );
     sliced.key.slice = Scope::try_from("tenant:acme".to_owned()).unwrap();
+    (sliced.evidence, sliced.evidence_needed) = (Some(4.2e7), Some(1.05e6));
     let mut calm = alert(
         "abstain_rate_5m > 0.30",
         RuleAction::PauseRollout,
@@ -80,6 +81,11 @@ fn alerts() -> Vec<AlertReport> {
         [Some(0.01), Some(0.3)],
     );
     calm.key.slice = Scope::try_from("tenant:calm".to_owned()).unwrap();
+    let with = |d: f64, alert: AlertReport| AlertReport {
+        evidence: Some(d),
+        evidence_needed: Some(1.05e6),
+        ..alert
+    };
     vec![
         alert(
             "cost_p95_1h > 0.05",
@@ -88,19 +94,25 @@ fn alerts() -> Vec<AlertReport> {
             "pass",
             [Some(0.0182), Some(0.05)],
         ),
-        alert(
-            "ai.injection.suspected_rate_1h > baseline*3",
-            RuleAction::Rollback,
-            Phase::Quiet,
-            "inconclusive: 12 samples of the 100 needed",
-            [None, None],
+        with(
+            3.0,
+            alert(
+                "ai.injection.suspected_rate_1h > baseline*3",
+                RuleAction::Rollback,
+                Phase::Quiet,
+                "inconclusive: 12 samples of the 100 needed",
+                [None, None],
+            ),
         ),
-        alert(
-            "faithfulness_6h < 0.90",
-            RuleAction::Rollback,
-            Phase::Latched,
-            "breach",
-            [Some(0.8712), Some(0.9)],
+        with(
+            2_488.0,
+            alert(
+                "faithfulness_6h < 0.90",
+                RuleAction::Rollback,
+                Phase::Latched,
+                "breach",
+                [Some(0.8712), Some(0.9)],
+            ),
         ),
         calm,
         sliced,
@@ -157,6 +169,37 @@ fn the_page_reads_in_five_seconds() {
 }
 
 #[test]
+fn evidence_is_shown_as_a_part_of_what_is_needed() {
+    let mut page = busy();
+    let needed = 525_600.0;
+    let mut shown = |d: Option<f64>, phase| {
+        let alert = &mut page.status.report.alerts[0];
+        (alert.evidence, alert.evidence_needed, alert.phase) = (d, d.map(|_| needed), phase);
+        let text = page.render(Paint::new(false));
+        let lines: Vec<&str> = text.lines().collect();
+        let row = lines.iter().position(|line| line.contains("cost_p95_1h > 0.05 → pause")).unwrap();
+        let before = lines[row].split("0.05").nth(1).unwrap().trim();
+        assert!(lines.iter().all(|line| line.chars().count() <= 100), "{text}");
+        (before.split("  ").next().unwrap().to_owned(), lines[row + 1].trim().to_owned())
+    };
+    for (d, wanted) in [
+        (None, "-"),
+        (Some(0.0), "<0.1%"),
+        (Some(360.0), "<0.1%"),
+        (Some(0.002 * needed), "0.2%"),
+        (Some(0.0996 * needed), "9%"),
+        (Some(0.43 * needed), "43%"),
+        (Some(0.999_9 * needed), "99%"),
+        (Some(needed), "enough"),
+        (Some(1e150), "enough"),
+    ] {
+        assert_eq!(shown(d, Phase::Quiet).0, wanted, "{d:?}");
+    }
+    assert_eq!(shown(Some(2488.0), Phase::Pending).1, "D 2488 of 5.3e5");
+    assert!(!shown(Some(2488.0), Phase::Quiet).1.starts_with("D "));
+}
+
+#[test]
 fn a_withheld_rollback_is_seen_first() {
     let mut page = busy();
     page.status.report.latches.clear();
@@ -173,7 +216,7 @@ fn a_withheld_rollback_is_seen_first() {
     for said in [
         "ARMED; ai.support-copilot.prompt-v18 NOT ROLLED BACK: automation is switched off\n1 incident is",
         "faithfulness_6h < 0.90\nNOT ROLLED BACK: automation is switched off\nSwitch it on.\n",
-        "faithfulness_6h < 0.90 → rollback\nNOT ROLLED BACK: automation is switched off\n",
+        "faithfulness_6h < 0.90 → rollback\nNOT ROLLED BACK: automation is\nswitched off\nD 2488 of 1.0e6\n",
     ] {
         assert!(text.contains(said), "lacks `{said}`:\n{text}");
     }
