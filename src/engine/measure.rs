@@ -1,6 +1,9 @@
 //! Measurements: the numbers that a condition reads, over a window in full, without a pair of minutes, on its recent part, or
 //! on one minute alone.
 
+pub mod range;
+
+use std::borrow::Cow;
 use std::ops::Range;
 
 use hdrhistogram::Histogram;
@@ -164,7 +167,7 @@ pub struct SlotPanes<'a> {
     /// Extremes of the panes before, and from, each place.
     before: Vec<(i64, i64)>,
     after: Vec<(i64, i64)>,
-    quantile: Option<QuantileWalk>,
+    quantile: Option<QuantileWalk<'a>>,
     edge: Option<Edge>,
 }
 
@@ -180,9 +183,9 @@ struct Edge {
 
 /// The full histogram and where its quantile lies: deletions start walking from there.
 #[derive(Debug)]
-struct QuantileWalk {
+struct QuantileWalk<'a> {
     q: f64,
-    histogram: Histogram<u64>,
+    histogram: Cow<'a, Histogram<u64>>,
     layout: Layout,
     bucket: u16,
     /// Samples in buckets up to and including `bucket`.
@@ -228,6 +231,11 @@ impl<'a> SlotPanes<'a> {
         let mut panes = Self::lay(lookup, m, frame);
         panes.quantile = m.stat.quantile().and_then(|q| QuantileWalk::new(q, panes.series?, m.window, frame));
         panes
+    }
+
+    /// Lays out the panes of one measurement for what is asked of single cells, not of what is left without a pair.
+    pub fn cells_alone(lookup: &'a impl Lookup, m: &Measurement, frame: Frame) -> Self {
+        Self::lay(lookup, m, frame)
     }
 
     fn lay(lookup: &'a impl Lookup, m: &Measurement, frame: Frame) -> Self {
@@ -390,8 +398,8 @@ impl<'a> SlotPanes<'a> {
     }
 }
 
-impl QuantileWalk {
-    fn new(q: f64, series: &Series, window: Window, frame: Frame) -> Option<Self> {
+impl<'a> QuantileWalk<'a> {
+    fn new(q: f64, series: &'a Series, window: Window, frame: Frame) -> Option<Self> {
         let layout = *series.layout()?;
         let histogram = series.histogram(frame.from(window), frame.closed, frame.closed)?;
         if histogram.is_empty() {

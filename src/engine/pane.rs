@@ -49,7 +49,7 @@ impl PaneData {
     pub fn samples(&self) -> u64 {
         match self {
             Self::Counts { n, .. } => *n,
-            Self::Values(values) => values.sums().n,
+            Self::Values(values) => values.samples(),
         }
     }
 
@@ -84,6 +84,11 @@ impl Default for Sums {
 pub const ONE: i128 = 1_000_000;
 
 impl Sums {
+    /// Whether counts, sums or squares differ; extremes are not kept everywhere.
+    pub fn differ(&self, other: &Self) -> bool {
+        (self.n, self.sum, self.squares) != (other.n, other.sum, other.squares)
+    }
+
     /// The sums of `n` samples of a boolean metric, of which so many are true.
     pub fn of_counts(n: u64, trues: u64) -> Self {
         if n == 0 {
@@ -231,6 +236,12 @@ impl SealedValues {
             previous = bucket;
         }
         Self(Box::from(bytes.as_slice()))
+    }
+
+    /// How many samples there are.
+    #[inline]
+    pub fn samples(&self) -> u64 {
+        Integers(&self.0).short()
     }
 
     /// The exact part.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::layout::Layout;
 use super::pane::{PaneData, SealedValues, Sums};
 use super::rule::Window;
-use super::series::add_values;
+use super::series::{add_values, same_counts};
 use crate::model::flag::Scope;
 use crate::model::time::Minute;
 
@@ -147,6 +147,26 @@ impl Hours {
         self.parts = parts;
     }
 
+    /// Compares what each window has added up with its hours and builds those anew that differ; the number of them (0 unless
+    /// there is a bug). Hours out of order, or such as should have been forgotten, count as one more.
+    pub fn audit(&mut self, closed: Minute, layout: Option<&Layout>) -> usize {
+        let mut parts = std::mem::take(&mut self.parts);
+        let mut wrong = 0;
+        for part in parts.iter_mut().filter(|part| part.to == seam(closed)) {
+            let fresh = self.build(part.from, part.to, layout.filter(|_| self.buckets));
+            if part.sums.differ(&fresh.sums)
+                || !same_counts(part.histogram.as_ref(), fresh.histogram.as_ref(), layout)
+            {
+                *part = Part { window: part.window, ..fresh };
+                wrong += 1;
+            }
+        }
+        self.parts = parts;
+        let in_order = self.hours.iter().is_sorted_by(|a, b| a.0 < b.0);
+        let due = |hour: i64| hour > closed.0.div_euclid(HOUR) - KEEP_HOURS && hour * HOUR < seam(closed).0;
+        wrong + usize::from(!in_order || !self.hours.iter().all(|(hour, _)| due(*hour)))
+    }
+
     /// Exact sums over the hours of `from..to`, both at the start of an hour.
     pub fn sums(&self, from: Minute, to: Minute) -> Sums {
         match self.part(from, to) {
@@ -172,6 +192,11 @@ impl Hours {
     /// What one hour holds.
     pub fn get(&self, start: Minute) -> Option<&PaneData> {
         let hour = start.0.div_euclid(HOUR);
+        // Without holes an hour's place is known.
+        let expected = self.hours.front().and_then(|(first, _)| usize::try_from(hour - first).ok());
+        if let Some((_, data)) = expected.and_then(|at| self.hours.get(at)).filter(|(h, _)| *h == hour) {
+            return Some(data);
+        }
         let place = self.hours.partition_point(|(h, _)| *h < hour);
         self.hours.get(place).filter(|(h, _)| *h == hour).map(|(_, data)| data)
     }

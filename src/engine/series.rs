@@ -6,6 +6,7 @@
 
 mod kept;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use hdrhistogram::Histogram;
@@ -156,10 +157,10 @@ impl Series {
     }
 
     /// The histogram over `from..=to`: a total's own, or one added up from panes. `None` for booleans.
-    pub fn histogram(&self, from: Minute, to: Minute, closed: Minute) -> Option<Histogram<u64>> {
+    pub fn histogram(&self, from: Minute, to: Minute, closed: Minute) -> Option<Cow<'_, Histogram<u64>>> {
         let layout = self.layout.as_ref()?;
         if let Some(Total { histogram: Some(histogram), .. }) = self.total(from, to, closed) {
-            return Some(histogram.clone());
+            return Some(Cow::Borrowed(histogram));
         }
         let (before, from) = self.hours_before(from, closed);
         let (panes, total) = self.latest(from, to, closed);
@@ -175,21 +176,14 @@ impl Series {
         if let Some((hours, first)) = before {
             hours.add_to(&mut histogram, layout, first, from);
         }
-        Some(histogram)
+        Some(Cow::Owned(histogram))
     }
 
     /// The q-quantile over `from..=to` as the highest value of its bucket, in the metric's unit.
     pub fn quantile(&self, q: f64, from: Minute, to: Minute, closed: Minute) -> Option<f64> {
         let layout = self.layout.as_ref()?;
-        let owned;
-        let histogram = match self.total(from, to, closed) {
-            Some(Total { histogram: Some(histogram), .. }) => histogram,
-            _ => {
-                owned = self.histogram(from, to, closed)?;
-                &owned
-            }
-        };
-        (!histogram.is_empty()).then(|| layout.upper(quantile_bucket(histogram, layout, q)))
+        let histogram = self.histogram(from, to, closed)?;
+        (!histogram.is_empty()).then(|| layout.upper(quantile_bucket(&histogram, layout, q)))
     }
 
     /// One minute's sums; zero where the minute has no pane.
@@ -220,6 +214,18 @@ impl Series {
             return self.pane_sums(start);
         }
         self.hour(start).map(PaneData::sums).unwrap_or_default()
+    }
+
+    /// How many samples one cell of a window holds.
+    pub fn cell_samples(&self, start: Minute, closed: Minute) -> u64 {
+        if start < seam(closed) {
+            return self.hour(start).map_or(0, PaneData::samples);
+        }
+        match (&self.slots, self.index(start)) {
+            (_, None) => 0,
+            (Slots::Counts(slots), Some(at)) => slots[at].0,
+            (Slots::Values(slots), Some(at)) => slots[at].as_ref().map_or(0, SealedValues::samples),
+        }
     }
 
     /// The values of one cell of a window: an hour before the seam, else a minute.
@@ -260,22 +266,21 @@ impl Series {
         self.totals[0].sums.sum += 1;
     }
 
-    /// Compares every total with its panes and rebuilds those that differ; the number rebuilt (0 unless there is a bug).
+    /// Compares every total with its panes, and with its hours, and rebuilds those that differ; the number that was wrong (0 unless
+    /// there is a bug).
     pub fn audit(&mut self, closed: Minute) -> usize {
         let mut wrong = 0;
         for at in 0..self.totals.len() {
             let fresh = self.build(self.totals[at].window, self.totals[at].histogram.is_some(), Some(closed));
             let total = &self.totals[at];
-            let same = total.sums.n == fresh.sums.n
-                && total.sums.sum == fresh.sums.sum
-                && total.sums.squares == fresh.sums.squares
+            let same = !total.sums.differ(&fresh.sums)
                 && same_counts(total.histogram.as_ref(), fresh.histogram.as_ref(), self.layout.as_ref());
             if !same {
                 self.totals[at] = fresh;
                 wrong += 1;
             }
         }
-        wrong
+        wrong + self.hours.as_mut().map_or(0, |hours| hours.audit(closed, self.layout.as_ref()))
     }
 
     /// The first minute whose pane is kept at a closing: with roll-ups only whole hours leave.
@@ -465,7 +470,11 @@ pub(super) fn add_values(histogram: &mut Histogram<u64>, values: &SealedValues) 
 
 /// Whether two histograms hold the same counts. Their own equality also compares the remembered smallest value, which a
 /// subtraction leaves behind.
-fn same_counts(a: Option<&Histogram<u64>>, b: Option<&Histogram<u64>>, layout: Option<&Layout>) -> bool {
+pub(super) fn same_counts(
+    a: Option<&Histogram<u64>>,
+    b: Option<&Histogram<u64>>,
+    layout: Option<&Layout>,
+) -> bool {
     let (Some(a), Some(b), Some(layout)) = (a, b, layout) else { return a.is_none() && b.is_none() };
     let buckets = u16::try_from(layout.buckets()).unwrap_or(u16::MAX);
     (0..buckets).map(Layout::lowest_units).all(|units| a.count_at(units) == b.count_at(units))

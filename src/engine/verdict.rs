@@ -5,6 +5,7 @@
 //! detector is at its threshold, and the condition true on the recent part, again without every pair. Since any 60
 //! seconds lie inside one pair, no rewriting of a single minute can make a breach (the single-minute theorem).
 
+mod certain;
 mod inspect;
 mod late;
 mod minutes;
@@ -12,6 +13,7 @@ mod proof;
 
 use serde::{Deserialize, Serialize};
 
+use certain::{Certain, certain};
 pub use inspect::{Inspection, inspect};
 pub use late::could_turn;
 use minutes::Minutes;
@@ -329,12 +331,18 @@ fn persistence(rule: &Rule, lookup: &impl Lookup, frame: Frame, look_for_masks: 
 /// The test P for a condition that is true in full.
 fn persists(rule: &Rule, lookup: &impl Lookup, frame: Frame, judgement: &mut Judgement) -> Verdict {
     let condition = &rule.condition;
-    let panes = lay_out(condition, lookup, frame);
     let inconclusive = |reason| Verdict::Inconclusive { reason };
-    let fails = |pair| fails_without(condition, &panes, frame, pair, rule.min_samples);
-    if let Some(reason) = frame.pairs(condition.window()).find_map(fails) {
-        return inconclusive(reason);
-    }
+    let panes = match certain(condition, lookup, frame) {
+        Some(Certain::True { left }) if left >= rule.min_samples => cells_alone(condition, lookup, frame),
+        _ => {
+            let panes = lay_out(condition, lookup, frame);
+            let fails = |pair| fails_without(condition, &panes, frame, pair, rule.min_samples);
+            if let Some(reason) = frame.pairs(condition.window()).find_map(fails) {
+                return inconclusive(reason);
+            }
+            panes
+        }
+    };
     let minutes = Minutes::of(condition, &panes, lookup, frame);
     judgement.bad_minutes = minutes.bad();
     if judgement.bad_minutes < BAD_MINUTES {
@@ -361,11 +369,26 @@ fn lay_out<'a>(condition: &Condition, lookup: &'a impl Lookup, frame: Frame) -> 
     condition.slots.iter().map(|m| SlotPanes::new(lookup, m, frame)).collect()
 }
 
+/// The same for what is asked of single cells: whether they are bad.
+fn cells_alone<'a>(condition: &Condition, lookup: &'a impl Lookup, frame: Frame) -> Vec<SlotPanes<'a>> {
+    let Shape::Simple { slot: own, side, threshold } = condition.shape else {
+        return lay_out(condition, lookup, frame);
+    };
+    let lay = |(slot, m)| match limit(condition, threshold, lookup, frame) {
+        Some(limit) if slot == own => SlotPanes::at_edge(lookup, m, frame, limit, side == Side::Above),
+        _ => SlotPanes::cells_alone(lookup, m, frame),
+    };
+    condition.slots.iter().enumerate().map(lay).collect()
+}
+
 /// Finds a pair of minutes without which the condition would be a breach, though it is false in full: true, with its bad
 /// minutes, and against a baseline beyond noise. Two equal arms are on either side of each other all the time, and one pair of
 /// minutes turns that; it hides nothing.
 fn masked(rule: &Rule, lookup: &impl Lookup, frame: Frame) -> Option<Minute> {
     let condition = &rule.condition;
+    if certain(condition, lookup, frame) == Some(Certain::False) {
+        return None;
+    }
     let panes = lay_out(condition, lookup, frame);
     let would_breach = |pair: Minute| {
         let minutes = Minutes::without(condition, &panes, frame, pair);

@@ -9,6 +9,7 @@ mod examples;
 mod explain;
 mod how;
 mod layers;
+mod long;
 mod ofrep;
 mod readme;
 mod replay;

@@ -8,6 +8,7 @@ mod gap;
 mod group;
 mod kills;
 mod llmdrift;
+mod long;
 mod poison;
 mod promise;
 mod receivers;
