@@ -121,12 +121,21 @@ mod tests {
             window in prop::sample::select(vec![1u32, 5, 60, 360, 480]),
             own in samples(),
             base in samples(),
+            picked in any::<prop::sample::Index>(),
+            nudge in -0.02f64..0.02,
         ) {
-            let (rule, metric) = any_rule(kind, window, 0);
+            let (mut rule, metric) = any_rule(kind, window, 0);
             let catalogue = Catalogue::default();
             let layout = Layout::of(catalogue.get(catalogue.find(metric).unwrap()));
             let arms = Arms { own: series(layout, window, &own), base: series(layout, window, &base) };
             let frame = Frame { closed: Minute(540), floor: Minute(0) };
+            let (slot, pairs) = (rule.condition.slots[0], frame.pairs(Window(window)).collect::<Vec<_>>());
+            let value = SlotPanes::new(&arms, &slot, frame).without(pairs[picked.index(pairs.len())]);
+            if let (Ok(value), Shape::Simple { side, threshold: Threshold::Const(_), .. }) = (value, &rule.condition.shape) {
+                // Close to what some pair leaves.
+                let limit = value * (1.0 + nudge);
+                rule = crate::engine::testkit::rule(metric, slot.stat, window, *side, limit, rule.action);
+            }
             let condition = &rule.condition;
             let panes: Vec<SlotPanes<'_>> = lay_out(condition, &arms, frame);
             let certain = certain(condition, &arms, frame);
