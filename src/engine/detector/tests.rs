@@ -113,12 +113,17 @@ fn minute_factors_are_worth_at_most_one_at_the_edge_of_health() {
     let half_more: Draw = |random, _| -1_500.0 * (1.0 - random.random::<f64>()).ln();
     // The .95 quantile of the exponential distribution with mean 1,000 is 2,996; half of all losses below .9 make the mean .9.
     let score: Draw = |random, _| if random.random_bool(0.5) { 1.0 } else { 0.8 };
-    let cases: [(&str, (usize, usize), Draw, Draw); 9] = [
+    let lower_score: Draw = |random, _| if random.random_bool(0.5) { 0.95 } else { 0.76 };
+    // What lies in the bucket of the threshold is not below it.
+    let half_below: Draw = |random, _| if random.random_bool(0.5) { 500.0 } else { 200.0 };
+    let cases: [(&str, (usize, usize), Draw, Draw); 11] = [
         ("faithfulness_1h < 0.9", (3, 0), score, score),
         ("faithfulness_1h > 0.9", (3, 0), score, score),
         ("abstain_rate_1h > 0.2", (3, 0), |r, _| f64::from(u8::from(r.random_bool(0.2))), score),
         ("abstain_rate_1h < 0.2", (3, 0), |r, _| f64::from(u8::from(r.random_bool(0.2))), score),
         ("latency_p95_1h > 2996", (5, 0), exponential, exponential),
+        ("latency_p50_1h < 500", (5, 0), half_below, half_below),
+        ("faithfulness_1h < baseline * 0.95", (3, 9), lower_score, score),
         (
             "abstain_rate_1h > baseline * 3",
             (3, 9),

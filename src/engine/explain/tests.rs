@@ -62,6 +62,7 @@ proptest! {
             if let Some(lacks) = &told.missing_for_persistence
                 && !proved
             {
+                prop_assert!(lacks.iter().any(|lack| matches!(lack, Lack::Hold { .. })), "{:?}", lacks);
                 let holds = judgement.verdict == Verdict::Breach;
                 prop_assert_eq!(only_time(lacks), holds, "{:?}: {:?}", judgement, lacks);
             }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Again, Grounds};
 use crate::engine::alert::Change;
-use crate::engine::output::{Decision, Evidence};
+use crate::engine::output::Decision;
 use crate::engine::rule::ConfirmedBy;
 use crate::engine::verdict::{Judgement, Verdict};
 use crate::model::id::DecisionId;
@@ -44,15 +44,8 @@ pub(super) fn compare(grounds: &Grounds, decision: &Decision, again: &Again) -> 
         check("crossing", decision.crossing, crossing(grounds, again)),
         check("t0", decision.t0, first(grounds, again)),
     ];
-    // Counted by the fleet, over all metrics: not part of the verdict, and not stored to be counted again.
-    let evidence = Evidence {
-        tenants: decision.evidence.tenants,
-        tenants_exact: decision.evidence.tenants_exact,
-        context: decision.evidence.context.clone(),
-        ..again.evidence.clone()
-    };
     let stored = serde_json::to_value(&decision.evidence).unwrap_or_default();
-    let anew = serde_json::to_value(&evidence).unwrap_or_default();
+    let anew = serde_json::to_value(&again.evidence).unwrap_or_default();
     if let Value::Object(fields) = &stored {
         for (name, value) in fields.iter().filter(|(name, _)| !NOT_JUDGED.contains(&name.as_str())) {
             checks.push(check(name, value, &anew[name]));
@@ -67,7 +60,7 @@ pub(super) fn compare(grounds: &Grounds, decision: &Decision, again: &Again) -> 
     }
 }
 
-/// What a reader is told beside the verdict.
+/// What a reader is told beside the verdict: counted by the fleet, over all metrics, and not stored to be counted again.
 const NOT_JUDGED: [&str; 3] = ["tenants", "tenants_exact", "context"];
 
 fn check(what: &str, stored: impl Serialize, again: impl Serialize) -> Check {

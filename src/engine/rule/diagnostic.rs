@@ -224,6 +224,7 @@ mod tests {
         let text = "a: é\r\n  b: c\n";
         assert_eq!(position(text, 0), (1, 1));
         assert_eq!(position(text, 5), (1, 5));
+        assert_eq!(position(text, 4), (1, 4), "inside a character is at it");
         assert_eq!(position(text, 9), (2, 3));
         assert_eq!(position(text, 999), (3, 1));
         assert_eq!(position("\u{feff}abc", 4), (1, 2));

@@ -112,6 +112,11 @@ fn settle(stage: &Stage, last: i64) {
         let consumed: u64 = sources.iter().filter_map(|s| s["next_offset"].as_u64()).sum();
         (consumed >= sent && report["closed"].as_i64()? * MINUTE_MS > last).then_some(())
     });
+    // What was read after its minute had closed is in the next judgement.
+    let then = stage.daemon.status()["report"]["closed"].as_i64().expect("a closed minute");
+    eventually("what was read last is judged", Duration::from_secs(30), || {
+        (stage.daemon.status()["report"]["closed"].as_i64()? >= then + 2).then_some(())
+    });
 }
 
 /// Compares both rules with brute force over what was sent; how many samples there are.
