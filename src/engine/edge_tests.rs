@@ -277,3 +277,12 @@ fn a_condition_of_several_measurements_counts_the_minutes_in_which_it_is_true() 
     run(&mut engine, &events, 63..64);
     assert_eq!(bad(&engine), 4);
 }
+
+#[test]
+fn a_minute_without_data_is_not_bad() {
+    let mut engine = engine(vec![floor(60, RuleAction::Rollback)]);
+    let mut events = steady(TREATMENT, "faithfulness", 0..2, 60, |_, _| 0.5);
+    events.extend(steady(TREATMENT, "faithfulness", 10..12, 60, |_, _| 0.5));
+    run(&mut engine, &events, 0..20);
+    assert_eq!(engine.judgements().next().unwrap().1.bad_minutes, 4);
+}

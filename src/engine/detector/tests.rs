@@ -98,6 +98,7 @@ fn what_gives_evidence_and_what_does_not() {
         ("cost_sum_6h > 250", NoEvidence::Statistic),
         ("latency_stddev_1h > 250", NoEvidence::Statistic),
         ("error_rate_1h > 0", NoEvidence::EndOfRange),
+        ("error_rate_1h > baseline * 0", NoEvidence::NotOneComparison),
         ("tokens_1h / ttft_1h > 4", NoEvidence::NotOneComparison),
         ("faithfulness_1h < 0.9 || error_rate_1h > 0.02", NoEvidence::NotOneComparison),
     ] {
