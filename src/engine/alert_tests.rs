@@ -169,6 +169,23 @@ fn every_cell_of_state_and_verdict() {
 }
 
 #[test]
+fn what_was_withheld_is_looked_at_again_unless_nothing_can_change_it() {
+    use RuleAction::{Notify, PauseRollout, Rollback};
+    let off = || Some(Gate::AutomationOff);
+    for (acted, action, withheld, again) in [
+        (false, Rollback, off(), true),
+        (false, PauseRollout, off(), true),
+        (true, Rollback, None, false),
+        (false, Notify, off(), false),
+        (false, Rollback, Some(Gate::DryRun), false),
+    ] {
+        let State::Firing(firing) = firing(acted, 0) else { unreachable!() };
+        let firing = Firing { action, withheld, ..firing };
+        assert_eq!(firing.is_looked_at_again(), again, "{firing:?}");
+    }
+}
+
+#[test]
 fn a_dwell_of_nothing_still_needs_one_closing_that_is_clear() {
     let mut rule = testkit::rule("faithfulness", Stat::Mean, 60, Side::Below, 0.9, RuleAction::PauseRollout);
     rule.dwell = Duration::ZERO;

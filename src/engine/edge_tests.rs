@@ -195,6 +195,7 @@ fn a_decision_tells_of_both_arms_and_of_the_metrics_beside() {
     let (mut against, _) = any_rule(3, 60, 3);
     let (_, _, decision) = dropped(against.clone(), &events);
     let evidence = decision.evidence;
+    assert_eq!(evidence.confirm, against.confirm);
     assert!(evidence.samples == 3_600 && evidence.baseline_samples == Some(1_800), "{evidence:?}");
     let context: Vec<_> = evidence.context.iter().map(|line| (line.metric.as_str(), line.value)).collect();
     assert_eq!(context.len(), 2);

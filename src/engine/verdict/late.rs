@@ -75,6 +75,7 @@ mod tests {
     use crate::engine::machine::Engine;
     use crate::engine::memory::Memory;
     use crate::engine::rule::{Rule, RuleAction, Side, Stat};
+    use crate::engine::series::KEEP;
     use crate::engine::testkit::*;
     use crate::engine::verdict::{Reason, Verdict};
     use crate::model::flag::Scope;
@@ -182,6 +183,17 @@ mod tests {
         let memory = Memory::from_rows(engine.changed_rows().into_iter().filter_map(|(k, v)| Some((k, v?))));
         let (again, _) = Engine::restore(settings, memory.unwrap(), Some(&snapshot)).unwrap();
         assert_eq!(again.fleet.late().all(), told);
+    }
+
+    #[test]
+    fn what_no_window_of_minutes_reaches_is_not_counted() {
+        let mut engine = engine(vec![rule_of(CASES[0])]);
+        run(&mut engine, &steady(TREATMENT, "faithfulness", 0..9, 60, |_, _| 0.9), 0..9);
+        let closed = engine.fleet.closed().unwrap().0 - START;
+        for (minute, counted) in [(closed - KEEP, 0), (closed - KEEP + 1, 1), (closed, 2)] {
+            tell_late(&mut engine, "faithfulness", TREATMENT, minute, 1);
+            assert_eq!(engine.fleet.late().len(), counted, "{minute}");
+        }
     }
 
     #[test]
