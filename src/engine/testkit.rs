@@ -41,6 +41,22 @@ impl Lookup for One {
     }
 }
 
+/// One series of each arm.
+pub struct Arms {
+    pub own: Series,
+    pub base: Series,
+}
+
+impl Lookup for Arms {
+    fn series(&self, m: &Measurement) -> Option<&Series> {
+        Some(if m.arm == Arm::Own { &self.own } else { &self.base })
+    }
+
+    fn has_arm(&self, _: Arm) -> bool {
+        true
+    }
+}
+
 /// `metric_stat_window < threshold` or `>`, on [`TREATMENT`].
 pub fn rule(metric: &str, stat: Stat, window: u32, side: Side, threshold: f64, action: RuleAction) -> Rule {
     let slot = Measurement {

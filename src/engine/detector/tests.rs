@@ -6,28 +6,14 @@ use rand_chacha::ChaCha8Rng;
 
 use super::super::layout::Layout;
 use super::super::pane::{OpenValues, PaneData};
-use super::super::rule::{Arm, Measurement, condition};
+use super::super::rule::condition;
 use super::super::series::Series;
+use super::super::testkit::Arms;
 use super::*;
 
 /// One false rollback in three years for one rule: what the simulated table of the design was made with.
 const C: f64 = 1.58e6;
 const CAP: f64 = 60.0;
-
-struct Arms {
-    own: Series,
-    base: Series,
-}
-
-impl Lookup for Arms {
-    fn series(&self, m: &Measurement) -> Option<&Series> {
-        Some(if m.arm == Arm::Own { &self.own } else { &self.base })
-    }
-
-    fn has_arm(&self, _: Arm) -> bool {
-        true
-    }
-}
 
 fn compiled(text: &str) -> Condition {
     let catalogue = Catalogue::default();

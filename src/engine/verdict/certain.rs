@@ -53,27 +53,12 @@ mod tests {
     use crate::engine::layout::Layout;
     use crate::engine::measure::SlotPanes;
     use crate::engine::pane::{OpenValues, PaneData};
-    use crate::engine::rule::{Arm, Measurement, Window};
+    use crate::engine::rule::Window;
     use crate::engine::series::Series;
-    use crate::engine::testkit::any_rule;
+    use crate::engine::testkit::{Arms, any_rule};
     use crate::engine::verdict::{lay_out, samples_without, true_without};
     use crate::model::metric::Catalogue;
     use crate::model::time::Minute;
-
-    struct Arms {
-        own: Series,
-        base: Series,
-    }
-
-    impl Lookup for Arms {
-        fn series(&self, m: &Measurement) -> Option<&Series> {
-            Some(if m.arm == Arm::Own { &self.own } else { &self.base })
-        }
-
-        fn has_arm(&self, _: Arm) -> bool {
-            true
-        }
-    }
 
     /// A series of nine hours with samples (minute, level between 0 and 1) of a metric.
     fn series(layout: Option<Layout>, window: u32, samples: &[(i64, f64)]) -> Series {
