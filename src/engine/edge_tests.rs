@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::input::{Command, CommandKind, Fates, FlipOutcome, Input};
 use super::machine::Engine;
+use super::memory::Latch;
 use super::output::{Decision, MessageKind, Order, Output, Phase, Verdicts};
 use super::pane::Sums;
 use super::rule::{Arm, Measurement, Rule, RuleAction, Shape, Side, Stat, Window};
 use super::series::KEEP;
 use super::testkit::*;
-use crate::model::flag::Scope;
+use crate::model::flag::{Dimension, Scope};
 
 fn floor(window: u32, action: RuleAction) -> Rule {
     rule("faithfulness", Stat::Mean, window, Side::Below, 0.9, action)
@@ -286,4 +287,29 @@ fn a_minute_without_data_is_not_bad() {
     events.extend(steady(TREATMENT, "faithfulness", 10..12, 60, |_, _| 0.5));
     run(&mut engine, &events, 0..20);
     assert_eq!(engine.judgements().next().unwrap().1.bad_minutes, 4);
+}
+
+#[test]
+fn a_latch_covers_its_own_slice_and_one_on_everybody_all_of_them() {
+    let mut engine = engine(vec![floor(60, RuleAction::Rollback)]);
+    let tenant = |name: &str| Scope::Only(Dimension::Tenant, name.into());
+    let latch = |scope: &Scope| Latch {
+        flag: FLAG.into(),
+        scope: scope.clone(),
+        variant: TREATMENT.into(),
+        decision: "d".into(),
+        incident: "inc-1".into(),
+        at: at(0),
+        outcome: None,
+        flipped_at: None,
+        events_before: 1.0,
+        escalated: false,
+    };
+    let scopes = [tenant("acme"), tenant("globex"), Scope::All];
+    for (on, covered) in [(&scopes[0], [true, false, false]), (&scopes[2], [true; 3])] {
+        engine.memory.core.latches = vec![latch(on)];
+        let found = scopes.each_ref().map(|scope| engine.memory.latch(&FLAG.into(), scope).is_some());
+        assert_eq!(found, covered, "{on}");
+        assert!(engine.memory.latch(&"ai.other".into(), on).is_none());
+    }
 }
