@@ -1,7 +1,11 @@
 //! What happens when a minute closes: every rule is judged on every slice, then alerts move, strongest action first.
 
+mod late;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use late::why_no_pass;
 
 use super::alert::{Alert, Change, Closing, State};
 use super::decide;
@@ -11,7 +15,6 @@ use super::gate::Gate;
 use super::grounds::Grounds;
 use super::input::Limits;
 use super::interval::interval;
-use super::late::why_no_pass;
 use super::machine::Engine;
 use super::measure::{self, Frame};
 use super::message::{self, closing_time};

@@ -5,12 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::fleet::{RuleView, SeriesKey};
-use super::machine::Engine;
-use super::measure::Frame;
-use super::rule::{Arm, Measurement, Rule};
+use super::fleet::SeriesKey;
 use super::schema::VariantId;
-use super::verdict::{Reason, could_turn};
 use crate::model::flag::Scope;
 use crate::model::metric::MetricId;
 use crate::model::time::Minute;
@@ -89,33 +85,6 @@ impl Late {
         *self = Self::default();
         all
     }
-}
-
-/// Why a pass of a rule is none, if so: what came too late could turn it.
-pub(super) fn why_no_pass(
-    engine: &Engine,
-    rule: &Rule,
-    slice: &Scope,
-    view: &RuleView<'_>,
-    frame: Frame,
-) -> Option<Reason> {
-    if engine.fleet.late().is_empty() {
-        return None;
-    }
-    let (schema, condition) = (engine.fleet.schema(), &rule.condition);
-    let catalogue = schema.catalogue();
-    let of = |m: &Measurement| {
-        let variant = match m.arm {
-            Arm::Own => Some(&rule.variant),
-            Arm::Baseline => rule.baseline.as_ref(),
-        };
-        let id = variant.and_then(|variant| schema.find(variant.as_str()));
-        id.map_or(0, |id| {
-            let key = (id, catalogue.recorded(m.metric), slice.clone());
-            engine.fleet.late_between(&key, frame.from(m.window), frame.closed)
-        })
-    };
-    could_turn(condition, catalogue, view, frame, of)
 }
 
 #[cfg(test)]
