@@ -5,11 +5,13 @@ use std::time::Duration;
 use super::input::{Command, CommandKind, Fates, FlipOutcome, Input};
 use super::machine::Engine;
 use super::memory::Latch;
+use super::message;
 use super::output::{Decision, MessageKind, Order, Output, Phase, Verdicts};
 use super::pane::Sums;
-use super::rule::{Arm, Measurement, Rule, RuleAction, Shape, Side, Stat, Window};
+use super::rule::{Allowed, Arm, Measurement, Rule, RuleAction, Shape, Side, Stat, Window};
 use super::series::KEEP;
 use super::testkit::*;
+use super::verdict::{Reason, Verdict};
 use crate::model::flag::{Dimension, Scope};
 
 fn floor(window: u32, action: RuleAction) -> Rule {
@@ -312,4 +314,63 @@ fn a_latch_covers_its_own_slice_and_one_on_everybody_all_of_them() {
         assert_eq!(found, covered, "{on}");
         assert!(engine.memory.latch(&"ai.other".into(), on).is_none());
     }
+}
+
+#[test]
+fn an_incident_closes_fifteen_quiet_minutes_after_it_was_armed_again() {
+    let mut engine = engine(vec![floor(5, RuleAction::Rollback)]);
+    let events = steady(TREATMENT, "faithfulness", 0..60, 60, bad_from(20, 26));
+    let closed = |output: &Output| output.orders.iter().any(|o| matches!(o, Order::CloseIncident { .. }));
+    assert!(!closed(&run(&mut engine, &events, 0..40)), "latched");
+    rearm(&mut engine);
+    let ends: Vec<i64> = (40..60).filter(|m| closed(&run(&mut engine, &events, *m..*m + 1))).collect();
+    let [end] = ends[..] else { panic!("{ends:?}") };
+    assert!((54..=56).contains(&end), "{end}");
+}
+
+#[test]
+fn of_several_rules_each_has_its_own_evidence_and_measurement() {
+    let mut second = rule("latency", Stat::Mean, 5, Side::Above, 900.0, RuleAction::Notify);
+    second.id = "slow".into();
+    let mut engine = engine(vec![floor(5, RuleAction::Notify), second.clone()]);
+    let mut events = steady(TREATMENT, "faithfulness", 0..30, 60, bad_from(0, 0));
+    events.extend(steady(TREATMENT, "latency", 0..30, 60, |_, _| 250.0));
+    run(&mut engine, &events, 0..30);
+    let keys: Vec<_> = engine.judgements().map(|(key, _)| key.clone()).collect();
+    for key in keys {
+        let expected = if key.rule == second.id { 250.0 } else { 0.97 };
+        let value = engine.evidence(&key).unwrap().value.unwrap();
+        assert!((value - expected).abs() < 1e-6, "{}: {value}", key.rule);
+    }
+    assert_eq!(engine.measured(&second, &Scope::All), (Some(250.0), Some(900.0)));
+    assert_eq!(engine.fleet.len(), 2);
+}
+
+#[test]
+fn as_many_samples_as_a_rule_needs_are_enough() {
+    for (need, pass) in [(59, true), (60, true), (61, false)] {
+        let mut rule = floor(5, RuleAction::Notify);
+        rule.min_samples = need;
+        let mut engine = engine(vec![rule]);
+        run(&mut engine, &steady(TREATMENT, "faithfulness", 0..10, 12, bad_from(0, 0)), 0..10);
+        let verdict = &engine.judgements().next().unwrap().1.verdict;
+        let few = Verdict::Inconclusive { reason: Reason::TooFewSamples { have: 60, need } };
+        assert_eq!(*verdict, if pass { Verdict::Pass } else { few });
+    }
+}
+
+#[test]
+fn a_gap_says_which_offsets_and_what_it_means() {
+    let told = message::gap(&source(3), 5..9, "retention", at(0));
+    assert!(told.summary.contains("/3: offsets 5..9 are not in the windows: retention"), "{}", told.summary);
+    assert!(told.detail.contains("until their windows have left it behind"), "{}", told.detail);
+}
+
+#[test]
+fn burn_rates_and_budgets_mean_a_rate_of_bad_samples() {
+    let allowed = Allowed(10_000);
+    let of = |stat: Stat, value| stat.rate_at(value).map(|rate| (rate * 1e6).round());
+    assert_eq!(of(Stat::Burn(allowed), 14.4), Some(144_000.0));
+    assert_eq!(of(Stat::Budget(allowed), 0.25), Some(7_500.0));
+    assert_eq!((of(Stat::Rate, 0.2), of(Stat::Mean, 0.2)), (Some(200_000.0), None));
 }

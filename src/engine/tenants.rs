@@ -87,6 +87,17 @@ mod tests {
     }
 
     #[test]
+    fn a_full_sketch_counts_by_the_largest_of_what_it_keeps() {
+        // One less than it keeps, over the largest as a share of all hashes.
+        for (largest, expected) in [(u32::MAX, CAPACITY - 1), (u32::MAX / 1_000, 1_000 * (CAPACITY - 1))] {
+            let first = (0..CAPACITY as u32 - 1).map(|n| n + 1);
+            let sketch = Tenants(first.chain([largest]).collect());
+            let counted = sketch.estimate() as f64;
+            assert!((counted / expected as f64 - 1.0).abs() < 1e-3, "{counted} {expected}");
+        }
+    }
+
+    #[test]
     fn merging_does_not_depend_on_the_split() {
         let mut whole = Tenants::default();
         let (mut left, mut right) = (Tenants::default(), Tenants::default());

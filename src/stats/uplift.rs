@@ -92,6 +92,7 @@ mod tests {
         let (a, b) = (Arm::of_values(500.0, 250.0, 150.0), Arm::of_values(500.0, 275.0, 170.0));
         let relative = Uplift::relative(a, b);
         assert!((relative.estimate - 0.1).abs() < 1e-12);
+        assert!((relative.n - (a.n + b.n)).abs() < 1e-12);
         // b/a changes by 1/a with b, and by −b/a² with a.
         let (by_b, by_a) = (1.0 / a.mean, b.mean / (a.mean * a.mean));
         let variance = by_b * by_b * b.variance / b.n + by_a * by_a * a.variance / a.n;

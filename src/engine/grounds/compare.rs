@@ -141,3 +141,26 @@ fn first(grounds: &Grounds, again: &Again) -> Timestamp {
 fn crossing(grounds: &Grounds, again: &Again) -> Timestamp {
     again.crossing.map_or_else(|| first(grounds, again), crate::model::time::Minute::start)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::same;
+
+    #[test]
+    fn only_rounding_may_differ() {
+        let stored = json!({"a": [1.0, {"b": null}], "c": "x"});
+        assert!(same(&stored, &json!({"a": [1.0 + 1e-13, {"b": null}], "c": "x"})));
+        for other in [
+            json!({"a": [1.0, {"b": null}, 2.0], "c": "x"}),
+            json!({"a": [1.0], "c": "x"}),
+            json!({"a": [1.1, {"b": null}], "c": "x"}),
+            json!({"a": [1.0, {"b": null}], "c": "y"}),
+            json!({"a": [1.0, {"b": null}]}),
+            json!({"a": [1.0, {"b": null}], "c": "x", "d": 1}),
+        ] {
+            assert!(!same(&stored, &other) && !same(&other, &stored), "{other}");
+        }
+    }
+}
