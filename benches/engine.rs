@@ -78,6 +78,7 @@ fn settings(variants: usize, condition: &str) -> Settings {
             treatment: format!("feature-{n}.v2").into(),
             share: 500_000,
             frozen: false,
+            served: None,
         });
     }
     let compiled = compile_rules(&[("bench.yaml", text)], &catalogue, &flags).unwrap();

@@ -23,7 +23,7 @@ use self::core::{Core, Inlets, Outlets, Request};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dispatch::book::{BookError, IncidentBook};
-use crate::dispatch::flag::builtin::Builtin;
+use crate::dispatch::flag::FlagPlatform;
 use crate::dispatch::incident::Renderer;
 use crate::dispatch::receiver::Receiver;
 use crate::dispatch::siren::Siren;
@@ -56,9 +56,13 @@ pub struct App {
     metrics: Metrics,
     listener: TcpListener,
     receivers: Vec<Arc<dyn Receiver>>,
+    platforms: Vec<Arc<dyn FlagPlatform>>,
     settings: Settings,
     snapshots: Snapshots,
 }
+
+/// Where flips and messages go.
+type Outside = (Vec<Arc<dyn FlagPlatform>>, Vec<Arc<dyn Receiver>>);
 
 /// A running daemon.
 pub struct Running {
@@ -85,15 +89,18 @@ impl App {
         let listener = TcpListener::bind(config.http.listen)
             .await
             .with_context(|| format!("listening on {}", config.http.listen))?;
-        let receivers = wiring::receivers(&config, clock)?;
+        let outbound = wiring::outbound(&config, clock)?;
+        let receivers = wiring::receivers(&config, &outbound)?;
+        let platforms = wiring::platforms(&config, &outbound, &store)?;
         let snapshots = Snapshots::open(data.join("snapshots"))?;
-        Ok(Self { config, clock, store, metrics, listener, receivers, settings, snapshots })
+        Ok(Self { config, clock, store, metrics, listener, receivers, platforms, settings, snapshots })
     }
 
     /// Starts every task.
     pub async fn spawn(self) -> anyhow::Result<Running> {
         let supervisor = Supervisor::new();
-        let Self { config, clock, store, metrics, listener, receivers, settings, snapshots } = self;
+        let Self { config, clock, store, metrics, listener, receivers, platforms, settings, snapshots } =
+            self;
         let loaded = store.load().await?;
         let mut restored = restore::restore(settings, &loaded, &snapshots)?;
         // Without a time the engine does not know that it is behind: nobody may be told that it is armed before it has read.
@@ -114,7 +121,7 @@ impl App {
             Ingest::spawn(wiring::ingest(&config, from), restored.resume, Arc::clone(&schema), wall, sink)?;
 
         let siren = Siren::new(pagers(&config, &receivers));
-        let worker = worker(&config, clock, &store, receivers, siren.clone(), answers);
+        let worker = worker(&config, clock, &store, (platforms, receivers), siren.clone(), answers);
         let waker = worker.waker();
         worker.spawn(&supervisor);
         let by_time = config.kafka.start == crate::config::Start::OneLongestWindow;
@@ -229,7 +236,7 @@ fn worker(
     config: &Config,
     clock: Clock,
     store: &Store,
-    receivers: Vec<Arc<dyn Receiver>>,
+    (platforms, receivers): Outside,
     siren: Siren,
     answers: mpsc::Sender<crate::engine::input::Answer>,
 ) -> Worker {
@@ -238,8 +245,6 @@ fn worker(
     let notice_after = config.timing.page_after;
     let second_channel = config.routes.notify.clone();
     let settings = WorkerSettings { link, notice_after, second_channel, ..WorkerSettings::default() };
-    let platforms: Vec<Arc<dyn crate::dispatch::flag::FlagPlatform>> =
-        vec![Arc::new(Builtin::new(store.clone()))];
     Worker::new(store.clone(), clock, settings, platforms, receivers, siren, answers)
 }
 

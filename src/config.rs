@@ -7,6 +7,7 @@ mod expected;
 mod files;
 mod kafka;
 mod outward;
+mod platforms;
 mod read;
 mod secret;
 mod sections;
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 pub use expected::{Entry, Expected, Usual};
 pub use files::{read_file, readable_rule_files, rule_files, yaml_files};
+pub use platforms::{Platform, PlatformKind};
 pub use secret::Secret;
 
 use crate::engine::budget::Timing;
@@ -40,6 +42,8 @@ pub struct Config {
     /// Files, folders and patterns that hold rules.
     pub rules: Vec<PathBuf>,
     pub flags: Vec<FlagSpec>,
+    /// What serves flags beside Rearguard's own store, by name.
+    pub platforms: BTreeMap<String, Platform>,
     pub catalogue: Arc<Catalogue>,
     /// What is usual of variants, for `check`.
     pub expected: Expected,
@@ -243,6 +247,7 @@ impl Config {
             },
             rules: vec![PathBuf::from("rules")],
             flags: Vec::new(),
+            platforms: BTreeMap::new(),
             catalogue: Arc::new(Catalogue::default()),
             expected: Expected::default(),
             store: Store::Sqlite(PathBuf::from("data/rearguard.db")),

@@ -328,7 +328,8 @@ impl Core {
         });
         let position =
             Position { sources: sources.collect(), event_time: core.sources.now(), closed: core.closed };
-        let context = PlanContext { routes: &self.routes, timing: self.timing };
+        let flags = &self.engine.settings().flags;
+        let context = PlanContext { routes: &self.routes, timing: self.timing, flags };
         let now = self.clock.now();
         let mut step = StepRecord::new(self.seq, now, &done.outputs, &rows, position, &context);
         step.automation = done.automation;

@@ -1,6 +1,6 @@
 //! Hot reload: on SIGHUP and when a rule file or the configuration changes. A bad file keeps the old rules and says so.
 //!
-//! Rules, flags, limits and the global dry run are replaced all at once. What needs a restart (Kafka, the database, receivers,
+//! Rules, flags, limits and the global dry run are replaced all at once. What needs a restart (Kafka, the database, receivers, flag platforms,
 //! metrics, timing) is named in the log and left as it is.
 
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::rule::diagnostic::Diagnostic;
 use crate::engine::schema::Schema;
+use crate::model::flag::FlagSpec;
 use crate::store::Store;
 use crate::supervise::{OnError, Supervisor, Task, TaskError};
 use crate::telemetry::facts::Reloaded;
@@ -136,6 +137,16 @@ impl Reloader {
                 "`metrics` has changed: a metric keeps its meaning while Rearguard runs; restart it";
             return Err(vec![Diagnostic::whole_file(&path, message)]);
         }
+        let running = |flag: &&FlagSpec| {
+            let served = flag.served.as_ref();
+            served.is_none_or(|served| self.config.platforms.contains_key(&served.platform))
+        };
+        if let Some(flag) = config.flags.iter().find(|flag| !running(flag)) {
+            let path = self.config.path.display().to_string();
+            let message =
+                format!("`{}` is served by a platform that is opened only at a restart: restart", flag.key);
+            return Err(vec![Diagnostic::whole_file(&path, message)]);
+        }
         config.timing = self.config.timing;
         let (settings, _) = rules::settings(&config, Some(&self.schema))?;
         Ok((config, settings))
@@ -154,6 +165,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("store", old.store != new.store),
         ("data_dir", old.data_dir != new.data_dir),
         ("http", old.http != new.http),
+        ("platforms", old.platforms != new.platforms),
         ("receivers", old.receivers != new.receivers),
         ("routes", old.routes != new.routes),
         ("outbound", old.outbound != new.outbound),

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::config::{Config, EventMode, Receiver, Start, Store as StoreAt};
+use crate::config::{Config, EventMode, PlatformKind as Platform, Receiver, Start, Store as StoreAt};
 use crate::dispatch::client::{AllowList, AllowedHost, Outbound, Secret};
 use crate::dispatch::failure::Failure;
+use crate::dispatch::flag::builtin::Builtin;
+use crate::dispatch::flag::goff::RelaySpec;
+use crate::dispatch::flag::{self, FlagPlatform, PlatformKind, PlatformSpec};
 use crate::dispatch::publish::kafka::Mode;
 use crate::dispatch::receiver::{self, Receiver as Open, ReceiverKind, ReceiverSpec};
 use crate::engine::rollup::HOUR;
 use crate::engine::rule::Window;
 use crate::ingest::config::{Config as Ingest, StartAt};
 use crate::model::time::{MINUTE_MS, Timestamp};
-use crate::store::{Routes, Timing};
+use crate::store::{Routes, Store, Timing};
 
 /// The store's address.
 pub fn store_url(config: &Config) -> String {
@@ -23,15 +26,48 @@ pub fn store_url(config: &Config) -> String {
     }
 }
 
-/// The client for everything outside, and all receivers, opened.
-pub fn receivers(config: &Config, clock: Clock) -> Result<Vec<Arc<dyn Open>>, Failure> {
-    let outbound = Outbound::new(allow_list(config), clock)?;
+/// The client for everything outside.
+pub fn outbound(config: &Config, clock: Clock) -> Result<Outbound, Failure> {
+    Outbound::new(allow_list(config), clock)
+}
+
+/// The configured flag platforms, opened, and Rearguard's own store.
+pub fn platforms(
+    config: &Config,
+    outbound: &Outbound,
+    store: &Store,
+) -> Result<Vec<Arc<dyn FlagPlatform>>, Failure> {
+    let mut platforms: Vec<Arc<dyn FlagPlatform>> = vec![Arc::new(Builtin::new(store.clone()))];
+    for (name, platform) in &config.platforms {
+        let spec = PlatformSpec { name: name.clone(), kind: platform_kind(&platform.kind) };
+        platforms.push(flag::open(&spec, outbound)?);
+    }
+    Ok(platforms)
+}
+
+fn platform_kind(kind: &Platform) -> PlatformKind {
+    let secret = |secret: &crate::config::Secret| Secret::new(secret.expose());
+    match kind {
+        Platform::Flagd { path, ofrep } => PlatformKind::Flagd { path: path.clone(), ofrep: ofrep.clone() },
+        Platform::Gofeatureflag { path, relay, admin_key, api_key } => {
+            let relay = relay.as_ref().map(|url| RelaySpec {
+                url: url.clone(),
+                admin_key: admin_key.as_ref().map(secret),
+                api_key: api_key.as_ref().map(secret),
+            });
+            PlatformKind::GoFeatureFlag { path: path.clone(), relay }
+        }
+    }
+}
+
+/// All receivers, opened.
+pub fn receivers(config: &Config, outbound: &Outbound) -> Result<Vec<Arc<dyn Open>>, Failure> {
     config
         .receivers
         .iter()
         .map(|(name, receiver)| {
             let spec = ReceiverSpec { name: name.clone(), kind: kind(receiver, config) };
-            receiver::open(&spec, &outbound, "/rearguard")
+            receiver::open(&spec, outbound, "/rearguard")
         })
         .collect()
 }

@@ -13,6 +13,7 @@ use crate::engine::rule::write::write;
 use crate::engine::rule::{
     Arm, Compare, Condition, Confirm, Expr, Measurement, NoData, Page, Rule, RuleAction, Stat, shape, span,
 };
+use crate::model::flag::Served;
 use crate::model::metric::Catalogue;
 use crate::model::slo::Slo;
 
@@ -154,6 +155,17 @@ fn action(rule: &Rule) -> String {
         (RuleAction::Notify, Page::Receiver(name)) => format!("page {name}"),
         (RuleAction::Notify, _) => "notify".to_owned(),
     }
+}
+
+/// Who serves a flag, and how long a flip may take there.
+pub fn platform(served: &Served) -> String {
+    format!(
+        "`{}` ({}) serves the flag, as `{}`: a flip takes up to {} s there, read-back included",
+        served.platform,
+        served.kind,
+        served.key,
+        served.worst.as_secs()
+    )
 }
 
 /// What is done, who is told.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::read::Reader;
 use super::{ClockConfig, Config, EventMode, Outbound, Receiver, Routes};
-use crate::engine::rule::diagnostic::{nearest, one_of};
+use crate::engine::rule::diagnostic::{Span, nearest, one_of};
 use crate::engine::rule::yaml::Node;
 use crate::model::time::Timestamp;
 
@@ -80,16 +80,7 @@ impl Reader<'_, '_> {
             return Some(Receiver::Kafka { topic, mode: mode.unwrap_or_default() });
         }
         let url = self.url(fields.get("url")?, "`url`")?;
-        if !outbound.allows(&url.host, url.port) {
-            self.doc.error_help(
-                fields.get("url")?.at,
-                format!(
-                    "{what} is at `{}:{}`, which is not on the list of hosts that Rearguard may talk to",
-                    url.host, url.port
-                ),
-                format!("add `- {}:{}` under `outbound: allow:`", url.host, url.port),
-            );
-        }
+        self.must_be_allowed(&url, fields.get("url")?.at, &what, outbound);
         if kind == "alertmanager" {
             return Some(Receiver::Alertmanager { url: url.text });
         }
@@ -100,6 +91,20 @@ impl Reader<'_, '_> {
             return None;
         }
         Some(Receiver::Webhook { url: url.text, secret })
+    }
+
+    pub(super) fn must_be_allowed(&mut self, url: &Url, at: Span, what: &str, outbound: &Outbound) {
+        if outbound.allows(&url.host, url.port) {
+            return;
+        }
+        self.doc.error_help(
+            at,
+            format!(
+                "{what} is at `{}:{}`, which is not on the list of hosts that Rearguard may talk to",
+                url.host, url.port
+            ),
+            format!("add `- {}:{}` under `outbound: allow:`", url.host, url.port),
+        );
     }
 
     pub(super) fn routes(&mut self, node: Option<&Node>, receivers: &BTreeMap<String, Receiver>) -> Routes {
@@ -187,13 +192,18 @@ impl Reader<'_, '_> {
                 outside.push(format!("broker `{broker}`"));
             }
         }
-        for (name, receiver) in &config.receivers {
-            let (Receiver::Alertmanager { url } | Receiver::Webhook { url, .. }) = receiver else {
-                continue;
-            };
+        let receivers = config.receivers.iter().filter_map(|(name, receiver)| match receiver {
+            Receiver::Alertmanager { url } | Receiver::Webhook { url, .. } => {
+                Some(("receiver", name, url.as_str()))
+            }
+            Receiver::Kafka { .. } => None,
+        });
+        let platforms = config.platforms.iter();
+        let platforms = platforms.filter_map(|(name, one)| Some(("platform", name, one.kind.url()?)));
+        for (what, name, url) in receivers.chain(platforms) {
             let host = reqwest::Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_owned));
             if !host.is_some_and(|host| is_loopback(&host)) {
-                outside.push(format!("receiver `{name}`"));
+                outside.push(format!("{what} `{name}`"));
             }
         }
         if !config.http.listen.ip().is_loopback() {

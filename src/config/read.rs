@@ -11,10 +11,11 @@ use crate::engine::rule::diagnostic::Span;
 use crate::engine::rule::yaml::{Document, Fields, Node, Value};
 use crate::model::metric::Catalogue;
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "kafka",
     "rules",
     "flags",
+    "platforms",
     "metrics",
     "slos",
     "expected",
@@ -60,6 +61,7 @@ impl Reader<'_, '_> {
         let outbound = fields.get("outbound").map(|n| self.outbound(n)).unwrap_or_default();
         let receivers = fields.get("receivers").map(|n| self.receivers(n, &outbound)).unwrap_or_default();
         let routes = self.routes(fields.get("routes"), &receivers);
+        let platforms = fields.get("platforms").map(|n| self.platforms(n, &outbound)).unwrap_or_default();
         let catalogue = fields.get("metrics").map_or_else(Catalogue::default, |n| self.metrics(n));
         let slos = fields.get("slos").map(|n| self.slos(n, &catalogue)).unwrap_or_default();
         let catalogue = catalogue.with_slos(slos);
@@ -72,7 +74,8 @@ impl Reader<'_, '_> {
         Config {
             path: path.to_owned(),
             rules: self.rules(fields),
-            flags: fields.get("flags").map(|n| self.flags(n)).unwrap_or_default(),
+            flags: fields.get("flags").map(|n| self.flags(n, &platforms)).unwrap_or_default(),
+            platforms,
             catalogue: Arc::new(catalogue),
             expected,
             store: store.unwrap_or_else(|| Store::Sqlite(data_dir.join("rearguard.db"))),

@@ -1,5 +1,8 @@
 //! The sections `flags:` and `metrics:`.
 
+use std::collections::BTreeMap;
+
+use super::Platform;
 use super::read::Reader;
 use crate::engine::rule::yaml::{Fields, Node, Value};
 use crate::model::flag::{FlagSpec, SHARE_MAX};
@@ -15,7 +18,7 @@ const DIRECTIONS: [(&str, Direction); 2] =
     [("higher_is_better", Direction::HigherIsBetter), ("lower_is_better", Direction::LowerIsBetter)];
 
 impl Reader<'_, '_> {
-    pub(super) fn flags(&mut self, node: &Node) -> Vec<FlagSpec> {
+    pub(super) fn flags(&mut self, node: &Node, platforms: &BTreeMap<String, Platform>) -> Vec<FlagSpec> {
         let mut flags = Vec::new();
         for (key, at, value) in self.doc.entries(node, "`flags`").unwrap_or_default() {
             let what = format!("flag `{key}`");
@@ -23,18 +26,30 @@ impl Reader<'_, '_> {
                 self.doc.error(at, "a flag key is one word of at most 200 bytes");
                 continue;
             }
-            let Some(fields) = self.doc.fields(value, &what, &["control", "treatment", "share", "frozen"])
-            else {
-                continue;
-            };
+            let known = ["control", "treatment", "share", "frozen", "platform"];
+            let Some(fields) = self.doc.fields(value, &what, &known) else { continue };
+            let elsewhere = fields.get("platform");
             for key in ["control", "treatment", "share"] {
-                if fields.get(key).is_none() {
+                if fields.get(key).is_none() && !(key == "share" && elsewhere.is_some()) {
                     self.doc.error(at, format!("{what} has no `{key}`"));
+                }
+            }
+            for key in ["share", "frozen"] {
+                if let (Some(at), Some(_)) = (fields.key_at(key), elsewhere) {
+                    let message = format!("`{key}` of {what} is for its platform to say");
+                    self.doc.error_help(
+                        at,
+                        message,
+                        "remove it: Rearguard serves nothing of this flag itself",
+                    );
                 }
             }
             let control = self.variant(&fields, "control");
             let treatment = self.variant(&fields, "treatment");
-            let share = fields.get("share").and_then(|n| self.share(n));
+            let share = match elsewhere {
+                None => fields.get("share").and_then(|n| self.share(n)),
+                Some(_) => Some(0),
+            };
             let frozen = fields.get("frozen").and_then(|n| self.doc.boolean(n, "`frozen`"));
             let (Some(control), Some(treatment), Some(share)) = (control, treatment, share) else {
                 continue;
@@ -43,12 +58,18 @@ impl Reader<'_, '_> {
                 self.doc.error(at, format!("{what} serves the same variant as control and as treatment"));
                 continue;
             }
+            let names = (key, &*control, &*treatment);
+            let served = elsewhere.map(|node| self.served(node, names, platforms));
+            if served == Some(None) {
+                continue;
+            }
             flags.push(FlagSpec {
                 key: key.into(),
                 control: control.into(),
                 treatment: treatment.into(),
                 share,
                 frozen: frozen.unwrap_or(false),
+                served: served.flatten(),
             });
         }
         flags

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../rearguard.example.yaml");
@@ -248,5 +250,49 @@ fn every_example_of_the_documentation_loads() {
     assert_eq!(blocks.len(), 4);
     for block in blocks {
         assert!(parse(block).is_ok(), "{block}\n{:#?}", parse(block).unwrap_err());
+    }
+}
+
+#[test]
+fn a_flag_may_be_served_by_a_platform() {
+    let text = |platforms: &str, flag: &str| {
+        format!(
+            "{LEAST}outbound: {{ allow: [localhost] }}\nplatforms: {platforms}\nflags: {{ ai.a: {{ control: a.v1, treatment: a.v2, {flag} }} }}\n"
+        )
+    };
+    let flagd = "{ prod: { flagd: { path: f.json, ofrep: 'http://localhost:8016' } } }";
+    let config = parse(&text(flagd, "platform: { name: prod, key: a, control: v1 }")).unwrap();
+    let served = config.flags[0].served.as_ref().unwrap();
+    let names = (&*served.platform, &*served.kind, &*served.key, &*served.control, &*served.treatment);
+    assert_eq!(names, ("prod", "flagd", "a", "v1", "a.v2"));
+    assert_eq!(served.worst, Duration::from_secs(35));
+    assert!(
+        matches!(&config.platforms["prod"].kind, PlatformKind::Flagd { path, .. } if path == Path::new("etc/f.json"))
+    );
+    assert_eq!(parse(&text(flagd, "platform: prod")).unwrap().flags[0].served.as_ref().unwrap().key, "ai.a");
+    for (platforms, flag, wanted) in [
+        (flagd, "platform: pord", "there is no platform `pord` (did you mean `prod`?)"),
+        (flagd, "platform: prod, share: 5%", "`share` of flag `ai.a` is for its platform to say"),
+        ("{ prod: { flagd: { path: f.toml } } }", "share: 5%", "is no flag file"),
+        ("{ prod: { flagdd: { path: f.json } } }", "share: 5%", "did you mean `flagd`?"),
+        ("{ Prod: { flagd: { path: f.json } } }", "share: 5%", "cannot be the name of a platform"),
+        (
+            "{ p: { flagd: { path: f.json, ofrep: 'http://h:1' } } }",
+            "share: 5%",
+            "add `- h:1` under `outbound: allow:`",
+        ),
+        (
+            "{ p: { gofeatureflag: { path: f.toml, relay: 'http://localhost', admin_key: k } } }",
+            "share: 5%",
+            "in plain text",
+        ),
+        (
+            "{ p: { gofeatureflag: { path: f.toml, admin_key: '${PASSWORD}' } } }",
+            "share: 5%",
+            "`admin_key` and no `relay`",
+        ),
+    ] {
+        let found = said(&text(platforms, flag)).join("; ");
+        assert!(found.contains(wanted), "{platforms} {flag}: {found}");
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::rule::{Rule, RuleAction};
+use crate::model::flag::Served;
 
 /// The promise: T1 − T0 for a rollback.
 pub const PROMISE: Duration = Duration::from_secs(600);
@@ -42,6 +43,15 @@ impl Default for Timing {
             page_after: Duration::from_secs(120),
             snapshot_every: Duration::from_secs(300),
         }
+    }
+}
+
+impl Timing {
+    /// The same where a flag is served by a platform: a flip that may take longer there has longer.
+    #[must_use]
+    pub fn on(self, served: Option<&Served>) -> Self {
+        let flip_deadline = served.map_or(self.flip_deadline, |served| self.flip_deadline.max(served.worst));
+        Self { flip_deadline, ..self }
     }
 }
 

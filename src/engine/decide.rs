@@ -219,8 +219,11 @@ pub(super) fn gate_of(engine: &Engine, judged: &Judged, action: RuleAction, worl
     if engine.memory.latch(&rule.flag, &scope).is_some() {
         return Gate::AlreadyLatched;
     }
-    if flag_of(engine, rule).is_none() {
+    let Some(flag) = flag_of(engine, rule) else {
         return Gate::UnknownFlag;
+    };
+    if let (RuleAction::Rollback, Scope::Only(..), Some(served)) = (action, &scope, &flag.served) {
+        return Gate::NoSlices { platform: served.platform.clone() };
     }
     if !engine.memory.core.automation {
         return Gate::AutomationOff;

@@ -24,6 +24,10 @@ pub enum Gate {
     AlreadyLatched,
     /// No configured flag serves this variant, so there is nothing to flip.
     UnknownFlag,
+    /// The rollback is about a slice, and the flag's platform can only be changed for everybody.
+    NoSlices {
+        platform: String,
+    },
 }
 
 impl Gate {
@@ -37,6 +41,7 @@ impl Gate {
             Self::WorldBreach { .. } => "world_breach",
             Self::AlreadyLatched => "already_latched",
             Self::UnknownFlag => "unknown_flag",
+            Self::NoSlices { .. } => "no_slices",
         }
     }
 
@@ -51,6 +56,9 @@ impl Gate {
             }
             Self::WorldBreach { why } => format!("it looks like the world, not the variant: {why}"),
             Self::UnknownFlag => "no configured flag serves this variant, so there is nothing to flip".into(),
+            Self::NoSlices { platform } => format!(
+                "the rule is about a slice (`by`), and the flag's platform, `{platform}`, is changed for everybody or for nobody"
+            ),
         })
     }
 
@@ -73,6 +81,9 @@ impl Gate {
             Self::UnknownFlag => Some(
                 "Turn the variant off where it is served, and declare its flag under `flags:` in the configuration.",
             ),
+            Self::NoSlices { .. } => Some(
+                "Exclude the slice at the flag's platform by hand. With `scope: all` the rule would roll everybody back.",
+            ),
         }
     }
 }
@@ -91,6 +102,7 @@ mod tests {
             (Gate::FlipLimit { limit: 5, of: "in all".into() }, true),
             (Gate::WorldBreach { why: "control shop.v1 breaches the same condition".into() }, true),
             (Gate::UnknownFlag, true),
+            (Gate::NoSlices { platform: "prod".into() }, true),
         ] {
             assert_eq!(
                 (gate.withholds().is_some(), gate.advice().is_some()),

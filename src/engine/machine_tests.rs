@@ -4,7 +4,7 @@ use super::super::input::{Command, CommandKind, FlipOutcome, Input};
 use super::super::output::{CommandError, Gate, MessageKind, Order, Output};
 use super::super::rule::{RuleAction, Side, Stat};
 use super::super::testkit::*;
-use crate::model::flag::{Dimension, Scope};
+use crate::model::flag::{Dimension, Scope, Served};
 use crate::model::time::Minute;
 
 fn floor(window: u32, threshold: f64, action: RuleAction) -> super::Rule {
@@ -199,6 +199,7 @@ fn flips_are_limited_and_go_on_when_the_limit_allows() {
 fn a_rule_by_tenant_pins_only_the_bad_tenant() {
     let mut by_tenant = floor(60, 0.9, RuleAction::Rollback);
     by_tenant.by = Some(Dimension::Tenant);
+    let mut elsewhere = settings(vec![by_tenant.clone()]);
     let mut engine = engine(vec![by_tenant]);
     let events: Vec<Ev> = (0..150i64)
         .flat_map(|m| (0..40i64).map(move |i| (m, i)))
@@ -213,6 +214,22 @@ fn a_rule_by_tenant_pins_only_the_bad_tenant() {
     let output = run(&mut engine, &events, 0..150);
     assert_eq!(output.decisions.len(), 1);
     assert_eq!(output.decisions[0].scope, Scope::Only(Dimension::Tenant, "t1".into()));
+
+    // Another platform knows only everybody: a human is paged, and nothing is moved.
+    elsewhere.flags[0].served = Some(Served {
+        platform: "prod".into(),
+        kind: "flagd".into(),
+        key: "a".into(),
+        control: "v1".into(),
+        treatment: "v2".into(),
+        worst: std::time::Duration::from_secs(35),
+    });
+    let mut engine = super::Engine::new(elsewhere);
+    engine.step(Input::Assign { sources: vec![source(0)], start: Some(at(0)) });
+    let output = run(&mut engine, &events, 0..150);
+    assert_eq!(output.decisions[0].gate, Gate::NoSlices { platform: "prod".into() });
+    assert!(output.orders.iter().any(|order| matches!(order, Order::Page(_))));
+    assert!(!output.orders.iter().any(|order| matches!(order, Order::Pin { .. })));
 }
 
 #[test]

@@ -124,6 +124,7 @@ pub fn settings(rules: Vec<Rule>) -> Settings {
             treatment: rule.variant.clone(),
             share: 500_000,
             frozen: false,
+            served: None,
         });
     }
     Settings {

@@ -61,6 +61,14 @@ impl<'a> Shown<'a> {
 
 fn serving(state: &FlagState) -> String {
     let (spec, overlay) = (&state.spec, &state.overlay);
+    if let Some(served) = &spec.served {
+        let done = match (overlay.pins.contains(&Scope::All), overlay.frozen_share) {
+            (true, _) => format!(": {} for everybody (rolled back)", spec.control),
+            (false, Some(_)) => ", its share held".to_owned(),
+            (false, None) => String::new(),
+        };
+        return format!("by `{}` ({}), as `{}`{done}", served.platform, served.kind, served.key);
+    }
     if overlay.killed {
         return "off for everybody (killed)".into();
     }
@@ -115,14 +123,29 @@ struct Why {
 pub async fn kill(State(app): State<App>, by: By<Operate>, Path(key): Path<String>, body: Body) -> Answer {
     let (flag, why): (_, Why) = (FlagKey::from(key), read(body, r#"{"reason": "leaks data"}"#)?);
     let why = reason(&why.reason)?;
+    served_here(&app, &flag)?;
     let write = app.store.kill(&flag, &by.name, why, app.clock.now()).await?;
     Ok(switched(&by.name, "flag kill", &flag, why, write, "off for everybody"))
+}
+
+/// A switch here moves nothing of a flag that another platform serves: nobody may believe that it did.
+fn served_here(app: &App, flag: &FlagKey) -> Result<(), Problem> {
+    let table = app.store.flags();
+    match table.get(flag).and_then(|state| state.spec.served.as_ref()) {
+        None => Ok(()),
+        Some(served) => Err(Problem::conflict(format!(
+            "flag `{flag}` is served by `{}` ({}), so it cannot be switched here",
+            served.platform, served.kind
+        ))
+        .hint(format!("turn `{}` off there", served.key))),
+    }
 }
 
 /// Turns it on again. Needs the same right as a re-arm, since it serves the variant again; pins of a rollback stay.
 pub async fn unkill(State(app): State<App>, by: By<Rearm>, Path(key): Path<String>, body: Body) -> Answer {
     let (flag, why): (_, Why) = (FlagKey::from(key), read(body, r#"{"reason": "fixed"}"#)?);
     let why = reason(&why.reason)?;
+    served_here(&app, &flag)?;
     let write = app.store.unkill(&flag, &by.name, why, app.clock.now()).await?;
     Ok(switched(&by.name, "flag unkill", &flag, why, write, "on again"))
 }

@@ -36,13 +36,14 @@ pub async fn single(
         Err(refusal) => return refused(Some(&key), &refusal),
     };
     let table = app.store.flags();
-    let Some(state) = table.get(&FlagKey::from(key.as_str())) else {
+    let found = table.get(&FlagKey::from(key.as_str()));
+    let Some(state) = found.filter(|state| state.spec.served.is_none()) else {
         record(&Evaluated { reason: "NOT_FOUND" });
-        let body = json!({
-            "key": key,
-            "errorCode": "FLAG_NOT_FOUND",
-            "errorDetails": format!("Flag '{key}' was not found"),
-        });
+        let details = match found.and_then(|state| state.spec.served.as_ref()) {
+            Some(served) => format!("Flag '{key}' is served by '{}' ({})", served.platform, served.kind),
+            None => format!("Flag '{key}' was not found"),
+        };
+        let body = json!({"key": key, "errorCode": "FLAG_NOT_FOUND", "errorDetails": details});
         return (StatusCode::NOT_FOUND, axum::Json(body)).into_response();
     };
     axum::Json(answer(state, &context)).into_response()
@@ -55,7 +56,11 @@ pub async fn bulk(State(app): State<App>, _: By<Evaluate>, headers: HeaderMap, b
         Err(refusal) => return refused(None, &refusal),
     };
     let table = app.store.flags();
-    let flags: Vec<Value> = table.iter().map(|(_, state)| answer(state, &context)).collect();
+    let flags: Vec<Value> = table
+        .iter()
+        .filter(|(_, state)| state.spec.served.is_none())
+        .map(|(_, state)| answer(state, &context))
+        .collect();
     let body = json!({"flags": flags}).to_string();
     // The answer's own hash: it changes when any flag does, and when the context would be answered differently.
     let hash = blake3::hash(body.as_bytes()).to_hex();

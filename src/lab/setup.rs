@@ -58,6 +58,7 @@ impl Setup {
                     treatment: rule.variant.clone(),
                     share: SHARE_MAX,
                     frozen: false,
+                    served: None,
                 });
             }
         }
@@ -162,6 +163,7 @@ mod tests {
             treatment: "shop.v2".into(),
             share: 1,
             frozen: false,
+            served: None,
         };
         let given: [Variant; 2] = ["other.v1".into(), "shop.given".into()];
         let seen = census(&["shop.v2", "shop.seen", "other.v1", "shop.v2"]);

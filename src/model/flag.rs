@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,32 @@ pub struct FlagSpec {
     pub share: u32,
     /// Declared frozen: the share stays where it stood when this was first seen.
     pub frozen: bool,
+    /// The platform that serves it; `None` for Rearguard's own store.
+    #[serde(default)]
+    pub served: Option<Served>,
+}
+
+impl FlagSpec {
+    /// Whether a change can be confined to a tenant, tier or region. Only Rearguard's own store can do that.
+    pub const fn can_slice(&self) -> bool {
+        self.served.is_none()
+    }
+}
+
+/// By which platform a flag is served, and what it is called there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// The platform's name in the configuration.
+    pub platform: String,
+    /// What kind of platform that is, for people.
+    pub kind: String,
+    pub key: String,
+    /// The platform's name of the control variation.
+    pub control: String,
+    /// The platform's name of the treatment variation.
+    pub treatment: String,
+    /// From the first try of a flip to its read-back, at the longest, when the platform answers as it should.
+    pub worst: Duration,
 }
 
 /// What Rearguard or a human has done to a flag since it was declared.

@@ -93,7 +93,7 @@ async fn tell(
 ) -> Result<(), StoreError> {
     let end = Message { receiver: None, ..end.clone() };
     let routes = Routes::default();
-    let context = PlanContext { routes: &routes, timing: Timing::default() };
+    let context = PlanContext { routes: &routes, timing: Timing::default(), flags: &[] };
     for row in message_rows(RowKind::Notify, &end, &[receiver], wall, &context) {
         enqueue::insert(tx, &row, wall).await?;
     }

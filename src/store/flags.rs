@@ -10,6 +10,7 @@ use super::audit::{self, NewAudit, REARGUARD};
 use super::db::{Columns, json, signed, unsigned};
 use super::error::StoreError;
 use super::flag_table::{FlagState, read_state};
+use super::plan::Flip;
 use crate::model::flag::{FlagSpec, Scope};
 use crate::model::id::{DecisionId, FlagKey};
 use crate::model::time::Timestamp;
@@ -198,6 +199,24 @@ impl Store {
         now: Timestamp,
     ) -> Result<FlagWrite, StoreError> {
         self.edit(&Edit::new(flag, ChangeKind::Unkill, actor, reason), now).await
+    }
+
+    /// Writes down what a flip has changed on another platform: there it is in force, here it is Rearguard's account of it.
+    pub async fn note_flip(
+        &self,
+        flip: &Flip,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<FlagWrite, StoreError> {
+        let (kind, actor, decision) = match flip {
+            Flip::Pin { decision, .. } => (ChangeKind::Pin, REARGUARD, Some(decision)),
+            Flip::Unpin { actor, .. } => (ChangeKind::Unpin, actor.as_str(), None),
+            Flip::Freeze { decision, .. } => (ChangeKind::Freeze, REARGUARD, Some(decision)),
+            Flip::Unfreeze { .. } => (ChangeKind::Unfreeze, REARGUARD, None),
+        };
+        let scope = flip.scope();
+        let edit = Edit::new(flip.flag(), kind, actor, reason);
+        self.edit(&Edit { scope: Some(&scope), decision, ..edit }, now).await
     }
 
     async fn edit(&self, edit: &Edit<'_>, now: Timestamp) -> Result<FlagWrite, StoreError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::output::{Decision, Message, MessageKind, Order, Output};
-use crate::model::flag::Scope;
+use crate::model::flag::{FlagSpec, Scope, Served};
 use crate::model::id::{DecisionId, FlagKey, IncidentId, Variant};
 use crate::model::time::Timestamp;
 
@@ -56,6 +56,8 @@ impl Default for Timing {
 pub struct PlanContext<'a> {
     pub routes: &'a Routes,
     pub timing: Timing,
+    /// The flags as configured now: they say which platform a flip goes to.
+    pub flags: &'a [FlagSpec],
 }
 
 /// What kind of effect an outbox row has.
@@ -186,7 +188,7 @@ pub fn plan(
     t0: Option<Timestamp>,
     context: &PlanContext<'_>,
 ) -> Vec<NewRow> {
-    let flip = |flip| vec![flip_row(flip, number, wall, t0, &context.timing)];
+    let flip = |flip| vec![flip_row(flip, number, wall, t0, context)];
     match order {
         Order::Pin { decision, flag, scope, control } => flip(Flip::Pin {
             decision: decision.clone(),
@@ -215,9 +217,14 @@ fn flip_row(
     number: (u64, usize),
     wall: Timestamp,
     t0: Option<Timestamp>,
-    timing: &Timing,
+    context: &PlanContext<'_>,
 ) -> NewRow {
+    let timing = &context.timing;
     let flag = flip.flag().clone();
+    let served: Option<&Served> =
+        context.flags.iter().find(|spec| spec.key == flag).and_then(|spec| spec.served.as_ref());
+    let platform = served.map_or(BUILTIN, |served| &served.platform);
+    let at_least = served.map_or(timing.flip_at_least, |served| timing.flip_at_least.max(served.worst));
     let decision = match &flip {
         Flip::Pin { decision, .. } | Flip::Freeze { decision, .. } => Some(decision.clone()),
         Flip::Unpin { .. } | Flip::Unfreeze { .. } => None,
@@ -226,17 +233,17 @@ fn flip_row(
         decision.as_ref().map_or_else(|| format!("{flag}/{}.{}", number.0, number.1), ToString::to_string);
     let promised = t0.unwrap_or(wall) + timing.promise;
     NewRow {
-        dedup: format!("flip/{BUILTIN}/{}/{which}", flip.as_str()),
+        dedup: format!("flip/{platform}/{}/{which}", flip.as_str()),
         kind: RowKind::Flip,
-        adapter: BUILTIN.to_owned(),
-        lane: format!("flip/{BUILTIN}/{flag}"),
+        adapter: platform.to_owned(),
+        lane: format!("flip/{platform}/{flag}"),
         scope: Some(flip.scope()),
         flag: Some(flag),
         decision,
         incident: None,
         awaits: None,
         not_before: wall,
-        deadline: Some(promised.max(wall + timing.flip_at_least)),
+        deadline: Some(promised.max(wall + at_least)),
         expires: wall + timing.flip_ttl,
         task: Task::Flip(flip),
     }
@@ -341,7 +348,7 @@ mod tests {
 
     fn rows(order: &Order, t0: Option<Timestamp>) -> Vec<NewRow> {
         let routes = routes();
-        let context = PlanContext { routes: &routes, timing: Timing::default() };
+        let context = PlanContext { routes: &routes, timing: Timing::default(), flags: &[] };
         plan(order, (7, 0), wall(), t0, &context)
     }
 
@@ -386,6 +393,36 @@ mod tests {
     }
 
     #[test]
+    fn a_flip_goes_to_the_platform_that_serves_its_flag() {
+        let served = Served {
+            platform: "prod".into(),
+            kind: "flagd".into(),
+            key: "f".into(),
+            control: "c".into(),
+            treatment: "t".into(),
+            worst: Duration::from_secs(200),
+        };
+        let flags = [FlagSpec {
+            key: "f".into(),
+            control: "c".into(),
+            treatment: "t".into(),
+            share: 0,
+            frozen: false,
+            served: Some(served),
+        }];
+        let context = PlanContext { routes: &routes(), timing: Timing::default(), flags: &flags };
+        for (flag, adapter, lane, least) in
+            [("f", "prod", "flip/prod/f", 200), ("g", "builtin", "flip/builtin/g", 90)]
+        {
+            let order = Order::Unfreeze { flag: flag.into(), why: String::new() };
+            let long_ago = wall() - Duration::from_secs(900);
+            let row = plan(&order, (7, 0), wall(), Some(long_ago), &context).remove(0);
+            assert_eq!((&*row.adapter, &*row.lane), (adapter, lane));
+            assert_eq!(row.deadline, Some(wall() + Duration::from_secs(least)));
+        }
+    }
+
+    #[test]
     fn the_same_effect_has_the_same_name_and_another_another() {
         let one = rows(&Order::Page(message(MessageKind::Rollback)), None);
         let same = rows(&Order::Page(message(MessageKind::Rollback)), None);
@@ -395,7 +432,7 @@ mod tests {
         assert_eq!(one[0].lane, other[0].lane, "both are about one dedup key");
         let unfreeze = Order::Unfreeze { flag: "f".into(), why: String::new() };
         let routes = Routes::default();
-        let context = PlanContext { routes: &routes, timing: Timing::default() };
+        let context = PlanContext { routes: &routes, timing: Timing::default(), flags: &[] };
         let output = Output { orders: vec![unfreeze.clone(), unfreeze], ..Output::default() };
         let rows = plan_step(7, &[output], wall(), &context);
         assert_ne!(rows[0].dedup, rows[1].dedup, "two orders without a decision are two");

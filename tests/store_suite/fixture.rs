@@ -126,6 +126,7 @@ pub fn spec(key: &str, share: u32) -> FlagSpec {
         treatment: "support.v18".into(),
         share,
         frozen: false,
+        served: None,
     }
 }
 
@@ -280,7 +281,7 @@ pub fn position(offset: i64) -> Position {
 /// A record of these outputs at wall second `seq`.
 pub fn record(seq: u64, outputs: &[Output]) -> StepRecord<'_> {
     let routes = routes();
-    let context = PlanContext { routes: &routes, timing: Timing::default() };
+    let context = PlanContext { routes: &routes, timing: Timing::default(), flags: &[] };
     let offset = i64::try_from(seq).unwrap() * 10;
     let wall = at(i64::try_from(seq).unwrap());
     let mut record = StepRecord::new(seq, wall, outputs, &[], position(offset), &context);

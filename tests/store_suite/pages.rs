@@ -158,7 +158,7 @@ pub async fn a_failed_flip_is_said_after_the_waiting_page(base: &Base) {
     let flip = claim_one(&store, at(2), "builtin").await;
     let failed = message(MessageKind::RollbackFailed, Some("d1"), Some("i1"));
     let (routes, timing) = (routes(), Timing::default());
-    let context = PlanContext { routes: &routes, timing };
+    let context = PlanContext { routes: &routes, timing, flags: &[] };
     let rows = message_rows(RowKind::Page, &failed, &routes.page, at(3), &context);
     assert_eq!(store.enqueue(&rows, at(3)).await.unwrap(), 1);
     assert_eq!(store.enqueue(&rows, at(3)).await.unwrap(), 0, "the same again is no second page");

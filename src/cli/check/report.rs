@@ -47,6 +47,9 @@ struct RuleJson<'a> {
     /// Why it is accepted that nothing bounds the time until it acts.
     #[serde(skip_serializing_if = "Option::is_none")]
     no_time_bound: Option<&'a str>,
+    /// The platform that serves the flag, unless Rearguard does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<&'a str>,
     /// What simulation says, where it was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     simulated: Option<serde_json::Value>,
@@ -74,7 +77,7 @@ impl Report {
             .rules()
             .enumerate()
             .map(|(place, (rule, note))| {
-                let budget = Budget::of(rule, &self.timing);
+                let budget = Budget::of(rule, &self.timing.on(note.served.as_ref()));
                 RuleJson {
                     id: rule.id.as_str(),
                     file: &rule.origin.file,
@@ -105,6 +108,7 @@ impl Report {
                     fits: budget.fits(),
                     hash: &rule.hash.0,
                     no_time_bound: note.no_time_bound.as_ref().map(|(reason, _)| reason.as_str()),
+                    platform: note.served.as_ref().map(|served| served.platform.as_str()),
                     simulated: self.simulated(place).and_then(Told::as_json),
                 }
             })
@@ -130,7 +134,7 @@ impl Report {
     }
 
     fn rule_text(&self, place: usize, rule: &Rule, note: &RuleNote, paint: Paint, out: &mut String) {
-        let budget = Budget::of(rule, &self.timing);
+        let budget = Budget::of(rule, &self.timing.on(note.served.as_ref()));
         let verdict = match (budget.fits(), rule.action) {
             (true, _) => paint.ink(Ink::Good, "ok"),
             (false, RuleAction::Rollback) => paint.ink(Ink::Bad, "refused"),
@@ -167,6 +171,9 @@ impl Report {
         line("promises", &promise(rule, gives_evidence.is_ok(), every));
         if let Some(reason) = meaning::accepted(rule, note) {
             line("accepted", &format!("no bound on the time it takes: {reason}"));
+        }
+        if let (Some(served), RuleAction::Rollback) = (&note.served, rule.action) {
+            line("platform", &meaning::platform(served));
         }
         line("ten minutes", &meaning::sum(&budget));
         for (name, text) in self.simulated(place).map(|told| told.lines(rule)).unwrap_or_default() {

@@ -96,3 +96,36 @@ fn everything_is_told_at_once() {
     }
     assert_eq!(tally(&found), "10 mistakes found, 2 warnings");
 }
+
+/// Elsewhere a slice cannot be rolled back, and a flip takes as long as the platform says.
+#[test]
+fn what_a_platform_cannot_do_or_does_slowly_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("rearguard.yaml");
+    let text = "\
+kafka: { brokers: 'localhost:9092', topics: [t] }
+rules: [r.yaml]
+platforms: { prod: { flagd: { path: f.json, settles: 2m } } }
+flags: { ai.shop.v2: { control: shop.v1, treatment: shop.v2, platform: prod } }
+";
+    std::fs::write(&config, text).unwrap();
+    let rules = "\
+- variant: shop.v2
+  flag: ai.shop.v2
+  rules:
+    - { id: slice, condition: cost_1h > 1, action: rollback, by: tenant }
+    - { id: whole, condition: error_1h > 0.5, action: rollback, by: tenant, scope: all }
+";
+    std::fs::write(folder.path().join("r.yaml"), rules).unwrap();
+    let report = check(&RuleArgs { files: Vec::new(), config: Some(config) }).unwrap();
+    let told: Vec<String> = report.diagnostics.iter().map(ToString::to_string).collect();
+    let slices = told.iter().filter(|line| line.contains("only pages")).collect::<Vec<_>>();
+    assert!(slices.len() == 1 && slices[0].contains("`slice` only pages: `prod` (flagd)"), "{told:#?}");
+    let text = report.as_text(Paint::stdout());
+    assert!(
+        text.contains("`prod` (flagd) serves the flag, as `ai.shop.v2`: a flip takes up to 150 s"),
+        "{text}"
+    );
+    // 150 s instead of the 90 s of `flip_deadline`.
+    assert_eq!(report.as_json()["rules"][0]["budget"][5]["seconds"], 150);
+}

@@ -304,6 +304,9 @@ pub fn decided(action: RuleAction, gate: &Gate) -> (Ink, String) {
         Gate::FlipLimit { limit, of } => {
             (Ink::Doubt, format!("not {done} yet, pages only: {limit} rollbacks in ten minutes {of}"))
         }
+        Gate::NoSlices { platform } => {
+            (Ink::Doubt, format!("not {done}, pages only: `{platform}` cannot roll a slice back"))
+        }
         Gate::AutomationOff | Gate::UnknownFlag => (Ink::Doubt, format!("not {done}: {}", gate.as_str())),
     }
 }

@@ -221,7 +221,7 @@ fn rule_entry<'a>(
     note: &'a RuleNote,
     hashes: &[(String, String)],
 ) -> RuleEntry<'a> {
-    let budget = Budget::of(rule, &report.timing);
+    let budget = Budget::of(rule, &report.timing.on(note.served.as_ref()));
     let clear = rule.clear.source.as_str();
     let class = rule.failure_class.as_str();
     let from = hashes.iter().find(|(file, _)| *file == rule.origin.file);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{FlagPlatform, Result, Seen};
+use super::{FlagPlatform, Result, Seen, Wanted, bounded};
 use crate::dispatch::failure::Failure;
 use crate::dispatch::receiver::Attempt;
 use crate::engine::targeting::{Context, OFF, evaluate};
@@ -38,10 +38,18 @@ impl Builtin {
             Flip::Freeze { .. } => state.overlay.frozen_share.is_some(),
             Flip::Unfreeze { .. } => state.overlay.frozen_share.is_none(),
         };
-        Ok(Seen { version: state.overlay.version, done, safe: treated(&state, &flip.scope()) == 0 })
+        Ok(Seen {
+            version: state.overlay.version.to_string(),
+            done,
+            safe: treated(&state, &flip.scope()) == 0,
+            ..Seen::default()
+        })
     }
 
-    async fn change(&self, flip: &Flip, version: u64, now: Timestamp) -> Result<()> {
+    async fn change(&self, flip: &Flip, version: &str, now: Timestamp) -> Result<()> {
+        let version = version
+            .parse()
+            .map_err(|_| Failure::permanent(format!("`{version}` is no version of a flag")))?;
         let written = match flip {
             Flip::Pin { decision, flag, scope, .. } => {
                 self.store.pin(flag, scope, decision, version, now).await
@@ -97,31 +105,27 @@ impl FlagPlatform for Builtin {
         BUILTIN
     }
 
-    fn read<'a>(&'a self, flip: &'a Flip, within: Duration) -> Attempt<'a, Seen> {
-        Box::pin(bounded(self.see(flip), within))
+    fn read<'a>(&'a self, wanted: &'a Wanted, within: Duration) -> Attempt<'a, Seen> {
+        Box::pin(bounded(STORE, self.see(&wanted.flip), within))
     }
 
     fn write<'a>(
         &'a self,
-        flip: &'a Flip,
-        version: u64,
+        wanted: &'a Wanted,
+        version: &'a str,
         now: Timestamp,
         within: Duration,
     ) -> Attempt<'a, ()> {
-        Box::pin(bounded(self.change(flip, version, now), within))
+        Box::pin(bounded(STORE, self.change(&wanted.flip, version, now), within))
     }
 
-    fn verify<'a>(&'a self, flip: &'a Flip, within: Duration) -> Attempt<'a, String> {
-        Box::pin(bounded(self.served(flip), within))
+    fn verify<'a>(&'a self, wanted: &'a Wanted, within: Duration) -> Attempt<'a, String> {
+        Box::pin(bounded(STORE, self.served(&wanted.flip), within))
     }
 }
 
-async fn bounded<T>(work: impl Future<Output = Result<T>>, within: Duration) -> Result<T> {
-    match tokio::time::timeout(within, work).await {
-        Ok(done) => done,
-        Err(_) => Err(Failure::Unknown { why: "the flag store did not answer in time".into() }),
-    }
-}
+/// What does not answer, when it does not.
+const STORE: &str = "the flag store";
 
 fn failure(error: StoreError) -> Failure {
     let why = error.to_string();
@@ -174,6 +178,7 @@ mod tests {
                 treatment: "a.v2".into(),
                 share,
                 frozen: false,
+                served: None,
             },
             overlay: FlagOverlay::default(),
             declared: true,

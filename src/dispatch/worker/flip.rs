@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Worker, is_late, mismatch};
 use crate::dispatch::backoff::Backoff;
 use crate::dispatch::failure::Failure;
-use crate::dispatch::flag::FlagPlatform;
+use crate::dispatch::flag::{FlagPlatform, Seen, Wanted};
 use crate::engine::input::{Answer, FlipOutcome};
 use crate::store::{FlagChange, Flip, OutboxRow, Recheck, RowOutcome, StoreError, Task};
 use crate::telemetry::facts::{Flipped, GaveUp};
@@ -76,31 +76,36 @@ impl Worker {
         platform: &Arc<dyn FlagPlatform>,
     ) -> Result<Tried, StoreError> {
         let mut last = Failure::retryable("the flag keeps changing");
+        let wanted = &self.wanted(row, flip);
         for _ in 0..REREADS {
             let now = self.clock.now();
             let check = self.store.recheck(row, now).await?;
             if let Some(tried) = stopped(&check, flip, row) {
                 return Ok(tried);
             }
-            let seen = match platform.read(flip, self.within(row)).await {
+            let seen = match platform.read(wanted, self.within(row)).await {
                 Ok(seen) => seen,
                 Err(failure) => return Ok(Tried::Failed(failure)),
             };
             if seen.done {
-                return Ok(self.read_back(row, flip, platform, true).await);
+                return self.read_back(row, wanted, platform, true).await;
             }
             // A human's kill is safe already and the pin does not stand against it: it is written all the same, so that
             // switching the feature on again does not bring the bad variant back. Any other change is the human's word.
-            if let Some(who) = check.human_change.as_ref().map(who)
+            let by_human = check.human_change.as_ref().map(who).or_else(|| seen.changed.clone());
+            if let Some(who) = &by_human
                 && !(seen.safe && matches!(flip, Flip::Pin { .. }))
             {
-                return Ok(Tried::Void(who));
+                return Ok(Tried::Void(who.clone()));
             }
-            match platform.write(flip, seen.version, now, self.within(row)).await {
+            if let Some(why) = seen.locked {
+                return Ok(Tried::Failed(Failure::permanent(why)));
+            }
+            match platform.write(wanted, &seen.version, now, self.within(row)).await {
                 // Unknown: what was read back decides, not the answer that got lost.
                 Ok(()) | Err(Failure::Unknown { .. }) => {
-                    let by_human = check.human_change.as_ref().map(who);
-                    let tried = self.read_back(row, flip, platform, false).await;
+                    self.note(wanted, &seen).await?;
+                    let tried = self.read_back(row, wanted, platform, false).await?;
                     return Ok(match (tried, by_human) {
                         (Tried::Done(FlipOutcome::Verified, detail), Some(who)) => {
                             let detail = format!("after {who}; {detail}");
@@ -116,19 +121,40 @@ impl Worker {
         Ok(Tried::Failed(Failure::retryable(last.to_string())))
     }
 
+    /// The flip with what its flag is called on the row's platform, as configuration says now.
+    fn wanted(&self, row: &OutboxRow, flip: &Flip) -> Wanted {
+        let table = self.store.flags();
+        let served = table.get(flip.flag()).and_then(|state| state.spec.served.clone());
+        let served = served.filter(|served| served.platform == row.adapter);
+        Wanted { flip: flip.clone(), served, since: row.created }
+    }
+
+    /// Rearguard's own account of what it has written elsewhere, and how a human takes it back: the flag's history.
+    async fn note(&self, wanted: &Wanted, seen: &Seen) -> Result<(), StoreError> {
+        let Some(served) = &wanted.served else { return Ok(()) };
+        let undo = seen.undo.as_ref().map_or_else(String::new, |undo| format!("; before: {undo}"));
+        let reason = format!("written to `{}` ({}) as `{}`{undo}", served.platform, served.kind, served.key);
+        self.store.note_flip(&wanted.flip, &reason, self.clock.now()).await.map(|_| ())
+    }
+
     async fn read_back(
         &self,
         row: &OutboxRow,
-        flip: &Flip,
+        wanted: &Wanted,
         platform: &Arc<dyn FlagPlatform>,
         found_done: bool,
-    ) -> Tried {
-        match platform.verify(flip, self.within(row)).await {
-            // Found done at a later try: an earlier one of ours wrote it and could not say so.
-            Ok(detail) if found_done && row.attempts <= 1 => Tried::Done(FlipOutcome::AlreadySafe, detail),
-            Ok(detail) => Tried::Done(FlipOutcome::Verified, detail),
-            Err(failure) => Tried::Failed(failure),
+    ) -> Result<Tried, StoreError> {
+        let detail = match platform.verify(wanted, self.within(row)).await {
+            Ok(detail) => detail,
+            Err(failure) => return Ok(Tried::Failed(failure)),
+        };
+        if found_done {
+            // Written by an earlier try that could not say so, or by a human: the account has to agree either way.
+            self.note(wanted, &Seen::default()).await?;
         }
+        // Found done at a later try: an earlier one of ours wrote it and could not say so.
+        let safe = found_done && row.attempts <= 1;
+        Ok(Tried::Done(if safe { FlipOutcome::AlreadySafe } else { FlipOutcome::Verified }, detail))
     }
 
     /// Gives the row back for a later try; says so when the promised time is over.

@@ -213,7 +213,7 @@ impl Worker {
         }
         let now = self.clock.now();
         let routes = Routes::default();
-        let context = PlanContext { routes: &routes, timing: Timing::default() };
+        let context = PlanContext { routes: &routes, timing: Timing::default(), flags: &[] };
         let message = Message {
             receiver: None,
             detail: format!("{}\n(Receiver `{}` did not take this page.)", message.detail, row.adapter),

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::engine::detector;
 use crate::engine::schema::Schema;
-use crate::model::flag::FlagSpec;
+use crate::model::flag::{FlagSpec, Served};
 use crate::model::id::{FlagKey, RuleId, Variant};
 use crate::model::incident::Severity;
 use crate::model::metric::Catalogue;
@@ -55,6 +55,8 @@ pub struct RuleNote {
     pub hold: Place,
     /// `no_time_bound`, and where it stands. It is no part of the rule: the engine has no use for it.
     pub no_time_bound: Option<(String, Place)>,
+    /// The platform that serves the rule's flag, unless Rearguard does.
+    pub served: Option<Served>,
 }
 
 /// Compiles rule files, each with its name and content. All errors of all files are collected.
@@ -280,6 +282,7 @@ impl Compiler<'_, '_> {
                 .no_time_bound
                 .as_ref()
                 .map(|reason| (reason.value.clone(), Place::of(self.doc.text, reason.at))),
+            served: self.flags.iter().find(|f| f.key == *flag).and_then(|f| f.served.clone()),
         });
     }
 

@@ -26,6 +26,7 @@ pub fn review(compiled: &Compiled, catalogue: &Catalogue, whole: bool) -> Vec<Di
         out.extend(good_side(rule, note, catalogue));
         out.extend(fires_at_par(rule, note, catalogue));
         out.extend(finer_than_buckets(rule, note));
+        out.extend(only_pages(rule, note));
     }
     out
 }
@@ -38,7 +39,7 @@ fn rules(compiled: &Compiled) -> impl Iterator<Item = (&Rule, &RuleNote)> {
 pub fn check_budgets(compiled: &Compiled, timing: &Timing) -> Vec<Diagnostic> {
     let mut out = Vec::new();
     for (rule, note) in rules(compiled) {
-        let budget = Budget::of(rule, timing);
+        let budget = Budget::of(rule, &timing.on(note.served.as_ref()));
         if budget.fits() {
             continue;
         }
@@ -138,6 +139,22 @@ fn forgets_its_breach(rule: &Rule, note: &RuleNote) -> Option<Diagnostic> {
             span::show(kept)
         );
         note.hold.warning(&rule.origin.file, message, "name a longer window instead, and a shorter `for`")
+    })
+}
+
+/// A rollback of a slice where the flag's platform knows only everybody.
+fn only_pages(rule: &Rule, note: &RuleNote) -> Option<Diagnostic> {
+    let (by, served) = (rule.by?, note.served.as_ref()?);
+    (rule.action == RuleAction::Rollback && !rule.whole_flag).then(|| {
+        let message = format!(
+            "`{}` only pages: `{}` ({}) serves its flag, and there a rollback of one {} alone is not possible",
+            rule.id,
+            served.platform,
+            served.kind,
+            by.as_str()
+        );
+        let help = "write `scope: all` to roll everybody back, or let Rearguard serve the flag";
+        note.at.warning(&rule.origin.file, message, help)
     })
 }
 

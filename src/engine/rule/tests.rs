@@ -18,6 +18,7 @@ pub(super) fn flags() -> Vec<FlagSpec> {
         treatment: "shop.v2".into(),
         share: 250_000,
         frozen: false,
+        served: None,
     }]
 }
 

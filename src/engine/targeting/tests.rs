@@ -24,6 +24,7 @@ fn flag(share: u32) -> Flag {
         treatment: "support-copilot.prompt-v18".into(),
         share,
         frozen: false,
+        served: None,
     };
     Flag { spec, overlay: FlagOverlay::default() }
 }

@@ -78,6 +78,7 @@ impl Bench {
             treatment: "copilot.v18".into(),
             share,
             frozen: false,
+            served: None,
         };
         let flags = [spec("ai.bad.v18", 1_000_000), spec("ai.calm.v2", 0), spec("ai.split.v1", 500_000)];
         store.declare(&flags, clock.now()).await.unwrap();

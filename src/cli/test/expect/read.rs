@@ -47,8 +47,16 @@ const PHASES: [(&str, Phase); 4] = [
     ("firing", Phase::Firing),
     ("latched", Phase::Latched),
 ];
-const GATES: [&str; 7] =
-    ["act", "dry_run", "automation_off", "flip_limit", "world_breach", "already_latched", "unknown_flag"];
+const GATES: [&str; 8] = [
+    "act",
+    "dry_run",
+    "automation_off",
+    "flip_limit",
+    "world_breach",
+    "already_latched",
+    "unknown_flag",
+    "no_slices",
+];
 const CONFIRMERS: [(&str, &str); 2] = [("persistence", "persistence"), ("evidence", "evidence")];
 const MINUTE: Duration = Duration::from_secs(60);
 

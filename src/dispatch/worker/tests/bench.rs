@@ -6,14 +6,14 @@ use tokio::sync::mpsc::Receiver as Answers;
 
 pub use super::super::*;
 use crate::dispatch::example;
-use crate::dispatch::flag::Seen;
 use crate::dispatch::flag::builtin::Builtin;
+use crate::dispatch::flag::{Seen, Wanted};
 use crate::dispatch::receiver::{Attempt, Content, Notice};
 use crate::engine::output::LatchChange;
 use crate::engine::output::{Decision, IncidentOrder, Message, Order, Output};
 use crate::model::flag::{FlagSpec, Scope};
 use crate::model::id::FlagKey;
-use crate::store::{Flip, IncidentDetail, PlanContext, Position, Routes, StepRecord, Timing};
+use crate::store::{IncidentDetail, PlanContext, Position, Routes, StepRecord, Timing};
 
 pub const RATE: f64 = 100.0;
 
@@ -41,13 +41,13 @@ impl FlagPlatform for Scripted {
     fn adapter(&self) -> &'static str {
         "scripted"
     }
-    fn read<'a>(&'a self, flip: &'a Flip, within: Duration) -> Attempt<'a, Seen> {
-        self.inner.read(flip, within)
+    fn read<'a>(&'a self, wanted: &'a Wanted, within: Duration) -> Attempt<'a, Seen> {
+        self.inner.read(wanted, within)
     }
     fn write<'a>(
         &'a self,
-        flip: &'a Flip,
-        version: u64,
+        wanted: &'a Wanted,
+        version: &'a str,
         now: Timestamp,
         within: Duration,
     ) -> Attempt<'a, ()> {
@@ -63,18 +63,18 @@ impl FlagPlatform for Scripted {
         };
         Box::pin(async move {
             match step {
-                None => self.inner.write(flip, version, now, within).await,
+                None => self.inner.write(wanted, version, now, within).await,
                 Some(Step::Fail(failure)) => Err(failure),
                 Some(Step::SayYes) => Ok(()),
                 Some(Step::LoseAnswer) => {
-                    self.inner.write(flip, version, now, within).await?;
+                    self.inner.write(wanted, version, now, within).await?;
                     Err(Failure::Unknown { why: "timed out".into() })
                 }
             }
         })
     }
-    fn verify<'a>(&'a self, flip: &'a Flip, within: Duration) -> Attempt<'a, String> {
-        self.inner.verify(flip, within)
+    fn verify<'a>(&'a self, wanted: &'a Wanted, within: Duration) -> Attempt<'a, String> {
+        self.inner.verify(wanted, within)
     }
 }
 
@@ -153,6 +153,7 @@ impl Bench {
             treatment: "support-copilot.prompt-v18".into(),
             share: 1_000_000,
             frozen: false,
+            served: None,
         };
         store
             .declare(&[spec("ai.support-copilot.prompt-v18"), spec("ai.other.v2")], clock.now())
@@ -240,7 +241,7 @@ impl Bench {
     pub async fn commit(&self, seq: u64, outputs: &[Output], latches: Vec<LatchChange>) {
         let routes =
             Routes { page: vec!["oncall".into()], publish: vec!["topic".into()], ..Routes::default() };
-        let context = PlanContext { routes: &routes, timing: self.timing };
+        let context = PlanContext { routes: &routes, timing: self.timing, flags: &[] };
         let now = self.clock.now();
         let position = Position::default();
         let mut record = StepRecord::new(seq, now, outputs, &[], position, &context);
@@ -251,7 +252,7 @@ impl Bench {
     /// `automation on|off`.
     pub async fn switch(&self, seq: u64, on: bool) {
         let (routes, timing) = (Routes::default(), self.timing);
-        let context = PlanContext { routes: &routes, timing };
+        let context = PlanContext { routes: &routes, timing, flags: &[] };
         let mut record = StepRecord::new(seq, self.clock.now(), &[], &[], Position::default(), &context);
         record.automation = Some(on);
         self.store.commit(&record).await.unwrap();
