@@ -2,6 +2,7 @@
 //! runs a hundred times as fast.
 
 mod bench;
+mod elsewhere;
 
 use sqlx::{Connection as _, Executor as _};
 

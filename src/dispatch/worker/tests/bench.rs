@@ -7,19 +7,37 @@ use tokio::sync::mpsc::Receiver as Answers;
 pub use super::super::*;
 use crate::dispatch::example;
 use crate::dispatch::flag::builtin::Builtin;
+use crate::dispatch::flag::file::FlagFile;
+use crate::dispatch::flag::flagd::Flagd;
 use crate::dispatch::flag::{Seen, Wanted};
 use crate::dispatch::receiver::{Attempt, Content, Notice};
 use crate::engine::output::LatchChange;
 use crate::engine::output::{Decision, IncidentOrder, Message, Order, Output};
-use crate::model::flag::{FlagSpec, Scope};
+use crate::model::flag::{FlagSpec, Scope, Served};
 use crate::model::id::FlagKey;
 use crate::store::{IncidentDetail, PlanContext, Position, Routes, StepRecord, Timing};
 
 pub const RATE: f64 = 100.0;
 
-/// A platform that behaves as scripted, then like the built-in one.
+/// One flag of ours, one of somebody else's.
+pub const FLAGD: &str = r#"{
+  "flags": { // ours
+    "prompt": {
+      "state": "ENABLED",
+      "variants": { "v17": "v17", "v18": "v18" },
+      "defaultVariant": "v18",
+      "targeting": { "fractional": [["v17", 50], ["v18", 50]] }
+    },
+    "other": { "state": "ENABLED",  "variants": {"on": true}, "defaultVariant": "on" }
+  }
+}
+"#;
+
+/// A platform that behaves as scripted, then like the one inside.
 pub struct Scripted {
-    pub inner: Builtin,
+    pub inner: Arc<dyn FlagPlatform>,
+    /// What it says of people, whatever the one inside sees.
+    pub says: Mutex<Seen>,
     pub script: Mutex<VecDeque<Step>>,
     pub writes: Mutex<u32>,
 }
@@ -42,7 +60,11 @@ impl FlagPlatform for Scripted {
         "scripted"
     }
     fn read<'a>(&'a self, wanted: &'a Wanted, within: Duration) -> Attempt<'a, Seen> {
-        self.inner.read(wanted, within)
+        Box::pin(async move {
+            let seen = self.inner.read(wanted, within).await?;
+            let Seen { changed, locked, .. } = self.says.lock().unwrap().clone();
+            Ok(Seen { changed, locked, ..seen })
+        })
     }
     fn write<'a>(
         &'a self,
@@ -138,29 +160,56 @@ pub struct Bench {
     pub answers: Answers<Answer>,
     pub stop: CancellationToken,
     pub timing: Timing,
-    pub _folder: tempfile::TempDir,
+    pub flags: Vec<FlagSpec>,
+    pub folder: tempfile::TempDir,
 }
 
 impl Bench {
+    /// Over flags of the built-in store.
     pub async fn new(script: Vec<Step>, oncall: Keeper) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        Self::over(folder, None, script, oncall).await
+    }
+
+    /// Over a flag in a file of flagd, half of which is served the treatment.
+    pub async fn over_a_file(script: Vec<Step>, oncall: Keeper) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("flags.json");
+        std::fs::write(&path, FLAGD).unwrap();
+        let inner = FlagFile::new("prod".into(), path, Box::new(Flagd { ask: None })).unwrap();
+        Self::over(folder, Some(Arc::new(inner)), script, oncall).await
+    }
+
+    async fn over(
+        folder: tempfile::TempDir,
+        elsewhere: Option<Arc<dyn FlagPlatform>>,
+        script: Vec<Step>,
+        oncall: Keeper,
+    ) -> Self {
         let url = format!("sqlite:{}", folder.path().join("test.db").display());
         let store = Store::open_exclusive(&url, "test").await.unwrap();
         let clock = Clock::scaled(example::story().committed, RATE);
+        let served = elsewhere.as_ref().map(|platform| Served {
+            platform: platform.name().to_owned(),
+            kind: platform.adapter().to_owned(),
+            key: "prompt".into(),
+            control: "v17".into(),
+            treatment: "v18".into(),
+            worst: Duration::from_secs(20),
+        });
         let spec = |key: &str| FlagSpec {
             key: key.into(),
             control: "support-copilot.prompt-v17".into(),
             treatment: "support-copilot.prompt-v18".into(),
             share: 1_000_000,
             frozen: false,
-            served: None,
+            served: served.clone(),
         };
-        store
-            .declare(&[spec("ai.support-copilot.prompt-v18"), spec("ai.other.v2")], clock.now())
-            .await
-            .unwrap();
+        let flags = vec![spec("ai.support-copilot.prompt-v18"), spec("ai.other.v2")];
+        store.declare(&flags, clock.now()).await.unwrap();
         let platform = Arc::new(Scripted {
-            inner: Builtin::new(store.clone()),
+            inner: elsewhere.unwrap_or_else(|| Arc::new(Builtin::new(store.clone()))),
+            says: Mutex::default(),
             script: Mutex::new(script.into()),
             writes: Mutex::new(0),
         });
@@ -178,7 +227,8 @@ impl Bench {
             answers,
             stop: CancellationToken::new(),
             timing: Timing::default(),
-            _folder: folder,
+            flags,
+            folder,
         };
         let settings = WorkerSettings {
             poll: Duration::from_millis(10),
@@ -241,7 +291,7 @@ impl Bench {
     pub async fn commit(&self, seq: u64, outputs: &[Output], latches: Vec<LatchChange>) {
         let routes =
             Routes { page: vec!["oncall".into()], publish: vec!["topic".into()], ..Routes::default() };
-        let context = PlanContext { routes: &routes, timing: self.timing, flags: &[] };
+        let context = PlanContext { routes: &routes, timing: self.timing, flags: &self.flags };
         let now = self.clock.now();
         let position = Position::default();
         let mut record = StepRecord::new(seq, now, outputs, &[], position, &context);
@@ -279,6 +329,11 @@ impl Bench {
     pub async fn incident(&self) -> IncidentDetail {
         let id = example::story().incident.as_str().into();
         self.store.incident(&id).await.unwrap()
+    }
+
+    /// The file of flags.
+    pub fn file(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("flags.json")).unwrap()
     }
 
     pub fn pinned(&self) -> bool {
