@@ -1,11 +1,16 @@
 //! Flag platforms: where a flip is written and read back. One small trait; a platform is one file.
 
 pub mod builtin;
+pub mod configcat;
 pub mod file;
 pub mod flagd;
 pub mod goff;
+pub mod launchdarkly;
 pub mod ofrep;
+pub mod statsig;
 pub mod text;
+pub mod unleash;
+pub mod vendor;
 
 use std::path::PathBuf;
 use std::sync::Arc;
