@@ -18,6 +18,10 @@ mod ruletest;
 mod simulate;
 mod slo;
 mod vectors;
+mod vendors;
+
+#[path = "../standin/mod.rs"]
+mod standin;
 
 #[path = "../store_suite/mod.rs"]
 #[macro_use]

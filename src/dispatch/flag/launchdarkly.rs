@@ -286,6 +286,3 @@ fn serves(rule: &Value) -> Vec<usize> {
     served.dedup();
     served
 }
-
-#[cfg(test)]
-mod tests;

@@ -186,15 +186,15 @@ impl Unleash {
 
     /// Follows the strategies as an SDK does, up to the first that catches everybody.
     fn walk(&self, environment: &Value) -> Reach {
-        let strategies = list(environment, "strategies");
-        // An environment without strategies serves everybody its own variants.
-        if strategies.is_empty() {
+        let live = || list(environment, "strategies").iter().filter(|strategy| strategy["disabled"] != true);
+        // An environment without strategies serves everybody its own variants; the client plane leaves out disabled ones.
+        if live().next().is_none() {
             return Reach {
                 treatment: self.treated(list(environment, "variants"), "the environment's variants"),
             };
         }
-        for (place, strategy) in strategies.iter().enumerate() {
-            if strategy["disabled"] == true || rollout(strategy) == Some(0.0) {
+        for (place, strategy) in live().enumerate() {
+            if rollout(strategy) == Some(0.0) {
                 continue;
             }
             let place = place + 1;
@@ -296,6 +296,3 @@ fn change(event: &Value) -> Change {
 fn settings(environment: &Value) -> Value {
     json!([environment["enabled"], environment["strategies"], environment["variants"]])
 }
-
-#[cfg(test)]
-mod tests;

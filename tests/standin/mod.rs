@@ -1,0 +1,35 @@
+//! A stateful stand-in for flag platforms of other vendors: checks every request against the contract, keeps state, serves its
+//! evaluation plane, and misbehaves on request. Honest test equipment: nothing here was run against a vendor.
+
+pub mod contract;
+pub mod launchdarkly;
+pub mod server;
+pub mod unleash;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// A request as a platform gets it.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub method: String,
+    /// With the query.
+    pub path: String,
+    /// Names in lower case.
+    pub headers: BTreeMap<String, String>,
+    pub body: Option<Value>,
+}
+
+impl Asked {
+    /// The path without the query.
+    pub fn place(&self) -> &str {
+        self.path.split('?').next().unwrap()
+    }
+}
+
+/// A platform's state and behaviour, without HTTP.
+pub trait Platform: Clone + Send + 'static {
+    /// Status and body.
+    fn answer(&mut self, asked: &Asked) -> (u16, Value);
+}
