@@ -37,11 +37,6 @@ impl Contract {
         self.matches(schema, asked.body.as_ref().unwrap_or(&Value::Null))
     }
 
-    /// Whether an answer is one of the schema of this name.
-    pub fn describes(&self, name: &str, body: &Value) -> Result<(), String> {
-        self.matches(&json!({"$ref": format!("#/components/schemas/{name}")}), body)
-    }
-
     fn matches(&self, schema: &Value, body: &Value) -> Result<(), String> {
         let mut document = json!({"components": self.0["components"]});
         document.as_object_mut().unwrap().extend(schema.as_object().unwrap().clone());
