@@ -163,7 +163,8 @@ impl LaunchDarkly {
         let fits = |variation: &Value| {
             let value =
                 variation.get("value").filter(|_| variation.get("_id").is_some()).unwrap_or(variation);
-            value.as_str() == Some(wanted) || value.to_string() == wanted
+            let json = value.to_string();
+            value.as_str() == Some(wanted) || json == wanted
         };
         variations.iter().position(fits).ok_or_else(|| {
             Failure::permanent(format!("flag `{}` has no variation whose value is `{wanted}`", self.flag))
