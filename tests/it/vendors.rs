@@ -107,7 +107,7 @@ prop_compose! {
             "name": "A", "kind": "multivariate", "key": "ai.a", "_version": 1, "creationDate": 1, "temporary": true,
             "tags": ["ai"], "_links": {}, "archived": false,
             "variations": [{"_id": "i0", "value": "a.v1"}, {"_id": "i1", "value": "a.v2"}, {"_id": "i2", "value": "off"}],
-            "environments": {"production": config.clone(), "test": config},
+            "environments": {"production": config, "test": config},
         })
     }
 }
