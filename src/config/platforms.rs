@@ -207,6 +207,7 @@ impl Reader<'_, '_> {
             platform: text,
             kind: platform.kind.as_str().to_owned(),
             key: called("key", key)?,
+            id: None,
             control: called("control", control)?,
             treatment: called("treatment", treatment)?,
             worst: platform.worst(),

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Method, Response, Url};
+use reqwest::header::HeaderMap;
+use reqwest::{Method, Response, StatusCode, Url};
 
 use super::failure::Failure;
 use crate::clock::Clock;
@@ -18,6 +19,9 @@ pub const MAX_ANSWER: usize = 1 << 20;
 
 /// How much of a refusal's body is kept for the log.
 const MAX_SAID: usize = 300;
+
+/// How much of it is looked through for secrets before it is cut, in bytes.
+const MAX_READ: usize = 64 << 10;
 
 /// A secret that no log, dump or error shows.
 #[derive(Clone, PartialEq, Eq)]
@@ -135,8 +139,19 @@ impl Outbound {
         &self.clock
     }
 
-    /// Sends one request that may take `within` of real time in all, and reads its answer.
+    /// Sends one request that may take `within` of real time in all, and reads its answer. A refusal is a failure.
     pub async fn exchange(&self, request: Request<'_>, within: Duration) -> Result<Vec<u8>, Failure> {
+        let secrets: Vec<Secret> = request.secrets().cloned().collect();
+        let answer = self.ask(request, within, MAX_ANSWER).await?;
+        if answer.status.is_success() {
+            return Ok(answer.body);
+        }
+        let said = answer.said(&secrets.iter().collect::<Vec<_>>());
+        Err(Failure::from_status(answer.status, &answer.headers, self.clock.real_now(), &said))
+    }
+
+    /// The same with any status, for systems whose refusals have a meaning of their own. `most` bounds the answer, in bytes.
+    pub async fn ask(&self, request: Request<'_>, within: Duration, most: usize) -> Result<Answer, Failure> {
         self.allowed.check(&request.url)?;
         let mut building = self.client.request(request.method, request.url).timeout(within);
         for (name, value) in &request.headers {
@@ -152,16 +167,32 @@ impl Outbound {
             building = building.body(body);
         }
         let answer = building.send().await.map_err(Failure::from_client)?;
-        let status = answer.status();
-        if status.is_success() {
-            return read(answer, MAX_ANSWER).await;
-        }
-        let headers = answer.headers().clone();
-        let said = match read(answer, MAX_ANSWER).await {
-            Ok(body) => excerpt(&body),
-            Err(_) => String::new(),
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = match read(answer, most).await {
+            Err(failure) if status.is_success() => return Err(failure),
+            // What a refusal says is not needed.
+            body => body.unwrap_or_default(),
         };
-        Err(Failure::from_status(status, &headers, self.clock.real_now(), &said))
+        Ok(Answer { status, headers, body })
+    }
+}
+
+/// What came back.
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The beginning of the body, for people; without the secrets that it may repeat.
+    pub fn said(&self, secrets: &[&Secret]) -> String {
+        let text = String::from_utf8_lossy(&self.body[..self.body.len().min(MAX_READ)]).into_owned();
+        let hidden = secrets
+            .iter()
+            .filter(|secret| !secret.reveal().is_empty())
+            .fold(text, |text, secret| text.replace(secret.reveal(), "…"));
+        hidden.chars().take(MAX_SAID).map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 }
 
@@ -176,6 +207,10 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
+    fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.bearer.into_iter().chain(self.basic.map(|(_, password)| password))
+    }
+
     /// A request without body or credentials.
     pub const fn get(url: Url) -> Self {
         Self { method: Method::GET, url, headers: Vec::new(), bearer: None, basic: None, body: None }
@@ -201,11 +236,6 @@ async fn read(mut answer: Response, most: usize) -> Result<Vec<u8>, Failure> {
         body.extend_from_slice(&piece);
     }
     Ok(body)
-}
-
-fn excerpt(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(MAX_SAID)]);
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Resolves names, and refuses private addresses for hosts that were not listed as private.

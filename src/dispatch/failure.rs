@@ -108,12 +108,15 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-            Timestamp::from_millis(date.as_millisecond()).since(now)
-        }
+        Err(_) => http_date(text)?.since(now),
     };
     Some(wait.min(Duration::from_secs(3600)))
+}
+
+/// An HTTP date (RFC 9110 §5.6.7).
+pub fn http_date(text: &str) -> Option<Timestamp> {
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(Timestamp::from_millis(date.as_millisecond()))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod flagd;
 pub mod goff;
 pub mod launchdarkly;
 pub mod ofrep;
+pub mod remote;
 pub mod statsig;
 pub mod text;
 pub mod unleash;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use super::client::Outbound;
 use super::failure::Failure;
 use super::receiver::Attempt;
+use crate::clock::Clock;
 use crate::model::flag::Served;
 use crate::model::time::Timestamp;
 use crate::store::Flip;
@@ -111,6 +113,8 @@ pub enum PlatformKind {
         /// The relay proxy, which is told to read the file anew and asked what it serves.
         relay: Option<goff::RelaySpec>,
     },
+    /// A vendor's API.
+    Remote(remote::RemoteSpec),
 }
 
 /// Opens a platform. Nothing is sent or written; addresses are checked against the allow-list.
@@ -125,6 +129,7 @@ pub fn open(spec: &PlatformSpec, outbound: &Outbound) -> Result<Arc<dyn FlagPlat
             let relay = relay.as_ref().map(|relay| goff::Relay::new(outbound, relay)).transpose()?;
             Arc::new(file::FlagFile::new(name, path.clone(), Box::new(goff::GoFeatureFlag { relay }))?)
         }
+        PlatformKind::Remote(spec) => Arc::new(remote::Remote::new(name, spec.clone(), outbound)?),
     })
 }
 
@@ -133,5 +138,36 @@ async fn bounded<T>(what: &str, work: impl Future<Output = Result<T>>, within: D
     match tokio::time::timeout(within, work).await {
         Ok(done) => done,
         Err(_) => Err(Failure::Unknown { why: format!("{what} did not answer in time") }),
+    }
+}
+
+/// How often a platform is asked until what was written is served, and how long is waited in between (real time).
+const LOOKS: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Looks again while what is seen may still change: a written change takes a moment to be served.
+async fn patiently<T, F: Future<Output = Result<T>>>(
+    clock: &Clock,
+    within: Duration,
+    look: impl Fn(Duration) -> F,
+) -> Result<T> {
+    let watch = clock.stopwatch();
+    let mut last = Failure::retryable("it was not asked");
+    for _ in 0..LOOKS {
+        let Some(left) = within.checked_sub(watch.elapsed()).filter(|left| *left > PAUSE) else { break };
+        match look(left - PAUSE).await {
+            Err(failure @ Failure::Retryable { .. }) => last = failure,
+            ended => return ended,
+        }
+        clock.sleep_real(PAUSE).await;
+    }
+    Err(last)
+}
+
+/// A question changes nothing: one that got no answer can be asked again.
+fn question(failure: Failure) -> Failure {
+    match failure {
+        Failure::Unknown { why } => Failure::retryable(why),
+        failure => failure,
     }
 }

@@ -220,6 +220,7 @@ fn a_rule_by_tenant_pins_only_the_bad_tenant() {
         platform: "prod".into(),
         kind: "flagd".into(),
         key: "a".into(),
+        id: None,
         control: "v1".into(),
         treatment: "v2".into(),
         worst: std::time::Duration::from_secs(35),

@@ -42,6 +42,9 @@ pub struct Served {
     /// What kind of platform that is, for people.
     pub kind: String,
     pub key: String,
+    /// Its number there, where the platform's API asks for one.
+    #[serde(default)]
+    pub id: Option<String>,
     /// The platform's name of the control variation.
     pub control: String,
     /// The platform's name of the treatment variation.

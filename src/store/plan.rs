@@ -398,6 +398,7 @@ mod tests {
             platform: "prod".into(),
             kind: "flagd".into(),
             key: "f".into(),
+            id: None,
             control: "c".into(),
             treatment: "t".into(),
             worst: Duration::from_secs(200),

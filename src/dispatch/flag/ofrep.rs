@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use super::Result;
+use super::{Result, patiently, question};
 use crate::dispatch::client::{Outbound, Request, Secret};
 use crate::dispatch::failure::Failure;
 use crate::model::flag::Served;
@@ -14,10 +14,6 @@ use crate::model::flag::Served;
 /// Targeting keys asked for at each read-back; a share of 20 % that is still served escapes them three times in a hundred. A pin
 /// has no share: in truth all or none of them differ.
 const SAMPLE: usize = 16;
-
-/// How often is asked until the new file is served, and how long is waited in between (real time).
-const LOOKS: u32 = 8;
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// An OFREP server.
 pub struct Ofrep {
@@ -34,17 +30,7 @@ impl Ofrep {
 
     /// Whether every sampled key gets control; waits a little for a change to arrive.
     pub async fn gives_control(&self, served: &Served, within: Duration) -> Result<String> {
-        let watch = self.outbound.clock().stopwatch();
-        let mut last = Failure::retryable("it was not asked");
-        for _ in 0..LOOKS {
-            let Some(left) = within.checked_sub(watch.elapsed()).filter(|left| *left > PAUSE) else { break };
-            match self.look(served, left - PAUSE).await {
-                Err(failure @ Failure::Retryable { .. }) => last = failure,
-                ended => return ended,
-            }
-            self.outbound.clock().sleep_real(PAUSE).await;
-        }
-        Err(last)
+        patiently(self.outbound.clock(), within, |left| self.look(served, left)).await
     }
 
     async fn look(&self, served: &Served, within: Duration) -> Result<String> {
@@ -69,11 +55,7 @@ impl Ofrep {
         let url = below(&self.base, &["ofrep", "v1", "evaluate", "flags", flag])?;
         let body = json!({"context": {"targetingKey": targeting_key}}).to_string().into_bytes();
         let request = Request { bearer: self.key.as_ref(), ..Request::post(url, body) };
-        // A question changes nothing: one that got no answer can be asked again.
-        let answer = self.outbound.exchange(request, within).await.map_err(|failure| match failure {
-            Failure::Unknown { why } => Failure::retryable(why),
-            failure => failure,
-        })?;
+        let answer = self.outbound.exchange(request, within).await.map_err(question)?;
         let said: Value = serde_json::from_slice(&answer).unwrap_or_default();
         let variant = said["variant"].as_str().unwrap_or_default();
         Ok(if variant.is_empty() { "no variant".to_owned() } else { variant.to_owned() })

@@ -47,8 +47,6 @@ pub enum Kind {
         /// The names of the groups.
         control: String,
         treatment: String,
-        /// The treatment group's parameters, which tell it from control where SDKs read.
-        parameters: Value,
     },
 }
 
@@ -125,8 +123,13 @@ impl Vendor for Statsig {
     }
 
     fn evaluation(&self) -> Vec<Call> {
-        let path = format!("/v1/download_config_specs/{KEY_IN_PATH}.json");
-        vec![Call::get(Plane::Evaluation, path)]
+        let specs = format!("/v1/download_config_specs/{KEY_IN_PATH}.json");
+        let mut calls = vec![Call::get(Plane::Evaluation, specs)];
+        if matches!(self.kind, Kind::Experiment { .. }) {
+            // The treatment group's parameters tell it from control where SDKs read.
+            calls.push(Call::get(Plane::Admin, self.path()));
+        }
+        calls
     }
 
     fn judge(&self, answers: &[Value]) -> Result<Verdict> {
@@ -138,10 +141,14 @@ impl Vendor for Statsig {
         let Some(spec) = list(specs, listed).iter().find(|spec| spec["name"] == *self.id) else {
             return Err(odd(format!("`{}` is not served", self.id)));
         };
-        let treated = |value: &Value| match &self.kind {
-            Kind::Gate => *value == true,
-            Kind::Experiment { parameters, .. } => value == parameters,
+        let parameters = match &self.kind {
+            Kind::Gate => &Value::Bool(true),
+            Kind::Experiment { treatment, .. } => {
+                let data = &answer(answers, 1, "experiment")?["data"];
+                &group(data, treatment)?["parameterValues"]
+            }
         };
+        let treated = |value: &Value| value == parameters;
         let revision = specs["time"].as_u64().map(|time| time.to_string());
         if treated(&spec["defaultValue"]) {
             return Ok(Verdict::Exposed { by: "the default is the treatment".to_owned() });
@@ -216,6 +223,11 @@ fn gate_share(data: &Value) -> Option<u32> {
     Some(share_of_percent(percent))
 }
 
+fn group<'a>(data: &'a Value, name: &str) -> Result<&'a Value> {
+    let found = list(data, "groups").iter().find(|group| group["name"] == name);
+    found.ok_or_else(|| Failure::permanent(format!("experiment {} has no group `{name}`", data["id"])))
+}
+
 /// An experiment with its overrides.
 struct Experiment<'a> {
     data: &'a Value,
@@ -228,12 +240,7 @@ impl<'a> Experiment<'a> {
     fn new(answers: &'a [Value], control: &str, treatment: &str) -> Result<Self> {
         let data = &answer(answers, 0, "experiment")?["data"];
         let overrides = &answer(answers, 1, "list of overrides")?["data"];
-        let group = |name: &str| {
-            list(data, "groups").iter().find(|group| group["name"] == name).ok_or_else(|| {
-                Failure::permanent(format!("experiment `{}` has no group `{name}`", data["id"]))
-            })
-        };
-        Ok(Self { data, overrides, control: group(control)?, treatment: group(treatment)? })
+        Ok(Self { data, overrides, control: group(data, control)?, treatment: group(data, treatment)? })
     }
 
     fn is_decided(&self) -> bool {

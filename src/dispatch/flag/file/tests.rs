@@ -66,6 +66,7 @@ fn wanted(flip: Flip) -> Wanted {
         platform: "prod".into(),
         kind: "flagd".into(),
         key: "prompt".into(),
+        id: None,
         control: "v17".into(),
         treatment: "v18".into(),
         worst: Duration::from_secs(35),

@@ -1,13 +1,12 @@
 use super::*;
 
 fn experiment() -> Statsig {
-    let parameters = json!({"model": "b"});
-    let kind = Kind::Experiment { control: "Control".into(), treatment: "Test".into(), parameters };
+    let kind = Kind::Experiment { control: "Control".into(), treatment: "Test".into() };
     Statsig { id: "exp".into(), kind }
 }
 
 fn answers(status: &str, launched: Value, forced: &str) -> [Value; 2] {
-    let group = |name: &str, id: &str| json!({"name": name, "id": id, "size": 50.0, "parameterValues": {}});
+    let group = |name: &str, id: &str| json!({"name": name, "id": id, "size": 50.0, "parameterValues": {"model": name}});
     let data = json!({"id": "exp", "status": status, "launchedGroupID": launched, "allocation": 40.0,
         "lastModifiedTime": 9, "groups": [group("Control", "g0"), group("Test", "g1")]});
     let overrides = json!({"overrides": [], "userIDOverrides": [{"groupID": forced, "ids": ["u"]}]});
@@ -45,4 +44,20 @@ fn a_gate_is_disabled() {
     };
     assert!(matches!(gate.judge(&[spec(true)]).unwrap(), Verdict::Exposed { .. }));
     assert_eq!(gate.judge(&[spec(false)]).unwrap(), Verdict::Clear { revision: None });
+}
+
+#[test]
+fn an_experiment_is_exposed_while_some_rule_gives_the_treatments_parameters() {
+    let [data, _] = answers("active", Value::Null, "Control");
+    let spec = |model: &str, pass: u32| {
+        let rule = json!({"groupName": model, "passPercentage": pass, "returnValue": {"model": model}});
+        let spec =
+            json!({"name": "exp", "enabled": true, "defaultValue": {"model": "Control"}, "rules": [rule]});
+        [json!({"dynamic_configs": [spec], "time": 7}), data.clone()]
+    };
+    let clear = Verdict::Clear { revision: Some("7".into()) };
+    assert!(matches!(experiment().judge(&spec("Test", 50)).unwrap(), Verdict::Exposed { .. }));
+    assert_eq!(experiment().judge(&spec("Test", 0)).unwrap(), clear);
+    assert_eq!(experiment().judge(&spec("Control", 100)).unwrap(), clear);
+    assert_eq!(experiment().evaluation().len(), 2);
 }

@@ -193,6 +193,7 @@ impl Bench {
             platform: platform.name().to_owned(),
             kind: platform.adapter().to_owned(),
             key: "prompt".into(),
+            id: None,
             control: "v17".into(),
             treatment: "v18".into(),
             worst: Duration::from_secs(20),
