@@ -22,7 +22,7 @@ use serde::Serialize;
 
 pub use expected::{Entry, Expected, Usual};
 pub use files::{read_file, readable_rule_files, rule_files, yaml_files};
-pub use platforms::{Platform, PlatformKind};
+pub use platforms::{Platform, PlatformKind, Service, Vendor};
 pub use secret::Secret;
 
 use crate::engine::budget::Timing;

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::config::{Config, EventMode, PlatformKind as Platform, Receiver, Start, Store as StoreAt};
+use crate::config::{
+    Config, EventMode, PlatformKind as Platform, Receiver, Service as At, Start, Store as StoreAt, Vendor,
+};
 use crate::dispatch::client::{AllowList, AllowedHost, Outbound, Secret};
 use crate::dispatch::failure::Failure;
 use crate::dispatch::flag::builtin::Builtin;
 use crate::dispatch::flag::goff::RelaySpec;
+use crate::dispatch::flag::remote::{Endpoint, RemoteSpec, Service};
 use crate::dispatch::flag::{self, FlagPlatform, PlatformKind, PlatformSpec};
 use crate::dispatch::publish::kafka::Mode;
 use crate::dispatch::receiver::{self, Receiver as Open, ReceiverKind, ReceiverSpec};
@@ -45,6 +48,27 @@ pub fn platforms(
     Ok(platforms)
 }
 
+fn remote(vendor: &Vendor) -> RemoteSpec {
+    let endpoint = |url: &str, secret: &crate::config::Secret| Endpoint {
+        url: url.to_owned(),
+        user: vendor.user.clone(),
+        secret: Secret::new(secret.expose()),
+    };
+    let service = match vendor.service.clone() {
+        At::Unleash { project, environment } => Service::Unleash { project, environment },
+        At::Launchdarkly { project, environment } => Service::LaunchDarkly { project, environment },
+        At::Configcat { environment } => Service::ConfigCat { environment },
+        At::Statsig => Service::Statsig,
+    };
+    RemoteSpec {
+        service,
+        admin: endpoint(&vendor.url, &vendor.token),
+        evaluation: endpoint(&vendor.client_url, &vendor.client_token),
+        web: vendor.web.clone(),
+        writes_as: vendor.writes_as.clone(),
+    }
+}
+
 fn platform_kind(kind: &Platform) -> PlatformKind {
     let secret = |secret: &crate::config::Secret| Secret::new(secret.expose());
     match kind {
@@ -57,6 +81,7 @@ fn platform_kind(kind: &Platform) -> PlatformKind {
             });
             PlatformKind::GoFeatureFlag { path: path.clone(), relay }
         }
+        Platform::Vendor(vendor) => PlatformKind::Remote(remote(vendor)),
     }
 }
 

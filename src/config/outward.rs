@@ -16,6 +16,18 @@ pub(super) struct Url {
     pub port: u16,
 }
 
+impl Url {
+    /// An `http` or `https` address; `Err` if it holds credentials.
+    pub(super) fn parse(text: &str) -> Option<Result<Self, ()>> {
+        let url = reqwest::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+        let (host, port) = (url.host_str()?.to_lowercase(), url.port_or_known_default()?);
+        if !url.username().is_empty() || url.password().is_some() {
+            return Some(Err(()));
+        }
+        Some(Ok(Self { text: url.as_str().trim_end_matches('/').to_owned(), host, port }))
+    }
+}
+
 impl Reader<'_, '_> {
     pub(super) fn outbound(&mut self, node: &Node) -> Outbound {
         let mut allow = Vec::new();
@@ -137,22 +149,16 @@ impl Reader<'_, '_> {
     /// An `http` or `https` address without credentials.
     pub(super) fn url(&mut self, node: &Node, what: &str) -> Option<Url> {
         let (secret, _) = self.secret(node, what)?;
-        let parsed = reqwest::Url::parse(secret.expose()).ok();
-        let parsed = parsed.filter(|url| matches!(url.scheme(), "http" | "https"));
-        let parts = parsed.as_ref().and_then(|url| Some((url.host_str()?, url.port_or_known_default()?)));
-        let (Some(url), Some((host, port))) = (&parsed, parts) else {
-            self.doc.error_help(
+        match Url::parse(secret.expose()) {
+            Some(Ok(url)) => return Some(url),
+            Some(Err(())) => self.doc.error(node.at, format!("{what} must not hold credentials")),
+            None => self.doc.error_help(
                 node.at,
                 format!("{what} must be an http or https address"),
                 "write `http://host:port`",
-            );
-            return None;
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            self.doc.error(node.at, format!("{what} must not hold credentials"));
-            return None;
+            ),
         }
-        Some(Url { text: url.as_str().trim_end_matches('/').to_owned(), host: host.to_lowercase(), port })
+        None
     }
 
     pub(super) fn clock(&mut self, node: &Node) -> ClockConfig {
@@ -199,7 +205,8 @@ impl Reader<'_, '_> {
             Receiver::Kafka { .. } => None,
         });
         let platforms = config.platforms.iter();
-        let platforms = platforms.filter_map(|(name, one)| Some(("platform", name, one.kind.url()?)));
+        let platforms = platforms
+            .flat_map(|(name, one)| one.kind.urls().into_iter().map(move |url| ("platform", name, url)));
         for (what, name, url) in receivers.chain(platforms) {
             let host = reqwest::Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_owned));
             if !host.is_some_and(|host| is_loopback(&host)) {

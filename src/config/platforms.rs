@@ -1,5 +1,7 @@
 //! The section `platforms:`, and which flag is served by which of them.
 
+mod vendors;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use crate::config::Outbound;
 use crate::engine::rule::diagnostic::{Span, nearest, one_of};
 use crate::engine::rule::yaml::{Fields, Node, Value};
 use crate::model::flag::Served;
+pub use vendors::{Service, Vendor};
 
 /// What may serve flags beside Rearguard itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -34,6 +37,8 @@ pub enum PlatformKind {
         /// The relay's key for evaluations, for the read-back.
         api_key: Option<Secret>,
     },
+    /// A vendor's API.
+    Vendor(Vendor),
 }
 
 impl PlatformKind {
@@ -42,6 +47,7 @@ impl PlatformKind {
         match self {
             Self::Flagd { .. } => "flagd",
             Self::Gofeatureflag { .. } => "gofeatureflag",
+            Self::Vendor(vendor) => vendor.service.as_str(),
         }
     }
 
@@ -51,13 +57,17 @@ impl PlatformKind {
         match self {
             Self::Flagd { .. } | Self::Gofeatureflag { relay: Some(_), .. } => Duration::from_secs(5),
             Self::Gofeatureflag { relay: None, .. } => Duration::from_secs(60),
+            Self::Vendor(vendor) => vendor.service.settles(),
         }
     }
 
     /// Addresses that it is asked under.
-    pub fn url(&self) -> Option<&str> {
+    pub fn urls(&self) -> Vec<&str> {
         match self {
-            Self::Flagd { ofrep: url, .. } | Self::Gofeatureflag { relay: url, .. } => url.as_deref(),
+            Self::Flagd { ofrep: url, .. } | Self::Gofeatureflag { relay: url, .. } => {
+                url.as_deref().into_iter().collect()
+            }
+            Self::Vendor(vendor) => vec![&vendor.url, &vendor.client_url],
         }
     }
 }
@@ -93,17 +103,18 @@ impl Reader<'_, '_> {
                 );
                 continue;
             }
-            let kinds = ["flagd", "gofeatureflag"];
+            let kinds: Vec<&str> = ["flagd", "gofeatureflag"].into_iter().chain(vendors::KINDS).collect();
             let Some(fields) = self.doc.fields(value, &what, &kinds) else { continue };
             let given: Vec<_> = kinds.iter().filter_map(|kind| Some((*kind, fields.get(kind)?))).collect();
             let [(kind, body)] = given.as_slice() else {
-                let help = format!("it may be {}", one_of(kinds));
+                let help = format!("it may be {}", one_of(kinds.iter().copied()));
                 self.doc.error_help(at, format!("{what} must be exactly one thing"), help);
                 continue;
             };
             let read = match *kind {
                 "flagd" => self.flagd(&what, body, outbound),
-                _ => self.gofeatureflag(&what, body, outbound),
+                "gofeatureflag" => self.gofeatureflag(&what, body, outbound),
+                kind => self.vendor(kind, &what, body, outbound),
             };
             if let Some(platform) = read {
                 platforms.insert(name.to_owned(), platform);
@@ -187,7 +198,7 @@ impl Reader<'_, '_> {
     ) -> Option<Served> {
         let (name, fields) = match &node.value {
             Value::Map(_) => {
-                let known = ["name", "key", "control", "treatment"];
+                let known = ["name", "key", "id", "control", "treatment"];
                 let fields = self.doc.fields(node, "`platform`", &known)?;
                 let Some(name) = fields.get("name") else {
                     self.doc.error(node.at, "`platform` has no `name`");
@@ -199,6 +210,7 @@ impl Reader<'_, '_> {
         };
         let (text, at) = (self.doc.text(name, "`platform`")?.to_owned(), name.at);
         let platform = self.platform(&text, at, platforms)?;
+        let id = self.number_there(fields.as_ref(), platform, name.at)?;
         let mut called = |what: &str, default: &str| {
             let given = fields.as_ref().and_then(|fields| fields.get(what));
             given.map_or(Some(default), |node| self.doc.text(node, &format!("`{what}`"))).map(str::to_owned)
@@ -207,7 +219,7 @@ impl Reader<'_, '_> {
             platform: text,
             kind: platform.kind.as_str().to_owned(),
             key: called("key", key)?,
-            id: None,
+            id,
             control: called("control", control)?,
             treatment: called("treatment", treatment)?,
             worst: platform.worst(),
@@ -217,6 +229,38 @@ impl Reader<'_, '_> {
             return None;
         }
         Some(served)
+    }
+
+    /// `id:` of a flag: ConfigCat's API asks for a setting's number. The inner value is none where none is needed.
+    fn number_there(
+        &mut self,
+        fields: Option<&Fields<'_>>,
+        platform: &Platform,
+        at: Span,
+    ) -> Option<Option<String>> {
+        let needed = matches!(&platform.kind, PlatformKind::Vendor(vendor) if vendor.service.needs_id());
+        let given = fields.and_then(|fields| fields.get("id"));
+        match (given, needed) {
+            (None, false) => Some(None),
+            (Some(node), true) => {
+                let number = self.doc.number(node, "`id`")?;
+                if number.fract() != 0.0 || !(1.0..=f64::from(u32::MAX)).contains(&number) {
+                    self.doc.error(node.at, "`id` must be the setting's number");
+                    return None;
+                }
+                Some(Some(format!("{number}")))
+            }
+            (None, true) => {
+                let help = "add `id:`, the setting's number: its address in the dashboard ends in it";
+                self.doc.error_help(at, "a flag on configcat needs the number of its setting", help);
+                None
+            }
+            (Some(node), false) => {
+                let kind = platform.kind.as_str();
+                self.doc.error(node.at, format!("flags on {kind} have no `id`, only a `key`"));
+                None
+            }
+        }
     }
 
     fn platform<'p>(

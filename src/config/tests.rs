@@ -254,6 +254,62 @@ fn every_example_of_the_documentation_loads() {
 }
 
 #[test]
+fn a_vendors_platform_has_addresses_and_secrets_and_says_what_is_missing() {
+    let text = |platform: &str, flag: &str| {
+        format!(
+            "{LEAST}outbound: {{ allow: [u.example.com, app.launchdarkly.com, sdk.launchdarkly.com] }}\nplatforms: {{ prod: {platform} }}\nflags: {{ ai.a: {{ control: a.v1, treatment: a.v2, platform: {flag} }} }}\n"
+        )
+    };
+    let unleash = "{ unleash: { url: 'https://u.example.com/x/', environment: production, token: '${PASSWORD}', client_token: '${PASSWORD}' } }";
+    let config = parse(&text(unleash, "prod")).unwrap();
+    let PlatformKind::Vendor(vendor) = &config.platforms["prod"].kind else { panic!("{config:?}") };
+    let environment = Service::Unleash { project: "default".into(), environment: "production".into() };
+    assert_eq!(vendor.service, environment);
+    let urls = ["https://u.example.com/x"; 2];
+    assert_eq!([&*vendor.url, &*vendor.client_url], urls);
+    assert_eq!(config.flags[0].served.as_ref().unwrap().worst, Duration::from_secs(50));
+    let ld = "{ launchdarkly: { project: shop, environment: production, token: '${PASSWORD}', client_token: '${PASSWORD}', writes_as: rg } }";
+    let config = parse(&text(ld, "{ name: prod, control: a.v1, treatment: a.v2 }")).unwrap();
+    let urls = config.platforms["prod"].kind.urls();
+    assert_eq!(urls, ["https://app.launchdarkly.com", "https://sdk.launchdarkly.com"]);
+    assert!(!format!("{:?}", config.platforms).contains("hunter2"), "no secret is shown");
+    let statsig = "{ statsig: { token: '${PASSWORD}', client_token: '${PASSWORD}' } }";
+    let configcat = "{ configcat: { url: 'https://u.example.com', client_url: 'https://u.example.com', environment: e, user: u, token: '${PASSWORD}', client_token: '${PASSWORD}' } }";
+    for (platform, flag, wanted) in [
+        (unleash, "{ name: prod, id: 7 }", "flags on unleash have no `id`"),
+        (
+            "{ unleash: { url: 'https://u.example.com', token: '${PASSWORD}', client_token: '${PASSWORD}' } }",
+            "prod",
+            "has no `environment`",
+        ),
+        (
+            "{ unleash: { environment: e, token: '${PASSWORD}', client_token: '${PASSWORD}' } }",
+            "prod",
+            "has no `url`",
+        ),
+        (
+            "{ unleash: { url: 'https://u.example.com', environment: e, client_token: '${PASSWORD}' } }",
+            "prod",
+            "has no `token`",
+        ),
+        (
+            "{ unleash: { url: 'https://u.example.com', environment: e, token: abc, client_token: '${PASSWORD}' } }",
+            "prod",
+            "in plain text",
+        ),
+        (statsig, "prod", "add `- statsigapi.net:443` under `outbound: allow:`"),
+        (configcat, "prod", "needs the number of its setting"),
+        (configcat, "{ name: prod, id: 1.5 }", "must be the setting's number"),
+    ] {
+        let found = said(&text(platform, flag)).join("; ");
+        assert!(found.contains(wanted), "{platform} {flag}: {found}");
+    }
+    let config =
+        parse(&text(configcat, "{ name: prod, id: 123, control: 'true', treatment: 'false' }")).unwrap();
+    assert_eq!(config.flags[0].served.as_ref().unwrap().id.as_deref(), Some("123"));
+}
+
+#[test]
 fn a_flag_may_be_served_by_a_platform() {
     let text = |platforms: &str, flag: &str| {
         format!(

@@ -18,6 +18,7 @@ mod ruletest;
 mod simulate;
 mod slo;
 mod vectors;
+mod vendor_http;
 mod vendors;
 
 #[path = "../standin/mod.rs"]

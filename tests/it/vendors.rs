@@ -186,7 +186,25 @@ proptest! {
     }
 }
 
-fn sample() -> un::Unleash {
+pub fn darkly_sample() -> ld::LaunchDarkly {
+    let config = json!({
+        "on": true, "archived": false, "salt": "s", "sel": "s", "lastModified": 1_700_000_000_000_i64, "version": 3,
+        "_site": {"href": "/", "type": "text/html"}, "_environmentName": "P", "trackEvents": false,
+        "trackEventsFallthrough": false, "offVariation": 0, "contextTargets": [], "prerequisites": [],
+        "targets": [{"values": ["beta"], "variation": 1, "contextKind": "user"}],
+        "rules": [], "fallthrough": {"rollout": {"variations": [
+            {"variation": 0, "weight": 90_000}, {"variation": 1, "weight": 10_000}]}},
+    });
+    let flag = json!({
+        "name": "A", "kind": "multivariate", "key": "ai.a", "_version": 1, "creationDate": 1, "temporary": true,
+        "tags": ["ai"], "_links": {}, "archived": false,
+        "variations": [{"_id": "i0", "value": "a.v1"}, {"_id": "i1", "value": "a.v2"}],
+        "environments": {"production": config},
+    });
+    ld::LaunchDarkly::new(flag)
+}
+
+pub fn sample() -> un::Unleash {
     let environment = json!({"name": "production", "enabled": true, "variants": [], "strategies": [{
         "id": "s0", "name": "flexibleRollout", "disabled": false, "sortOrder": 0, "segments": [], "constraints": [],
         "parameters": {"rollout": "50", "stickiness": "default", "groupId": "ai.a"},

@@ -11,6 +11,7 @@ pub const ENVIRONMENT: &str = "production";
 pub struct LaunchDarkly {
     /// As the REST API shows it.
     pub flag: Value,
+    changes: u64,
     contract: Contract,
 }
 
@@ -24,7 +25,7 @@ pub struct Context<'a> {
 
 impl LaunchDarkly {
     pub fn new(flag: Value) -> Self {
-        Self { flag, contract: Contract::of("launchdarkly") }
+        Self { flag, changes: 0, contract: Contract::of("launchdarkly") }
     }
 
     pub fn config(&self) -> &Value {
@@ -103,6 +104,10 @@ impl LaunchDarkly {
 }
 
 impl Platform for LaunchDarkly {
+    fn changes(&self) -> u64 {
+        self.changes
+    }
+
     fn answer(&mut self, asked: &Asked) -> (u16, Value) {
         if asked.headers.get("authorization").is_none_or(|token| token.starts_with("Bearer")) {
             return (401, json!({"code": "unauthorized"}));
@@ -123,6 +128,7 @@ impl Platform for LaunchDarkly {
             }
             let version = next.config()["version"].as_u64().unwrap() + 1;
             next.flag["environments"][ENVIRONMENT]["version"] = json!(version);
+            next.changes += 1;
             *self = next;
         }
         (200, self.flag.clone())

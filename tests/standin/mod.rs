@@ -32,4 +32,7 @@ impl Asked {
 pub trait Platform: Clone + Send + 'static {
     /// Status and body.
     fn answer(&mut self, asked: &Asked) -> (u16, Value);
+
+    /// How many writes took effect.
+    fn changes(&self) -> u64;
 }

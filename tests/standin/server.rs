@@ -1,7 +1,9 @@
 //! The stand-in over HTTP, with faults.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -9,6 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
 use tokio::net::TcpListener;
 
 use super::{Asked, Platform};
@@ -30,6 +33,8 @@ pub enum Fault {
     Late,
     Redirect,
     Huge,
+    /// Refuses, and repeats what it was sent.
+    Echo(u16),
 }
 
 struct Shared<P> {
@@ -106,7 +111,7 @@ async fn handle<P: Platform>(
         }
         Fault::Half => {
             real();
-            ([("content-length", "1000")], Body::from("{\"half\":")).into_response()
+            ([("content-length", "1000")], Body::new(Torn(false))).into_response()
         }
         Fault::Ignore => {
             let mut copy = shared.lock().unwrap().platform.clone();
@@ -114,7 +119,26 @@ async fn handle<P: Platform>(
             (status(code), axum::Json(body)).into_response()
         }
         Fault::Redirect => (status(307), [("location", "http://127.0.0.1:1/stolen")]).into_response(),
+        Fault::Echo(code) => (status(code), format!("{:?}", asked.headers)).into_response(),
         Fault::Huge => vec![b' '; 3 << 20].into_response(),
+    }
+}
+
+/// A body that breaks off.
+struct Torn(bool);
+
+impl hyper::body::Body for Torn {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if std::mem::replace(&mut self.0, true) {
+            return Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionReset.into())));
+        }
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"{\"half\":")))))
     }
 }
 

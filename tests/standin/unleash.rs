@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use super::contract::Contract;
 use super::{Asked, Platform};
 
+const FIRST_REVISION: u64 = 7;
+
 pub const ENVIRONMENT: &str = "production";
 
 #[derive(Clone, Debug)]
@@ -30,7 +32,7 @@ pub struct Context {
 
 impl Unleash {
     pub fn new(feature: Value, delay: Duration) -> Self {
-        Self { feature, delay, before: None, revision: 7, contract: Contract::of("unleash") }
+        Self { feature, delay, before: None, revision: FIRST_REVISION, contract: Contract::of("unleash") }
     }
 
     pub fn environment(&self) -> &Value {
@@ -92,6 +94,10 @@ impl Unleash {
 }
 
 impl Platform for Unleash {
+    fn changes(&self) -> u64 {
+        self.revision - FIRST_REVISION
+    }
+
     fn answer(&mut self, asked: &Asked) -> (u16, Value) {
         if asked.headers.get("authorization").is_none_or(String::is_empty) {
             return (401, json!({"name": "AuthenticationRequired"}));

@@ -329,7 +329,7 @@ impl FlagPlatform for Remote {
     }
 
     fn read<'a>(&'a self, wanted: &'a Wanted, within: Duration) -> Attempt<'a, Seen> {
-        Box::pin(async move { bounded(&self.name, self.see(wanted, within), within).await })
+        Box::pin(async move { bounded(&self.name, self.see(wanted, within), within).await.map_err(question) })
     }
 
     fn write<'a>(
@@ -343,6 +343,8 @@ impl FlagPlatform for Remote {
     }
 
     fn verify<'a>(&'a self, wanted: &'a Wanted, within: Duration) -> Attempt<'a, String> {
-        Box::pin(async move { bounded(&self.name, self.check(wanted, within), within).await })
+        Box::pin(
+            async move { bounded(&self.name, self.check(wanted, within), within).await.map_err(question) },
+        )
     }
 }

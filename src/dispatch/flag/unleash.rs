@@ -62,9 +62,8 @@ impl Vendor for Unleash {
         let event = self.newest_event(answers.get(1));
         let off = environment["enabled"] == false;
         Ok(State {
-            version: event
-                .and_then(|event| event["id"].as_u64())
-                .unwrap_or_else(|| fingerprint(&settings(environment))),
+            // Not the newest event's number: whether events may be read can change between two reads.
+            version: fingerprint(&settings(environment)),
             safe: off || reach.treatment.is_none(),
             pinned: self.is_pinned(environment),
             share: if off { Some(0) } else { self.share(environment) },

@@ -1,0 +1,217 @@
+//! Vendors' platforms behind the trait, over HTTP against the stand-in: whole flips, and every fault in every place.
+
+use std::time::Duration;
+
+use rearguard::clock::Clock;
+use rearguard::dispatch::client::{AllowList, AllowedHost, Outbound, Secret};
+use rearguard::dispatch::failure::Failure;
+use rearguard::dispatch::flag::remote::{Endpoint, Remote, RemoteSpec, Service};
+use rearguard::dispatch::flag::{FlagPlatform, Wanted};
+use rearguard::model::flag::{Scope, Served};
+use rearguard::model::time::Timestamp;
+use rearguard::store::Flip;
+use serde_json::json;
+
+use crate::standin::launchdarkly as ld;
+use crate::standin::server::{Fault, Standin};
+use crate::standin::unleash as un;
+use crate::standin::{Asked, Platform};
+use crate::vendors::{darkly_sample, sample};
+
+const WITHIN: Duration = Duration::from_secs(2);
+const SECRET: &str = "planted-secret-7391";
+
+fn remote(url: &str, service: Service, writes_as: Option<&str>) -> Remote {
+    let host = AllowedHost { host: "127.0.0.1".into(), port: None, private: true };
+    let outbound = Outbound::new(AllowList::new([host]), Clock::system()).unwrap();
+    let endpoint = Endpoint { url: url.to_owned(), user: None, secret: Secret::new(SECRET) };
+    let spec = RemoteSpec {
+        service,
+        admin: endpoint.clone(),
+        evaluation: endpoint,
+        web: Some("https://flags.example.com".into()),
+        writes_as: writes_as.map(str::to_owned),
+    };
+    Remote::new("prod".into(), spec, &outbound).unwrap()
+}
+
+fn wanted(flip: Flip) -> Wanted {
+    let served = Served {
+        platform: "prod".into(),
+        kind: "vendor".into(),
+        key: "ai.a".into(),
+        id: None,
+        control: "a.v1".into(),
+        treatment: "a.v2".into(),
+        worst: Duration::from_secs(50),
+    };
+    Wanted { flip, served: Some(served), since: Clock::system().now() }
+}
+
+fn pin() -> Flip {
+    Flip::Pin { decision: "d-1".into(), flag: "ai.a".into(), scope: Scope::All, control: "a.v1".into() }
+}
+
+fn unleash(url: &str) -> Remote {
+    remote(url, Service::Unleash { project: "default".into(), environment: un::ENVIRONMENT.into() }, None)
+}
+
+fn darkly(url: &str) -> Remote {
+    remote(url, Service::LaunchDarkly { project: "shop".into(), environment: ld::ENVIRONMENT.into() }, None)
+}
+
+/// One try of a flip, as the worker makes it.
+async fn flip(platform: &Remote, wanted: &Wanted) -> Result<String, Failure> {
+    let seen = platform.read(wanted, WITHIN).await?;
+    if !seen.done {
+        match platform.write(wanted, &seen.version, Timestamp::from_millis(0), WITHIN).await {
+            Ok(()) | Err(Failure::Unknown { .. }) => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    platform.verify(wanted, WITHIN).await
+}
+
+/// The writes among what was asked.
+fn writes(asked: &[Asked]) -> usize {
+    asked.iter().filter(|asked| asked.method != "GET").count()
+}
+
+#[tokio::test]
+async fn a_pin_is_written_once_and_read_back_at_the_evaluation_plane() {
+    let standin = Standin::start(sample()).await;
+    let (platform, wanted) = (unleash(&standin.url), wanted(pin()));
+    let seen = platform.read(&wanted, WITHIN).await.unwrap();
+    assert_eq!((seen.done, seen.safe, seen.changed, seen.locked), (false, false, None, None));
+    assert_eq!(seen.undo.as_deref(), Some("https://flags.example.com/projects/default/features/ai.a"));
+    let told = flip(&platform, &wanted).await.unwrap();
+    assert_eq!(told, "prod gives nobody `a.v2` (revision 8)");
+    let again = flip(&platform, &wanted).await.unwrap();
+    assert_eq!((again, writes(&standin.asked())), (told, 1));
+    assert!(platform.read(&wanted, WITHIN).await.unwrap().safe);
+
+    let standin = Standin::start(darkly_sample()).await;
+    let platform = darkly(&standin.url);
+    let told = flip(&platform, &wanted).await.unwrap();
+    assert!(told.starts_with("prod gives nobody `a.v2` (revision "), "{told}");
+    assert_eq!(writes(&standin.asked()), 1);
+}
+
+#[tokio::test]
+async fn what_somebody_wrote_between_read_and_write_is_a_conflict() {
+    let standin = Standin::start(sample()).await;
+    let (platform, wanted) = (unleash(&standin.url), wanted(pin()));
+    let failed = platform.write(&wanted, "6", Timestamp::from_millis(0), WITHIN).await.unwrap_err();
+    assert!(matches!(failed, Failure::Conflict { .. }), "{failed:?}");
+    assert_eq!(writes(&standin.asked()), 0);
+}
+
+#[tokio::test]
+async fn a_humans_change_since_the_decision_is_told_and_our_own_is_not() {
+    let standin = Standin::start(sample()).await;
+    let mut wanted = wanted(pin());
+    // The stand-in's last change: 2026-11-23T22:32:36.730Z, by ann.
+    wanted.since = Timestamp::parse("2026-11-23T22:00:00Z").unwrap();
+    let changed = unleash(&standin.url).read(&wanted, WITHIN).await.unwrap().changed;
+    assert_eq!(changed.as_deref(), Some("changed on prod by ann at 2026-11-23T22:32:36.73Z"));
+    let service = Service::Unleash { project: "default".into(), environment: un::ENVIRONMENT.into() };
+    let ours = remote(&standin.url, service, Some("ann"));
+    assert_eq!(ours.read(&wanted, WITHIN).await.unwrap().changed, None);
+    wanted.since = Timestamp::parse("2026-11-23T23:00:00Z").unwrap();
+    assert_eq!(unleash(&standin.url).read(&wanted, WITHIN).await.unwrap().changed, None);
+}
+
+const FAULTS: [(Fault, &str); 16] = [
+    (Fault::Status(401), "permanent"),
+    (Fault::Status(403), "permanent"),
+    (Fault::Status(404), "permanent"),
+    (Fault::Status(405), "permanent"),
+    (Fault::Status(409), "conflict retryable"),
+    (Fault::Status(422), "permanent"),
+    (Fault::Status(429), "retryable"),
+    (Fault::After(429, "7"), "retryable"),
+    (Fault::Status(500), "retryable"),
+    (Fault::After(503, "7"), "retryable"),
+    (Fault::Redirect, "permanent"),
+    (Fault::Hang, "retryable"),
+    (Fault::Half, "retryable"),
+    (Fault::Late, "retryable"),
+    (Fault::Ignore, "retryable"),
+    (Fault::Huge, "retryable"),
+];
+
+/// What a fault comes to in one place of a flip: a failure of the right kind, or nothing; and the next try ends well, with
+/// nothing written that had not to be.
+async fn survives(model: impl Platform, platform: fn(&str) -> Remote, place: usize, fault: (Fault, &str)) {
+    let (fault, kinds) = fault;
+    let standin = Standin::start(model).await;
+    let mut script = vec![Fault::Pass; place];
+    script.push(fault);
+    standin.misbehave(&script);
+    let (platform, wanted) = (platform(&standin.url), wanted(pin()));
+    let tried = flip(&platform, &wanted).await;
+    let name = format!("{fault:?} at {place}: {tried:?}");
+    assert!(!name.contains(SECRET), "{name}");
+    if let Err(failure) = &tried {
+        assert!(kinds.contains(failure.result()), "{name}");
+        let asked = matches!(fault, Fault::After(..)).then_some(Duration::from_secs(7));
+        assert_eq!(failure.after(), asked, "{name}");
+    }
+    let written = writes(&standin.asked());
+    flip(&platform, &wanted).await.unwrap_or_else(|failure| panic!("{name}, then {failure:?}"));
+    let done = platform.read(&wanted, WITHIN).await.unwrap();
+    assert!(done.done && done.safe, "{name}");
+    assert_eq!(standin.platform().changes(), 1, "{name}: exactly one effective flip");
+    if tried.is_ok() {
+        assert_eq!(writes(&standin.asked()), written, "{name}: nothing is left to write");
+    }
+}
+
+/// Every fault in every place: the reads, the write, the first look of the read-back.
+async fn survives_all(model: impl Platform + Sync, platform: fn(&str) -> Remote) {
+    let whole = Standin::start(model.clone()).await;
+    flip(&platform(&whole.url), &wanted(pin())).await.unwrap();
+    let places = whole.asked().iter().position(|asked| asked.method != "GET").unwrap() + 2;
+    let mut cells = tokio::task::JoinSet::new();
+    for place in 0..places {
+        for fault in FAULTS {
+            cells.spawn(survives(model.clone(), platform, place, fault));
+        }
+    }
+    assert!(cells.len() >= 64);
+    while let Some(cell) = cells.join_next().await {
+        cell.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unleash_survives_every_fault_in_every_place() {
+    survives_all(sample(), unleash).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn launchdarkly_survives_every_fault_in_every_place() {
+    survives_all(darkly_sample(), darkly).await;
+}
+
+#[tokio::test]
+async fn what_a_platform_repeats_of_a_secret_is_not_told() {
+    let standin = Standin::start(sample()).await;
+    standin.misbehave(&[Fault::Echo(403)]);
+    let failed = unleash(&standin.url).read(&wanted(pin()), WITHIN).await.unwrap_err();
+    assert!(failed.to_string().contains('…') && !failed.to_string().contains(SECRET), "{failed}");
+}
+
+#[tokio::test]
+async fn a_pause_finds_nothing_to_hold_and_a_release_plan_cannot_be_held() {
+    let standin = Standin::start(sample()).await;
+    let freeze = wanted(Flip::Freeze { decision: "d-1".into(), flag: "ai.a".into() });
+    let platform = unleash(&standin.url);
+    assert!(platform.read(&freeze, WITHIN).await.unwrap().done);
+    assert_eq!(platform.verify(&freeze, WITHIN).await.unwrap(), "the share stands at 25 %");
+    let mut moving = sample();
+    moving.feature["environments"][0]["strategies"][0]["milestoneId"] = json!("m-1");
+    let standin = Standin::start(moving).await;
+    let failed = unleash(&standin.url).read(&freeze, WITHIN).await.unwrap_err();
+    assert!(failed.is_permanent() && failed.to_string().contains("release plan"), "{failed}");
+}
