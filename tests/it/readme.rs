@@ -9,7 +9,7 @@ use rearguard::telemetry::catalogue::METRICS;
 
 use crate::cli::rearguard;
 
-pub const DOCUMENTS: [&str; 22] = [
+pub const DOCUMENTS: [&str; 29] = [
     "README.md",
     "CHANGELOG.md",
     "deploy/README.md",
@@ -22,6 +22,13 @@ pub const DOCUMENTS: [&str; 22] = [
     "docs/flags.md",
     "docs/how-it-decides.md",
     "docs/incidents.md",
+    "docs/integrations/README.md",
+    "docs/integrations/configcat.md",
+    "docs/integrations/flagd.md",
+    "docs/integrations/go-feature-flag.md",
+    "docs/integrations/launchdarkly.md",
+    "docs/integrations/statsig.md",
+    "docs/integrations/unleash.md",
     "docs/metrics.md",
     "docs/operations.md",
     "docs/performance.md",
@@ -104,9 +111,19 @@ fn every_configuration_loads_and_every_rule_file_compiles() {
             }
             let kafka = "kafka: { brokers: \"localhost:9092\", topics: [events] }\n";
             let text = if block.contains("kafka:") { block } else { format!("{kafka}{block}") };
-            let loaded = Config::parse(Path::new("/etc/rearguard/rearguard.yaml"), &text, &|_| None);
+            let variable = |name: &str| Some(format!("the value of {name}"));
+            let loaded = Config::parse(Path::new("/etc/rearguard/rearguard.yaml"), &text, &variable);
             assert!(loaded.is_ok(), "{file}: {text}\n{loaded:?}");
         }
+    }
+}
+
+#[test]
+fn no_page_about_an_integration_is_left_out() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/integrations");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let page = format!("docs/integrations/{}", entry.unwrap().file_name().to_str().unwrap());
+        assert!(DOCUMENTS.contains(&&*page), "{page}");
     }
 }
 
