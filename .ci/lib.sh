@@ -13,6 +13,9 @@ CARGO_MUTANTS_VERSION=27.1.0
 DOCKERFILE_UTILS_VERSION=0.16.3
 OPENFEATURE_SDK_VERSION=1.23.0
 OPENFEATURE_OFREP_VERSION=0.1.3
+NODE_VERSION=24.21.0
+UNLEASH_VERSION=8.2.0
+UNLEASH_CLIENT_VERSION=6.12.1
 
 STEP='start'
 trap 'status=$?; [ $status = 0 ] || printf "\n== FAILED in \"%s\" (exit code %s, %s s in all)\n" "$STEP" $status $SECONDS' EXIT
@@ -66,6 +69,7 @@ need_servers() {
     need java openjdk-17-jre-headless
     need mvn maven
     need prometheus-alertmanager prometheus-alertmanager
+    need npm npm
     [ -n "$(pg_bin)" ] || MISSING+=(postgresql)
 }
 
@@ -113,12 +117,26 @@ kafka_jars() {
     compgen -G "$KAFKA_LIBS/kafka_2.13-*.jar"
 }
 
+# A folder per version: npm resolves Unleash by the Node.js that runs it, and the machine's may be too old for it.
+UNLEASH=$WORK/unleash-$UNLEASH_VERSION-$UNLEASH_CLIENT_VERSION
+
+unleash_modules() {
+    local log=$WORK/unleash.log
+    {
+        npm install --no-fund --no-audit --prefix "$UNLEASH" "node@$NODE_VERSION" &&
+            PATH=$UNLEASH/node_modules/.bin:$PATH npm install --no-fund --no-audit --prefix "$UNLEASH" \
+                "unleash-server@$UNLEASH_VERSION" "unleash-client@$UNLEASH_CLIENT_VERSION"
+    } </dev/null >"$log" 2>&1 || { tail -n 40 "$log"; fail 'Unleash cannot be fetched'; }
+    [ -f "$UNLEASH/node_modules/unleash-server/dist/server.js" ] || fail 'Unleash has no server'
+}
+
 # Tells tests/real/servers.rs where the programs are.
 export_servers() {
     REARGUARD_KAFKA_LIBS=$KAFKA_LIBS
     REARGUARD_PG_BIN=$(pg_bin)
     REARGUARD_ALERTMANAGER=$(command -v prometheus-alertmanager)
-    export REARGUARD_KAFKA_LIBS REARGUARD_PG_BIN REARGUARD_ALERTMANAGER
+    REARGUARD_UNLEASH=$UNLEASH/node_modules
+    export REARGUARD_KAFKA_LIBS REARGUARD_PG_BIN REARGUARD_ALERTMANAGER REARGUARD_UNLEASH
     java -version 2>&1 | head -n 1
     "$REARGUARD_PG_BIN/postgres" --version
     "$REARGUARD_ALERTMANAGER" --version 2>&1 | head -n 1
@@ -129,5 +147,6 @@ provision_servers() {
     need_servers
     install_missing
     kafka_jars
+    unleash_modules
     export_servers
 }

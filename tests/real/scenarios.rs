@@ -16,3 +16,4 @@ mod reload;
 mod replay;
 mod stage;
 mod starts;
+mod unleash;

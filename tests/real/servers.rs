@@ -1,8 +1,9 @@
-//! Real servers for the tests of the `real` binary: Apache Kafka, PostgreSQL and Prometheus Alertmanager, each started
+//! Real servers for the tests of the `real` binary: Apache Kafka, PostgreSQL, Prometheus Alertmanager and Unleash, each started
 //! as a child process on loopback, on a free port, in a temporary folder of its own.
 //!
 //! Where the programs are comes from the environment, which `.ci/real` sets: `REARGUARD_KAFKA_LIBS` (folder with the
-//! broker's jars), `REARGUARD_PG_BIN` (folder with `initdb` and `postgres`), `REARGUARD_ALERTMANAGER` (the program).
+//! broker's jars), `REARGUARD_PG_BIN` (folder with `initdb` and `postgres`), `REARGUARD_ALERTMANAGER` (the program),
+//! `REARGUARD_UNLEASH` (`node_modules` with Node.js, `unleash-server` and `unleash-client`).
 //! A missing variable is an error, never a skip.
 //!
 //! Every start waits for readiness with a bound; an error carries the end of the server's log. `Drop` ends the server
@@ -19,6 +20,8 @@ mod kafka;
 mod postgres;
 #[path = "servers/process.rs"]
 mod process;
+#[path = "servers/unleash.rs"]
+mod unleash;
 
 use std::ffi::OsString;
 use std::net::TcpListener;
@@ -29,6 +32,7 @@ use anyhow::{Context, Result, bail};
 pub use alertmanager::Alertmanager;
 pub use kafka::Kafka;
 pub use postgres::Postgres;
+pub use unleash::{ADMIN_TOKEN, CLIENT_TOKEN, Unleash};
 
 /// Ports are taken from here up to [`PORTS_END`]: below Linux's range for outgoing connections (32768 and up), so that
 /// no client's own port, not even a client that reconnects to a stopped server, can occupy a port kept for a restart.

@@ -132,7 +132,7 @@ impl Worker {
     /// Rearguard's own account of what it has written elsewhere, and how a human takes it back: the flag's history.
     async fn note(&self, wanted: &Wanted, seen: &Seen) -> Result<(), StoreError> {
         let Some(served) = &wanted.served else { return Ok(()) };
-        let undo = seen.undo.as_ref().map_or_else(String::new, |undo| format!("; before: {undo}"));
+        let undo = seen.undo.as_ref().map_or_else(String::new, |undo| format!("; to put back: {undo}"));
         let reason = format!("written to `{}` ({}) as `{}`{undo}", served.platform, served.kind, served.key);
         self.store.note_flip(&wanted.flip, &reason, self.clock.now()).await.map(|_| ())
     }

@@ -33,8 +33,8 @@ async fn a_flag_in_a_file_is_pinned_read_back_paged_and_noted_once() {
         assert!(file.contains(PINNED), "{name}: {file}");
         assert!(file.contains("{ // ours") && file.contains(r#""ENABLED",  "variants""#), "{name}: {file}");
         let [note] = &notes(&bench).await[..] else { panic!("{name}: one note") };
-        let before = r#"; before: {"defaultVariant":"v18","state":"ENABLED","targeting":"#;
-        assert!(note.starts_with("written to `prod` (flagd) as `prompt`; before: "), "{name}: {note}");
+        let before = r#"; to put back: {"defaultVariant":"v18","state":"ENABLED","targeting":"#;
+        assert!(note.starts_with("written to `prod` (flagd) as `prompt`; to put back: "), "{name}: {note}");
         assert!(note.contains(before), "{name}: {note}");
         bench.until("paged", |b| !b.oncall.messages().is_empty()).await;
         let page = bench.oncall.messages().pop().unwrap();
