@@ -15,7 +15,7 @@ struct Migration {
 }
 
 /// In order; never edited once released.
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration {
         version: 1,
         name: "start",
@@ -33,6 +33,12 @@ const MIGRATIONS: [Migration; 3] = [
         name: "rollups",
         sqlite: include_str!("migrations/sqlite/0003_rollups.sql"),
         postgres: include_str!("migrations/postgres/0003_rollups.sql"),
+    },
+    Migration {
+        version: 4,
+        name: "undo",
+        sqlite: include_str!("migrations/sqlite/0004_undo.sql"),
+        postgres: include_str!("migrations/postgres/0004_undo.sql"),
     },
 ];
 

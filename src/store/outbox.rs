@@ -42,6 +42,8 @@ pub struct OutboxRow {
     pub expires: Timestamp,
     pub lease_until: Timestamp,
     pub last_error: Option<String>,
+    /// How a human puts back what was there before the first write of an earlier try.
+    pub undo: Option<String>,
 }
 
 /// How a row ended.
@@ -149,6 +151,23 @@ impl Store {
     /// Gives a row back that was not tried: its receiver is busy, or it is too early. The claim does not count as a try.
     pub async fn postpone(&self, row: &OutboxRow, next_at: Timestamp) -> Result<(), StoreError> {
         self.give_back(row, next_at, None).await
+    }
+
+    /// Keeps how a human puts back what a flip is about to change. The first word stays: a later try may read what an earlier
+    /// one has written.
+    pub async fn intend(&self, row: &OutboxRow, undo: &str) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let hit = sqlx::query(
+            "UPDATE outbox SET undo = COALESCE(undo, $1) WHERE id = $2 AND epoch = $3 AND status = 'claimed'",
+        )
+        .bind(undo.to_owned())
+        .bind(row.id)
+        .bind(row.epoch)
+        .execute(&mut *tx)
+        .await
+        .map_err(StoreError::db("keeping what stood before a flip"))?;
+        held(row, hit.rows_affected())?;
+        commit(tx).await
     }
 
     async fn give_back(
@@ -417,5 +436,6 @@ fn read_row(row: &AnyRow) -> Result<OutboxRow, StoreError> {
         expires: Timestamp::from_millis(row.int("expires")?),
         lease_until: Timestamp::from_millis(row.maybe_int("lease_until")?.unwrap_or_default()),
         last_error: row.maybe_text("last_error")?,
+        undo: row.maybe_text("undo")?,
     })
 }

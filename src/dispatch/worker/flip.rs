@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Worker, is_late, mismatch};
 use crate::dispatch::backoff::Backoff;
 use crate::dispatch::failure::Failure;
-use crate::dispatch::flag::{FlagPlatform, Seen, Wanted};
+use crate::dispatch::flag::{FlagPlatform, Wanted};
 use crate::engine::input::{Answer, FlipOutcome};
 use crate::store::{FlagChange, Flip, OutboxRow, Recheck, RowOutcome, StoreError, Task};
 use crate::telemetry::facts::{Flipped, GaveUp};
@@ -27,6 +27,14 @@ enum Tried {
     Later(String),
     /// Another worker has the row.
     Lost,
+}
+
+/// How a flip comes to its read-back.
+#[derive(Clone, Copy)]
+enum Found<'a> {
+    /// It was so before anything was written by this try. With what stood before the first write of an earlier one.
+    Done(Option<&'a str>),
+    Written,
 }
 
 impl Worker {
@@ -77,6 +85,7 @@ impl Worker {
     ) -> Result<Tried, StoreError> {
         let mut last = Failure::retryable("the flag keeps changing");
         let wanted = &self.wanted(row, flip);
+        let mut undo = row.undo.clone();
         for _ in 0..REREADS {
             let now = self.clock.now();
             let check = self.store.recheck(row, now).await?;
@@ -88,7 +97,7 @@ impl Worker {
                 Err(failure) => return Ok(Tried::Failed(failure)),
             };
             if seen.done {
-                return self.read_back(row, wanted, platform, true).await;
+                return self.read_back(row, wanted, platform, Found::Done(undo.as_deref())).await;
             }
             // A human's kill is safe already and the pin does not stand against it: it is written all the same, so that
             // switching the feature on again does not bring the bad variant back. Any other change is the human's word.
@@ -101,11 +110,15 @@ impl Worker {
             if let Some(why) = seen.locked {
                 return Ok(Tried::Failed(Failure::permanent(why)));
             }
+            if let (None, Some(before)) = (&undo, &seen.undo) {
+                self.store.intend(row, before).await?;
+                undo = Some(before.clone());
+            }
             match platform.write(wanted, &seen.version, now, self.within(row)).await {
                 // Unknown: what was read back decides, not the answer that got lost.
                 Ok(()) | Err(Failure::Unknown { .. }) => {
-                    self.note(wanted, &seen).await?;
-                    let tried = self.read_back(row, wanted, platform, false).await?;
+                    self.note(wanted, undo.as_deref()).await?;
+                    let tried = self.read_back(row, wanted, platform, Found::Written).await?;
                     return Ok(match (tried, by_human) {
                         (Tried::Done(FlipOutcome::Verified, detail), Some(who)) => {
                             let detail = format!("after {who}; {detail}");
@@ -130,9 +143,9 @@ impl Worker {
     }
 
     /// Rearguard's own account of what it has written elsewhere, and how a human takes it back: the flag's history.
-    async fn note(&self, wanted: &Wanted, seen: &Seen) -> Result<(), StoreError> {
+    async fn note(&self, wanted: &Wanted, undo: Option<&str>) -> Result<(), StoreError> {
         let Some(served) = &wanted.served else { return Ok(()) };
-        let undo = seen.undo.as_ref().map_or_else(String::new, |undo| format!("; to put back: {undo}"));
+        let undo = undo.map_or_else(String::new, |undo| format!("; to put back: {undo}"));
         let reason = format!("written to `{}` ({}) as `{}`{undo}", served.platform, served.kind, served.key);
         self.store.note_flip(&wanted.flip, &reason, self.clock.now()).await.map(|_| ())
     }
@@ -142,18 +155,18 @@ impl Worker {
         row: &OutboxRow,
         wanted: &Wanted,
         platform: &Arc<dyn FlagPlatform>,
-        found_done: bool,
+        found: Found<'_>,
     ) -> Result<Tried, StoreError> {
         let detail = match platform.verify(wanted, self.within(row)).await {
             Ok(detail) => detail,
             Err(failure) => return Ok(Tried::Failed(failure)),
         };
-        if found_done {
+        if let Found::Done(undo) = found {
             // Written by an earlier try that could not say so, or by a human: the account has to agree either way.
-            self.note(wanted, &Seen::default()).await?;
+            self.note(wanted, undo).await?;
         }
         // Found done at a later try: an earlier one of ours wrote it and could not say so.
-        let safe = found_done && row.attempts <= 1;
+        let safe = matches!(found, Found::Done(_)) && row.attempts <= 1;
         Ok(Tried::Done(if safe { FlipOutcome::AlreadySafe } else { FlipOutcome::Verified }, detail))
     }
 

@@ -50,6 +50,8 @@ pub enum Step {
     LoseAnswer,
     /// Says yes and does nothing.
     SayYes,
+    /// The write takes effect and the daemon goes no further.
+    Die,
 }
 
 impl FlagPlatform for Scripted {
@@ -88,6 +90,10 @@ impl FlagPlatform for Scripted {
                 None => self.inner.write(wanted, version, now, within).await,
                 Some(Step::Fail(failure)) => Err(failure),
                 Some(Step::SayYes) => Ok(()),
+                Some(Step::Die) => {
+                    self.inner.write(wanted, version, now, within).await?;
+                    std::future::pending().await
+                }
                 Some(Step::LoseAnswer) => {
                     self.inner.write(wanted, version, now, within).await?;
                     Err(Failure::Unknown { why: "timed out".into() })
@@ -158,6 +164,9 @@ pub struct Bench {
     pub second: Arc<Keeper>,
     pub topic: Arc<Keeper>,
     pub answers: Answers<Answer>,
+    sender: mpsc::Sender<Answer>,
+    /// Short where a worker dies, so that its successor need not wait for long.
+    lease: Duration,
     pub stop: CancellationToken,
     pub timing: Timing,
     pub flags: Vec<FlagSpec>,
@@ -189,6 +198,7 @@ impl Bench {
         let url = format!("sqlite:{}", folder.path().join("test.db").display());
         let store = Store::open_exclusive(&url, "test").await.unwrap();
         let clock = Clock::scaled(example::story().committed, RATE);
+        let dies = script.iter().any(|step| matches!(step, Step::Die));
         let served = elsewhere.as_ref().map(|platform| Served {
             platform: platform.name().to_owned(),
             kind: platform.adapter().to_owned(),
@@ -226,21 +236,41 @@ impl Bench {
             second: Arc::clone(&second),
             topic: Arc::clone(&topic),
             answers,
+            sender,
+            lease: if dies { Duration::from_secs(3) } else { WorkerSettings::default().lease },
             stop: CancellationToken::new(),
             timing: Timing::default(),
             flags,
             folder,
         };
+        bench.work();
+        bench
+    }
+
+    /// The daemon died; it is started again.
+    pub fn restart(&mut self) {
+        self.stop.cancel();
+        self.stop = CancellationToken::new();
+        self.work();
+    }
+
+    fn work(&self) {
         let settings = WorkerSettings {
             poll: Duration::from_millis(10),
+            lease: self.lease,
             second_channel: vec!["second".into()],
             link: Some("https://rg.example.com/i/{incident}".into()),
             ..WorkerSettings::default()
         };
-        let receivers: Vec<Arc<dyn Receiver>> = vec![oncall, second, topic];
-        let worker = Worker::new(store, clock, settings, vec![platform], receivers, Siren::default(), sender);
-        tokio::spawn(Arc::new(worker).run(bench.stop.clone()));
-        bench
+        let receivers: Vec<Arc<dyn Receiver>> = vec![
+            Arc::clone(&self.oncall) as Arc<dyn Receiver>,
+            Arc::clone(&self.second) as _,
+            Arc::clone(&self.topic) as _,
+        ];
+        let platforms: Vec<Arc<dyn FlagPlatform>> = vec![Arc::clone(&self.platform) as _];
+        let (store, sender) = (self.store.clone(), self.sender.clone());
+        let worker = Worker::new(store, self.clock, settings, platforms, receivers, Siren::default(), sender);
+        tokio::spawn(Arc::new(worker).run(self.stop.clone()));
     }
 
     pub fn decision(&self) -> Decision {

@@ -44,6 +44,20 @@ async fn a_flag_in_a_file_is_pinned_read_back_paged_and_noted_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stood_before_survives_a_death_between_write_and_record() {
+    let mut bench = Bench::over_a_file(vec![Step::Die], Keeper::new("oncall")).await;
+    bench.roll_back(&bench.decision()).await;
+    bench.until("written", |b| b.file().contains(PINNED)).await;
+    assert!(notes(&bench).await.is_empty(), "it died before it could say so");
+    bench.restart();
+    assert_eq!(bench.answer().await.outcome, FlipOutcome::Verified);
+    let [note] = &notes(&bench).await[..] else { panic!("one note") };
+    assert!(note.contains(r#"; to put back: {"defaultVariant":"v18""#), "{note}");
+    assert_eq!(*bench.platform.writes.lock().unwrap(), 1);
+    bench.until("paged", |b| !b.oncall.messages().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flag_that_waits_for_an_approval_is_not_written_and_pages_at_once() {
     let mut bench = Bench::over_a_file(Vec::new(), Keeper::new("oncall")).await;
     bench.platform.says.lock().unwrap().locked = Some("two people have to approve changes".into());
