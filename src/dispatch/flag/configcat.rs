@@ -43,10 +43,6 @@ pub struct ConfigCat {
 }
 
 impl Vendor for ConfigCat {
-    fn adapter(&self) -> &'static str {
-        "configcat"
-    }
-
     fn auth(&self, plane: Plane) -> Auth {
         match plane {
             Plane::Admin => Auth::Basic,

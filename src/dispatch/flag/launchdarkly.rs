@@ -51,10 +51,6 @@ pub struct LaunchDarkly {
 }
 
 impl Vendor for LaunchDarkly {
-    fn adapter(&self) -> &'static str {
-        "launchdarkly"
-    }
-
     /// The token without `Bearer`.
     fn auth(&self, _: Plane) -> Auth {
         Auth::Header("authorization")

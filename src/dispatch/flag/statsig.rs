@@ -51,10 +51,6 @@ pub enum Kind {
 }
 
 impl Vendor for Statsig {
-    fn adapter(&self) -> &'static str {
-        "statsig"
-    }
-
     fn auth(&self, plane: Plane) -> Auth {
         match plane {
             Plane::Admin => Auth::Header("statsig-api-key"),

@@ -41,10 +41,6 @@ pub struct Unleash {
 }
 
 impl Vendor for Unleash {
-    fn adapter(&self) -> &'static str {
-        "unleash"
-    }
-
     fn auth(&self, _: Plane) -> Auth {
         Auth::Header("authorization")
     }

@@ -24,9 +24,6 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// A flag on a platform.
 pub trait Vendor: Send + Sync {
-    /// The adapter's name in configuration and metrics.
-    fn adapter(&self) -> &'static str;
-
     /// How a plane is told who asks.
     fn auth(&self, plane: Plane) -> Auth;
 
