@@ -19,6 +19,7 @@ mod simulate;
 mod slo;
 mod vectors;
 mod vendor_http;
+mod vendor_models;
 mod vendors;
 
 #[path = "../standin/mod.rs"]

@@ -15,16 +15,16 @@ use serde_json::json;
 use crate::standin::launchdarkly as ld;
 use crate::standin::server::{Fault, Standin};
 use crate::standin::unleash as un;
-use crate::standin::{Asked, Platform};
+use crate::standin::{Asked, Platform, SECRET};
+use crate::standin::{configcat as cc, statsig as st};
 use crate::vendors::{darkly_sample, sample};
 
 const WITHIN: Duration = Duration::from_secs(2);
-const SECRET: &str = "planted-secret-7391";
 
 fn remote(url: &str, service: Service, writes_as: Option<&str>) -> Remote {
     let host = AllowedHost { host: "127.0.0.1".into(), port: None, private: true };
     let outbound = Outbound::new(AllowList::new([host]), Clock::system()).unwrap();
-    let endpoint = Endpoint { url: url.to_owned(), user: None, secret: Secret::new(SECRET) };
+    let endpoint = Endpoint { url: url.to_owned(), user: Some("api".into()), secret: Secret::new(SECRET) };
     let spec = RemoteSpec {
         service,
         admin: endpoint.clone(),
@@ -40,7 +40,7 @@ fn wanted(flip: Flip) -> Wanted {
         platform: "prod".into(),
         kind: "vendor".into(),
         key: "ai.a".into(),
-        id: None,
+        id: Some("7".into()),
         control: "a.v1".into(),
         treatment: "a.v2".into(),
         worst: Duration::from_secs(50),
@@ -58,6 +58,31 @@ fn unleash(url: &str) -> Remote {
 
 fn darkly(url: &str) -> Remote {
     remote(url, Service::LaunchDarkly { project: "shop".into(), environment: ld::ENVIRONMENT.into() }, None)
+}
+
+fn configcat(url: &str) -> Remote {
+    remote(url, Service::ConfigCat { environment: "08d86d63-2726-47cd-8bfc-59608ecb91e2".into() }, None)
+}
+
+fn statsig(url: &str) -> Remote {
+    remote(url, Service::Statsig, Some("rearguard@example.com"))
+}
+
+fn setting() -> cc::ConfigCat {
+    let half = |text: &str| json!({"percentage": 50, "value": {"stringValue": text}});
+    let rule = json!({"conditions": [], "percentageOptions": [half("a.v1"), half("a.v2")]});
+    let value = json!({"defaultValue": {"stringValue": "a.v1"}, "targetingRules": [rule], "readOnly": false,
+        "lastVersionId": "v0", "updatedAt": "2026-01-01T00:00:00Z", "lastUpdaterUserEmail": "ann@example.com"});
+    cc::ConfigCat::new("ai.a", value)
+}
+
+/// With an override that has to go, a rollback takes two writes.
+fn experiment(forced: bool) -> st::Statsig {
+    let group = |name: &str, id: &str| json!({"name": name, "id": id, "size": 50, "parameterValues": {"model": name}});
+    let data = json!({"id": "ai.a", "status": "active", "launchedGroupID": null, "allocation": 40, "lastModifiedTime": 5,
+        "groups": [group("a.v1", "g0"), group("a.v2", "g1")]});
+    let forced = if forced { json!([{"groupID": "a.v2", "ids": ["beta"]}]) } else { json!([]) };
+    st::Statsig::new(data, json!({"overrides": [], "userIDOverrides": forced}))
 }
 
 /// One try of a flip, as the worker makes it.
@@ -142,8 +167,12 @@ const FAULTS: [(Fault, &str); 16] = [
 
 /// What a fault comes to in one place of a flip: a failure of the right kind, or nothing; and the next try ends well, with
 /// nothing written that had not to be.
-async fn survives(model: impl Platform, platform: fn(&str) -> Remote, place: usize, fault: (Fault, &str)) {
-    let (fault, kinds) = fault;
+async fn survives(
+    model: impl Platform,
+    platform: fn(&str) -> Remote,
+    (place, changes): (usize, u64),
+    (fault, kinds): (Fault, &str),
+) {
     let standin = Standin::start(model).await;
     let mut script = vec![Fault::Pass; place];
     script.push(fault);
@@ -161,7 +190,7 @@ async fn survives(model: impl Platform, platform: fn(&str) -> Remote, place: usi
     flip(&platform, &wanted).await.unwrap_or_else(|failure| panic!("{name}, then {failure:?}"));
     let done = platform.read(&wanted, WITHIN).await.unwrap();
     assert!(done.done && done.safe, "{name}");
-    assert_eq!(standin.platform().changes(), 1, "{name}: exactly one effective flip");
+    assert_eq!(standin.platform().changes(), changes, "{name}: nothing is written twice");
     if tried.is_ok() {
         assert_eq!(writes(&standin.asked()), written, "{name}: nothing is left to write");
     }
@@ -171,11 +200,12 @@ async fn survives(model: impl Platform, platform: fn(&str) -> Remote, place: usi
 async fn survives_all(model: impl Platform + Sync, platform: fn(&str) -> Remote) {
     let whole = Standin::start(model.clone()).await;
     flip(&platform(&whole.url), &wanted(pin())).await.unwrap();
-    let places = whole.asked().iter().position(|asked| asked.method != "GET").unwrap() + 2;
+    let places = whole.asked().iter().rposition(|asked| asked.method != "GET").unwrap() + 2;
+    let changes = whole.platform().changes();
     let mut cells = tokio::task::JoinSet::new();
     for place in 0..places {
         for fault in FAULTS {
-            cells.spawn(survives(model.clone(), platform, place, fault));
+            cells.spawn(survives(model.clone(), platform, (place, changes), fault));
         }
     }
     assert!(cells.len() >= 64);
@@ -192,6 +222,31 @@ async fn unleash_survives_every_fault_in_every_place() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn launchdarkly_survives_every_fault_in_every_place() {
     survives_all(darkly_sample(), darkly).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn configcat_survives_every_fault_in_every_place() {
+    survives_all(setting(), configcat).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statsig_survives_every_fault_in_every_place() {
+    for forced in [false, true] {
+        survives_all(experiment(forced), statsig).await;
+    }
+}
+
+#[tokio::test]
+async fn a_gate_of_statsig_is_disabled_over_http() {
+    let rule = json!({"name": "r", "passPercentage": 10, "conditions": []});
+    let data = json!({"id": "ai.a", "isEnabled": true, "status": "In Progress", "rules": [rule], "lastModifiedTime": 5});
+    let standin = Standin::start(st::Statsig::new(data, json!(null))).await;
+    let mut wanted = wanted(pin());
+    let served = wanted.served.as_mut().unwrap();
+    (served.control, served.treatment) = ("false".into(), "true".into());
+    let told = flip(&statsig(&standin.url), &wanted).await.unwrap();
+    assert!(told.starts_with("prod gives nobody `true` (revision "), "{told}");
+    assert_eq!(standin.platform().data["isEnabled"], false);
 }
 
 #[tokio::test]

@@ -6,13 +6,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rearguard::dispatch::flag::launchdarkly::LaunchDarkly;
 use rearguard::dispatch::flag::unleash::Unleash;
-use rearguard::dispatch::flag::vendor::{Call, Vendor, Verdict};
+use rearguard::dispatch::flag::vendor::{Call, KEY_IN_PATH, Vendor, Verdict};
 use serde_json::{Value, json};
 
 use crate::standin::launchdarkly as ld;
 use crate::standin::server::{Fault, Standin};
 use crate::standin::unleash as un;
-use crate::standin::{Asked, Platform};
+use crate::standin::{Asked, Platform, SECRET};
 
 fn darkly() -> LaunchDarkly {
     LaunchDarkly {
@@ -37,9 +37,10 @@ fn unleash() -> Unleash {
 fn send(platform: &mut impl Platform, call: &Call) -> Value {
     let mut headers: BTreeMap<String, String> =
         call.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    headers.insert("authorization".into(), "token".into());
-    let asked =
-        Asked { method: call.method.to_string(), path: call.path.clone(), headers, body: call.body.clone() };
+    headers.insert("authorization".into(), "Basic token".into());
+    headers.insert("statsig-api-key".into(), "token".into());
+    let path = call.path.replace(KEY_IN_PATH, SECRET);
+    let asked = Asked { method: call.method.to_string(), path, headers, body: call.body.clone() };
     let (status, body) = platform.answer(&asked);
     assert_eq!(status, 200, "{call:?}: {body}");
     body
@@ -50,7 +51,7 @@ fn ask(platform: &mut impl Platform, calls: &[Call]) -> Vec<Value> {
 }
 
 /// Pins; afterwards it is pinned, safe and clear, and there is nothing more to do.
-fn pin(core: &impl Vendor, platform: &mut impl Platform) {
+pub fn pin(core: &impl Vendor, platform: &mut impl Platform) {
     let answers = ask(platform, &core.read());
     let before = core.state(&answers).unwrap();
     let calls = core.pin(&answers, "test").unwrap();

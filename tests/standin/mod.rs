@@ -1,14 +1,19 @@
 //! A stateful stand-in for flag platforms of other vendors: checks every request against the contract, keeps state, serves its
 //! evaluation plane, and misbehaves on request. Honest test equipment: nothing here was run against a vendor.
 
+pub mod configcat;
 pub mod contract;
 pub mod launchdarkly;
 pub mod server;
+pub mod statsig;
 pub mod unleash;
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+
+/// The key of evaluation planes that have it in their addresses; also what tests look for where no secret may be.
+pub const SECRET: &str = "planted-secret-7391";
 
 /// A request as a platform gets it.
 #[derive(Clone, Debug)]
