@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
+use super::client::Secret;
 use crate::model::time::Timestamp;
 
 /// Why an attempt did not succeed, and what that means for the next one.
@@ -56,6 +57,18 @@ impl Failure {
             Self::Retryable { after, .. } => *after,
             Self::Permanent { .. } | Self::Unknown { .. } | Self::Conflict { .. } => None,
         }
+    }
+
+    /// Without a secret that the other side repeated in its answer.
+    pub fn hiding(mut self, secret: &Secret) -> Self {
+        let (Self::Retryable { why, .. }
+        | Self::Permanent { why }
+        | Self::Unknown { why }
+        | Self::Conflict { why }) = &mut self;
+        if !secret.reveal().is_empty() {
+            *why = why.replace(secret.reveal(), "…");
+        }
+        self
     }
 
     /// Reads an HTTP status that is not a success. `now` is real time, for a `Retry-After` that names a date; `said` is the

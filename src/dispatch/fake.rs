@@ -100,6 +100,8 @@ pub fn notice(kind: MessageKind) -> Notice {
         since: message.at,
         content: Content::Message(Box::new(message)),
         link: Some("https://rearguard.example.com/v1/incidents/x/markdown".into()),
+        wakes: true,
+        facts: None,
     }
 }
 

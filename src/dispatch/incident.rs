@@ -10,7 +10,9 @@ use serde::Serialize;
 use super::advice::{Command, commands, onset, todo};
 use super::chart;
 use super::story::{Standing, Story, budget, verdict};
-use super::words::{breach, clock_time, count, had, long_time, maybe, minute_time, span, tenants, time_near};
+use super::words::{
+    breach, clock_time, count, had, interval, long_time, maybe, minute_time, span, tenants, time_near,
+};
 use crate::engine::input::FlipOutcome;
 use crate::engine::output::{Decision, Evidence};
 use crate::engine::rule::{ConfirmedBy, Origin, Side};
@@ -176,9 +178,7 @@ impl View {
             action: decision.action.as_str(),
             origin: cell(&place(&decision.origin)),
             breach: cell(&breach(evidence)),
-            interval: evidence.interval.map(|(low, high)| {
-                format!("{} to {}", maybe(Some(low), &evidence.unit), maybe(Some(high), &evidence.unit))
-            }),
+            interval: interval(evidence),
             samples: count(evidence.samples),
             baseline_samples: evidence.baseline_samples.map(count),
             min_samples: (evidence.min_samples > 0).then(|| count(evidence.min_samples)),

@@ -3,8 +3,9 @@
 //! The engine writes a message when it decides; by the time it leaves, the flip has a result. This puts the result in.
 
 use super::chart::sparkline;
+use super::receiver::Facts;
 use super::story::{Flip, Standing, verdict, whom};
-use super::words::{breach, clock_time, count, had, minute_time, tenants};
+use super::words::{breach, clock_time, count, had, interval, minute_time, tenants};
 use crate::engine::output::{Decision, Message, MessageKind};
 use crate::engine::rule::RuleAction;
 
@@ -20,6 +21,23 @@ pub fn with_outcome(message: &Message, decision: &Decision, flip: Option<&Flip>)
         (kind, _) => kind,
     };
     Message { kind, summary: summary(decision, standing), detail: detail(decision, flip), ..message.clone() }
+}
+
+/// A decision and how its flip stands, fact by fact.
+pub fn facts(decision: &Decision, flip: Option<&Flip>) -> Facts {
+    let evidence = &decision.evidence;
+    Facts {
+        rule: decision.condition.clone(),
+        failure_class: decision.failure_class.clone(),
+        scope: whom(&decision.scope),
+        measured: breach(evidence),
+        interval: interval(evidence),
+        samples: count(evidence.samples),
+        tenants: tenants(evidence),
+        done: verdict(decision, flip),
+        owner: decision.owner.clone(),
+        runbook: decision.runbook.clone(),
+    }
 }
 
 /// Cut to one line of bounded length.

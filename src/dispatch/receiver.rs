@@ -10,7 +10,12 @@ use serde::Serialize;
 
 use super::client::{Outbound, Secret};
 use super::failure::Failure;
-use super::pager::{alertmanager::Alertmanager, webhook::Webhook};
+use super::pager::alertmanager::Alertmanager;
+use super::pager::incidentio::{Declare, IncidentIo};
+use super::pager::jsm::Jsm;
+use super::pager::pagerduty::PagerDuty;
+use super::pager::slack::Slack;
+use super::pager::webhook::Webhook;
 use super::publish::kafka::{KafkaTopic, Mode};
 use crate::engine::output::{Decision, Message, MessageKind};
 use crate::model::time::Timestamp;
@@ -46,6 +51,29 @@ pub struct Notice {
     pub link: Option<String>,
     /// Since when it stands, in virtual time; the same in every repetition.
     pub since: Timestamp,
+    /// Whether it is to wake somebody.
+    pub wakes: bool,
+    /// What it is about in single facts, if a decision stands behind it.
+    pub facts: Option<Box<Facts>>,
+}
+
+/// A decision and what became of it, fact by fact, as people read them; for services with fields of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    pub rule: String,
+    pub failure_class: String,
+    /// Who is served control, e.g. "everybody".
+    pub scope: String,
+    /// The number and its limit.
+    pub measured: String,
+    /// The 95 % interval.
+    pub interval: Option<String>,
+    pub samples: String,
+    pub tenants: String,
+    /// What was done, and what was read back.
+    pub done: String,
+    pub owner: Option<String>,
+    pub runbook: Option<String>,
 }
 
 /// What is told.
@@ -112,6 +140,28 @@ pub enum ReceiverKind {
         /// The key of the HMAC-SHA256 signature.
         secret: Secret,
     },
+    PagerDuty {
+        /// Without `/v2`.
+        url: String,
+        routing_key: Secret,
+    },
+    Jsm {
+        /// Without `/v2`.
+        url: String,
+        api_key: Secret,
+    },
+    IncidentIo {
+        /// Without `/v2`.
+        url: String,
+        /// The alert source's identifier.
+        source: String,
+        token: Secret,
+        declare: Option<Declare>,
+    },
+    Slack {
+        /// The whole address, which is the secret.
+        url: Secret,
+    },
     Kafka {
         topic: String,
         mode: Mode,
@@ -121,7 +171,8 @@ pub enum ReceiverKind {
 }
 
 /// Opens a receiver. Nothing is sent; addresses are checked against the allow-list.
-pub fn open(spec: &ReceiverSpec, outbound: &Outbound, source: &str) -> Result<Arc<dyn Receiver>, Failure> {
+/// `service` is the source of published events.
+pub fn open(spec: &ReceiverSpec, outbound: &Outbound, service: &str) -> Result<Arc<dyn Receiver>, Failure> {
     let name = spec.name.clone();
     Ok(match &spec.kind {
         ReceiverKind::Alertmanager { url, bearer, basic, labels } => Arc::new(Alertmanager::new(
@@ -135,8 +186,24 @@ pub fn open(spec: &ReceiverSpec, outbound: &Outbound, source: &str) -> Result<Ar
         ReceiverKind::Webhook { url, secret } => {
             Arc::new(Webhook::new(name, outbound.clone(), outbound.address(url)?, secret.clone()))
         }
+        ReceiverKind::PagerDuty { url, routing_key } => {
+            let base = outbound.address(url)?;
+            Arc::new(PagerDuty::new(name, outbound.clone(), &base, routing_key.clone())?)
+        }
+        ReceiverKind::Jsm { url, api_key } => {
+            Arc::new(Jsm::new(name, outbound.clone(), outbound.address(url)?, api_key.clone()))
+        }
+        ReceiverKind::IncidentIo { url, source, token, declare } => {
+            let base = outbound.address(url)?;
+            let token = token.clone();
+            Arc::new(IncidentIo::new(name, outbound.clone(), &base, source, token, declare.clone())?)
+        }
+        ReceiverKind::Slack { url } => {
+            outbound.address(url.reveal())?;
+            Arc::new(Slack::new(name, outbound.clone(), url.clone()))
+        }
         ReceiverKind::Kafka { topic, mode, settings } => {
-            Arc::new(KafkaTopic::new(name, topic.clone(), *mode, source.to_owned(), settings)?)
+            Arc::new(KafkaTopic::new(name, topic.clone(), *mode, service.to_owned(), settings)?)
         }
     })
 }

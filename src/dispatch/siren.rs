@@ -55,6 +55,8 @@ impl Siren {
             })),
             link: None,
             since: now,
+            wakes: true,
+            facts: None,
         };
         let mut taken = false;
         for receiver in &self.receivers {

@@ -128,6 +128,12 @@ pub fn breach(evidence: &Evidence) -> String {
     }
 }
 
+/// `0.854 to 0.887`: the 95 % interval of the measured value.
+pub fn interval(evidence: &Evidence) -> Option<String> {
+    let (low, high) = evidence.interval?;
+    Some(format!("{} to {}", measure(low, &evidence.unit), measure(high, &evidence.unit)))
+}
+
 fn strftime(at: Timestamp, format: &str) -> String {
     match jiff::Timestamp::from_millisecond(at.as_millis()) {
         Ok(time) => time.to_zoned(jiff::tz::TimeZone::UTC).strftime(format).to_string(),

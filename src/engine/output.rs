@@ -300,6 +300,25 @@ pub enum MessageKind {
     StillServing,
 }
 
+impl MessageKind {
+    /// The word that systems are told.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rollback => "rollback",
+            Self::RollbackFailed => "rollback_failed",
+            Self::Superseded => "superseded",
+            Self::Pause => "pause",
+            Self::Notice => "notice",
+            Self::Resolved => "resolved",
+            Self::NoData => "no_data",
+            Self::Masked => "masked",
+            Self::Blind => "blind",
+            Self::Gap => "gap",
+            Self::StillServing => "still_serving",
+        }
+    }
+}
+
 /// What the engine knows now, for status pages and metrics. Made on request, never fed back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Worker, is_late, mismatch};
 use crate::dispatch::backoff::Backoff;
 use crate::dispatch::failure::Failure;
-use crate::dispatch::message::{one_line, with_outcome};
-use crate::dispatch::receiver::{Content, Notice, Receiver, stands};
+use crate::dispatch::message::{facts, one_line, with_outcome};
+use crate::dispatch::receiver::{Content, Facts, Notice, Receiver, stands};
 use crate::dispatch::story;
 use crate::engine::output::{Message, MessageKind};
 use crate::model::id::DecisionId;
@@ -86,11 +86,14 @@ impl Worker {
     async fn notice(&self, row: &OutboxRow) -> Result<Result<Notice, String>, StoreError> {
         match &row.task {
             Task::Message(message) => {
-                let (message, runbook) = self.current(message).await?;
+                let (message, facts) = self.current(message).await?;
+                let runbook = facts.as_ref().and_then(|facts| facts.runbook.clone());
                 Ok(Ok(Notice {
                     id: format!("rearguard-{}-{}", row.id, row.revision),
                     since: message.at,
                     link: self.link(row, runbook),
+                    wakes: row.kind == RowKind::Page,
+                    facts: facts.map(Box::new),
                     content: Content::Message(Box::new(message)),
                 }))
             }
@@ -98,6 +101,8 @@ impl Worker {
                 id: format!("{}-{}", decision.id, decision.gate.as_str()),
                 since: decision.at,
                 link: self.link(row, decision.runbook.clone()),
+                wakes: false,
+                facts: None,
                 content: Content::Decision(decision.clone()),
             })),
             work @ Task::Flip(_) => Ok(Err(mismatch(work))),
@@ -112,8 +117,8 @@ impl Worker {
         }
     }
 
-    /// A message about a decision says how its flip stands; others say what the engine wrote. With it the rule's runbook.
-    async fn current(&self, message: &Message) -> Result<(Message, Option<String>), StoreError> {
+    /// A message about a decision says how its flip stands; others say what the engine wrote. With it the facts.
+    async fn current(&self, message: &Message) -> Result<(Message, Option<Facts>), StoreError> {
         let plain = Message { summary: one_line(&message.summary), ..message.clone() };
         let about = matches!(message.kind, MessageKind::Rollback | MessageKind::Pause);
         let (true, Some(id)) = (about, &message.decision) else {
@@ -124,7 +129,7 @@ impl Worker {
         };
         let flip = self.flip(id).await?;
         let message = with_outcome(&plain, &stored.decision, flip.as_ref());
-        Ok((message, stored.decision.runbook))
+        Ok((message, Some(facts(&stored.decision, flip.as_ref()))))
     }
 
     async fn flip(&self, decision: &DecisionId) -> Result<Option<story::Flip>, StoreError> {
@@ -256,18 +261,5 @@ const fn is_rollback(kind: MessageKind) -> bool {
 }
 
 fn said(kind: MessageKind) -> String {
-    match kind {
-        MessageKind::Rollback => "rollback",
-        MessageKind::RollbackFailed => "rollback failed",
-        MessageKind::Superseded => "superseded",
-        MessageKind::Pause => "pause",
-        MessageKind::Notice => "notice",
-        MessageKind::Resolved => "resolved",
-        MessageKind::NoData => "no data",
-        MessageKind::Masked => "masked",
-        MessageKind::Blind => "blind",
-        MessageKind::Gap => "gap",
-        MessageKind::StillServing => "still serving",
-    }
-    .into()
+    kind.as_str().replace('_', " ")
 }

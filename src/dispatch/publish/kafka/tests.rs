@@ -13,6 +13,8 @@ fn notice() -> Notice {
         since: decision.at,
         content: Content::Decision(Box::new(decision)),
         link: None,
+        wakes: false,
+        facts: None,
     }
 }
 
