@@ -9,6 +9,7 @@ mod kafka;
 mod outward;
 mod platforms;
 mod read;
+mod receivers;
 mod secret;
 mod sections;
 mod slos;
@@ -23,6 +24,7 @@ use serde::Serialize;
 pub use expected::{Entry, Expected, Usual};
 pub use files::{read_file, readable_rule_files, rule_files, yaml_files};
 pub use platforms::{Platform, PlatformKind, Service, Vendor};
+pub use receivers::{Incident, Receiver};
 pub use secret::Secret;
 
 use crate::engine::budget::Timing;
@@ -111,18 +113,6 @@ pub enum Store {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Http {
     pub listen: SocketAddr,
-}
-
-/// Whom to tell.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Receiver {
-    /// Alertmanager's API v2 under this address.
-    Alertmanager { url: String },
-    /// Signed with HMAC-SHA256.
-    Webhook { url: String, secret: Secret },
-    /// A topic on the brokers of `kafka:`.
-    Kafka { topic: String, mode: EventMode },
 }
 
 /// How a CloudEvent lies in a Kafka record: whole in its value, or its attributes in headers.

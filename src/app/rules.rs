@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{Config, readable_rule_files, rule_files};
+use crate::config::{Config, Receiver, readable_rule_files, rule_files};
 use crate::engine::input::Settings;
 use crate::engine::rule::Page;
 use crate::engine::rule::compile::{Compiled, attempt, compile_rules, schema_for};
@@ -80,7 +80,12 @@ fn check_receivers(compiled: &Compiled, config: &Config) -> Vec<Diagnostic> {
         let Page::Receiver(name) = &rule.page else {
             continue;
         };
-        if config.receivers.contains_key(name) {
+        if let Some(receiver) = config.receivers.get(name) {
+            if matches!(receiver, Receiver::Slack { .. }) {
+                let message = format!("`{}` pages `{name}`, which is Slack: it rings nobody", rule.id);
+                let help = "name a pager, or leave `page:` to `routes:`".to_owned();
+                wrong.push(note.at.warning(&rule.origin.file, message, help).as_error());
+            }
             continue;
         }
         let help = match nearest(name, config.receivers.keys().map(String::as_str)) {

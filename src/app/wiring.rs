@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::config::{
-    Config, EventMode, PlatformKind as Platform, Receiver, Service as At, Start, Store as StoreAt, Vendor,
+    Config, EventMode, PlatformKind as Platform, Receiver, Secret as Hidden, Service as At, Start, Store as StoreAt, Vendor,
 };
 use crate::dispatch::client::{AllowList, AllowedHost, Outbound, Secret};
 use crate::dispatch::failure::Failure;
@@ -13,6 +13,7 @@ use crate::dispatch::flag::builtin::Builtin;
 use crate::dispatch::flag::goff::RelaySpec;
 use crate::dispatch::flag::remote::{Endpoint, RemoteSpec, Service};
 use crate::dispatch::flag::{self, FlagPlatform, PlatformKind, PlatformSpec};
+use crate::dispatch::pager::incidentio::Declare;
 use crate::dispatch::publish::kafka::Mode;
 use crate::dispatch::receiver::{self, Receiver as Open, ReceiverKind, ReceiverSpec};
 use crate::engine::rollup::HOUR;
@@ -70,14 +71,13 @@ fn remote(vendor: &Vendor) -> RemoteSpec {
 }
 
 fn platform_kind(kind: &Platform) -> PlatformKind {
-    let secret = |secret: &crate::config::Secret| Secret::new(secret.expose());
     match kind {
         Platform::Flagd { path, ofrep } => PlatformKind::Flagd { path: path.clone(), ofrep: ofrep.clone() },
         Platform::Gofeatureflag { path, relay, admin_key, api_key } => {
             let relay = relay.as_ref().map(|url| RelaySpec {
                 url: url.clone(),
-                admin_key: admin_key.as_ref().map(secret),
-                api_key: api_key.as_ref().map(secret),
+                admin_key: admin_key.as_ref().map(hidden),
+                api_key: api_key.as_ref().map(hidden),
             });
             PlatformKind::GoFeatureFlag { path: path.clone(), relay }
         }
@@ -158,6 +158,10 @@ fn allow_list(config: &Config) -> AllowList {
     }))
 }
 
+fn hidden(secret: &Hidden) -> Secret {
+    Secret::new(secret.expose())
+}
+
 fn kind(receiver: &Receiver, config: &Config) -> ReceiverKind {
     match receiver {
         Receiver::Alertmanager { url } => ReceiverKind::Alertmanager {
@@ -167,15 +171,26 @@ fn kind(receiver: &Receiver, config: &Config) -> ReceiverKind {
             labels: BTreeMap::new(),
         },
         Receiver::Webhook { url, secret } => {
-            ReceiverKind::Webhook { url: url.clone(), secret: Secret::new(secret.expose()) }
+            ReceiverKind::Webhook { url: url.clone(), secret: hidden(secret) }
         }
+        Receiver::Pagerduty { url, routing_key } => {
+            ReceiverKind::PagerDuty { url: url.clone(), routing_key: hidden(routing_key) }
+        }
+        Receiver::Jsm { url, api_key } => ReceiverKind::Jsm { url: url.clone(), api_key: hidden(api_key) },
+        Receiver::Incidentio { url, alert_source, token, incident } => ReceiverKind::IncidentIo {
+            url: url.clone(),
+            source: alert_source.clone(),
+            token: hidden(token),
+            declare: incident.as_ref().map(|incident| Declare {
+                api_key: hidden(&incident.api_key),
+                private: incident.private,
+                severity: incident.severity.clone(),
+            }),
+        },
+        Receiver::Slack { url } => ReceiverKind::Slack { url: hidden(url) },
         Receiver::Kafka { topic, mode } => {
-            let mut settings: BTreeMap<String, Secret> = config
-                .kafka
-                .properties
-                .iter()
-                .map(|(key, value)| (key.clone(), Secret::new(value.expose())))
-                .collect();
+            let mut settings: BTreeMap<String, Secret> =
+                config.kafka.properties.iter().map(|(key, value)| (key.clone(), hidden(value))).collect();
             settings.insert("bootstrap.servers".into(), Secret::new(config.kafka.bootstrap()));
             let mode = match mode {
                 EventMode::Structured => Mode::Structured,

@@ -1,11 +1,11 @@
-//! The sections that say whom Rearguard talks to: `receivers:`, `routes:`, `outbound:`, and the clock that forbids it.
+//! What may leave, and where to: `outbound:`, `routes:`, addresses, and the clock that forbids it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::read::Reader;
-use super::{ClockConfig, Config, EventMode, Outbound, Receiver, Routes};
-use crate::engine::rule::diagnostic::{Span, nearest, one_of};
+use super::{ClockConfig, Config, Outbound, Receiver, Routes};
+use crate::engine::rule::diagnostic::{Span, nearest};
 use crate::engine::rule::yaml::Node;
 use crate::model::time::Timestamp;
 
@@ -49,62 +49,6 @@ impl Reader<'_, '_> {
         Outbound { allow }
     }
 
-    pub(super) fn receivers(&mut self, node: &Node, outbound: &Outbound) -> BTreeMap<String, Receiver> {
-        let mut receivers = BTreeMap::new();
-        for (name, at, value) in self.doc.entries(node, "`receivers`").unwrap_or_default() {
-            let kinds = ["alertmanager", "webhook", "kafka"];
-            let Some(fields) = self.doc.fields(value, "a receiver", &kinds) else {
-                continue;
-            };
-            let given: Vec<_> = kinds.iter().filter_map(|kind| Some((*kind, fields.get(kind)?))).collect();
-            let [(kind, body)] = given.as_slice() else {
-                self.doc.error_help(
-                    at,
-                    format!("receiver `{name}` must be exactly one thing"),
-                    format!("it may be {}", one_of(kinds)),
-                );
-                continue;
-            };
-            if let Some(receiver) = self.receiver(name, kind, body, outbound) {
-                receivers.insert(name.to_owned(), receiver);
-            }
-        }
-        receivers
-    }
-
-    fn receiver(&mut self, name: &str, kind: &str, node: &Node, outbound: &Outbound) -> Option<Receiver> {
-        let what = format!("receiver `{name}`");
-        let keys: &[&str] = match kind {
-            "alertmanager" => &["url"],
-            "webhook" => &["url", "secret"],
-            _ => &["topic", "mode"],
-        };
-        let fields = self.doc.fields(node, &what, keys)?;
-        for key in keys.iter().filter(|key| **key != "mode") {
-            if fields.get(key).is_none() {
-                self.doc.error(fields.first_key_at(), format!("{what} has no `{key}`"));
-            }
-        }
-        if kind == "kafka" {
-            let topic = self.topic(fields.get("topic")?, "`topic`")?;
-            let modes = [("structured", EventMode::Structured), ("binary", EventMode::Binary)];
-            let mode = fields.get("mode").and_then(|n| self.doc.choice(n, "`mode`", &modes));
-            return Some(Receiver::Kafka { topic, mode: mode.unwrap_or_default() });
-        }
-        let url = self.url(fields.get("url")?, "`url`")?;
-        self.must_be_allowed(&url, fields.get("url")?.at, &what, outbound);
-        if kind == "alertmanager" {
-            return Some(Receiver::Alertmanager { url: url.text });
-        }
-        let node = fields.get("secret")?;
-        let (secret, from_outside) = self.secret(node, "`secret`")?;
-        if !from_outside {
-            self.refuse_plain_secret(node.at, &format!("the secret of {what} stands here"));
-            return None;
-        }
-        Some(Receiver::Webhook { url: url.text, secret })
-    }
-
     pub(super) fn must_be_allowed(&mut self, url: &Url, at: Span, what: &str, outbound: &Outbound) {
         if outbound.allows(&url.host, url.port) {
             return;
@@ -119,11 +63,20 @@ impl Reader<'_, '_> {
         );
     }
 
-    pub(super) fn routes(&mut self, node: Option<&Node>, receivers: &BTreeMap<String, Receiver>) -> Routes {
+    /// `section` is that of the receivers, which all get everything where `routes:` says nothing else.
+    pub(super) fn routes(
+        &mut self,
+        node: Option<&Node>,
+        section: Option<&Node>,
+        receivers: &BTreeMap<String, Receiver>,
+    ) -> Routes {
         let all: Vec<String> = receivers.keys().cloned().collect();
         let fields = node.and_then(|n| self.doc.fields(n, "`routes`", &["page", "notify"]));
         let Some(fields) = fields else {
-            return Routes { page: all.clone(), notify: all };
+            let routes = Routes { page: all.clone(), notify: all };
+            let at = node.or(section).map(|n| n.at).unwrap_or_default();
+            self.must_page(&routes, receivers, at);
+            return routes;
         };
         let mut route = |key: &str| {
             let Some(list) = fields.get(key) else {
@@ -143,7 +96,26 @@ impl Reader<'_, '_> {
             }
             names
         };
-        Routes { page: route("page"), notify: route("notify") }
+        let routes = Routes { page: route("page"), notify: route("notify") };
+        let at = fields.get("page").map_or(fields.first_key_at(), |node| node.at);
+        self.must_page(&routes, receivers, at);
+        routes
+    }
+
+    /// Slack rings nobody: beside it pages need a receiver that does.
+    fn must_page(&mut self, routes: &Routes, receivers: &BTreeMap<String, Receiver>, at: Span) {
+        let pagers = || routes.page.iter().filter_map(|name| Some((name, receivers.get(name)?)));
+        let slack = pagers().find(|(_, one)| matches!(one, Receiver::Slack { .. }));
+        let rings = |one: &Receiver| !matches!(one, Receiver::Slack { .. } | Receiver::Kafka { .. });
+        if let Some((name, _)) = slack.filter(|_| !pagers().any(|(_, one)| rings(one))) {
+            self.doc.error_help(
+                at,
+                format!(
+                    "pages would go to Slack alone (receiver `{name}`), which is no pager: it rings nobody"
+                ),
+                "name a pager under `routes: page:` as well, and Slack under `notify:`",
+            );
+        }
     }
 
     /// An `http` or `https` address without credentials.
@@ -198,12 +170,8 @@ impl Reader<'_, '_> {
                 outside.push(format!("broker `{broker}`"));
             }
         }
-        let receivers = config.receivers.iter().filter_map(|(name, receiver)| match receiver {
-            Receiver::Alertmanager { url } | Receiver::Webhook { url, .. } => {
-                Some(("receiver", name, url.as_str()))
-            }
-            Receiver::Kafka { .. } => None,
-        });
+        let receivers = config.receivers.iter();
+        let receivers = receivers.filter_map(|(name, one)| Some(("receiver", name, one.url()?)));
         let platforms = config.platforms.iter();
         let platforms = platforms
             .flat_map(|(name, one)| one.kind.urls().into_iter().map(move |url| ("platform", name, url)));

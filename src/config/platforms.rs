@@ -171,7 +171,13 @@ impl Reader<'_, '_> {
     }
 
     /// An address that is on the list of hosts.
-    fn address(&mut self, fields: &Fields<'_>, key: &str, what: &str, outbound: &Outbound) -> Option<String> {
+    pub(super) fn address(
+        &mut self,
+        fields: &Fields<'_>,
+        key: &str,
+        what: &str,
+        outbound: &Outbound,
+    ) -> Option<String> {
         let node = fields.get(key)?;
         let url: Url = self.url(node, &format!("`{key}`"))?;
         self.must_be_allowed(&url, node.at, what, outbound);
@@ -179,7 +185,7 @@ impl Reader<'_, '_> {
     }
 
     /// A secret, which must not stand in the file.
-    fn outside(&mut self, fields: &Fields<'_>, key: &str, what: &str) -> Option<Secret> {
+    pub(super) fn outside(&mut self, fields: &Fields<'_>, key: &str, what: &str) -> Option<Secret> {
         let node = fields.get(key)?;
         let (secret, from_outside) = self.secret(node, &format!("`{key}`"))?;
         if !from_outside {

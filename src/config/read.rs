@@ -60,7 +60,7 @@ impl Reader<'_, '_> {
         let data_dir = self.path(fields, "data_dir").unwrap_or_else(|| self.folder.join("data"));
         let outbound = fields.get("outbound").map(|n| self.outbound(n)).unwrap_or_default();
         let receivers = fields.get("receivers").map(|n| self.receivers(n, &outbound)).unwrap_or_default();
-        let routes = self.routes(fields.get("routes"), &receivers);
+        let routes = self.routes(fields.get("routes"), fields.get("receivers"), &receivers);
         let platforms = fields.get("platforms").map(|n| self.platforms(n, &outbound)).unwrap_or_default();
         let catalogue = fields.get("metrics").map_or_else(Catalogue::default, |n| self.metrics(n));
         let slos = fields.get("slos").map(|n| self.slos(n, &catalogue)).unwrap_or_default();

@@ -175,7 +175,7 @@ external_url: rearguard
         "24:17 `http.listen` must be text, not a number (put it in quotes: \"8080\")",
         "26:30 receiver `am` is at `10.0.0.1:9093`, which is not on the list of hosts that Rearguard may talk to (add `- 10.0.0.1:9093` under `outbound: allow:`)",
         "27:27 `url` must be an http or https address (write `http://host:port`)",
-        "28:3 receiver `two` must be exactly one thing (it may be `alertmanager`, `webhook` or `kafka`)",
+        "28:3 receiver `two` must be exactly one thing (it may be `alertmanager`, `pagerduty`, `jsm`, `incidentio`, `slack`, `webhook` or `kafka`)",
         "29:18 there is no receiver `an` (did you mean `am`?)",
         "30:21 `https://x/` is no host (write `host` or `host:port`, without scheme, path or pattern)",
         "31:21 `lateness` must lie between 0s and 10m",
@@ -350,5 +350,98 @@ fn a_flag_may_be_served_by_a_platform() {
     ] {
         let found = said(&text(platforms, flag)).join("; ");
         assert!(found.contains(wanted), "{platforms} {flag}: {found}");
+    }
+}
+
+const TOKENS: &str = "outbound: { allow: [events.pagerduty.com, api.atlassian.com, api.opsgenie.com, api.incident.io, hooks.slack.com] }\n";
+
+fn receivers(of: &str) -> String {
+    format!("{LEAST}{TOKENS}receivers: {of}\n")
+}
+
+#[test]
+fn paging_services_need_little_and_their_secrets_come_from_outside() {
+    let hook = "https://hooks.slack.com/services/T0/B0/hunter2";
+    let environment = |name: &str| (name == "HOOK").then(|| hook.to_owned()).or_else(|| environment(name));
+    let text = receivers(
+        "{ pd: { pagerduty: { routing_key: '${PASSWORD}' } }, jsm: { jsm: { api_key: '${PASSWORD}' } }, \
+         og: { jsm: { api_key: '${PASSWORD}', url: 'https://api.opsgenie.com/' } }, \
+         io: { incidentio: { alert_source: 01GW, token: '${PASSWORD}', incident: { api_key: '${PASSWORD}', visibility: private, severity: 01FH } } }, \
+         chat: { slack: { url: '${HOOK}' } } }",
+    );
+    let config = Config::parse(Path::new("r.yaml"), &text, &environment).unwrap();
+    let key = || Secret::new("hunter2");
+    let pagerduty = Receiver::Pagerduty { url: "https://events.pagerduty.com".into(), routing_key: key() };
+    let jsm = |url: &str| Receiver::Jsm { url: url.into(), api_key: key() };
+    assert_eq!(config.receivers["pd"], pagerduty);
+    assert_eq!(config.receivers["jsm"], jsm("https://api.atlassian.com/jsm/ops/integration"));
+    assert_eq!(config.receivers["og"], jsm("https://api.opsgenie.com"));
+    assert_eq!(config.receivers["chat"], Receiver::Slack { url: Secret::new(hook) });
+    let incident = Incident { api_key: key(), private: true, severity: Some("01FH".into()) };
+    assert_eq!(
+        config.receivers["io"],
+        Receiver::Incidentio {
+            url: "https://api.incident.io".into(),
+            alert_source: "01GW".into(),
+            token: key(),
+            incident: Some(incident)
+        }
+    );
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert!(!serde_json::to_string(&config.receivers).unwrap().contains("hunter2"));
+}
+
+#[test]
+fn mistakes_about_paging_services_are_told() {
+    for (of, wanted) in [
+        (
+            "{ a: { pagerduty: { routing_key: hunter2 } } }",
+            "`routing_key` of receiver `a` stands here in plain text",
+        ),
+        ("{ a: { pagerduty: {} } }", "receiver `a` has no `routing_key`"),
+        ("{ a: { pagerduty: { routing_key: '${PASSWORD} ' } } }", "is no key: it is empty, or holds spaces"),
+        (
+            "{ a: { pagerduty: { routing_key: '${PASSWORD}', url: 'https://events.eu.pagerduty.com' } } }",
+            "add `- events.eu.pagerduty.com:443` under `outbound: allow:`",
+        ),
+        ("{ a: { jsm: { apikey: x } } }", "did you mean `api_key`?"),
+        ("{ a: { incidentio: { token: '${PASSWORD}' } } }", "receiver `a` has no `alert_source`"),
+        (
+            "{ a: { incidentio: { alert_source: a/b, token: '${PASSWORD}' } } }",
+            "`alert_source` of receiver `a` is no identifier",
+        ),
+        (
+            "{ a: { incidentio: { alert_source: a, token: '${PASSWORD}', incident: { api_key: '${PASSWORD}', visibility: all } } } }",
+            "`visibility` cannot be `all` (it may be `public` or `private`)",
+        ),
+        (
+            "{ a: { slack: { url: 'https://hooks.slack.com/hunter3' } } }",
+            "`url` of receiver `a` stands here in plain text",
+        ),
+    ] {
+        let found = said(&receivers(of)).join("; ");
+        assert!(found.contains(wanted), "{of}: {found}");
+        assert!(!found.contains("hunter3"), "{found}");
+    }
+    let missing = format!("{LEAST}receivers: {{ a: {{ jsm: {{ api_key: '${{PASSWORD}}' }} }} }}\n");
+    assert!(said(&missing)[0].contains("add `- api.atlassian.com:443`"), "{:?}", said(&missing));
+}
+
+#[test]
+fn slack_is_no_pager() {
+    let slack = "chat: { slack: { url: 'https://hooks.slack.com/${PASSWORD}' } }";
+    let pager = "oncall: { pagerduty: { routing_key: '${PASSWORD}' } }";
+    let alone = said(&receivers(&format!("{{ {slack} }}")));
+    assert_eq!(alone.len(), 1, "{alone:?}");
+    assert!(alone[0].contains("pages would go to Slack alone (receiver `chat`)"), "{alone:?}");
+    let both = receivers(&format!("{{ {slack}, {pager} }}"));
+    assert!(parse(&both).is_ok());
+    for (routes, good) in [
+        ("{ page: [chat] }", false),
+        ("{ page: [chat, oncall] }", true),
+        ("{ page: oncall, notify: chat }", true),
+    ] {
+        let text = format!("{both}routes: {routes}\n");
+        assert_eq!(parse(&text).is_ok(), good, "{routes}");
     }
 }

@@ -15,9 +15,6 @@ use crate::dispatch::failure::Failure;
 use crate::dispatch::receiver::{Attempt, Notice, Receiver, State};
 use crate::engine::output::Message;
 
-/// Where incident.io takes alerts.
-pub const BASE: &str = "https://api.incident.io";
-
 /// The contract names no limits; these keep a mistake from being sent.
 const KEY: usize = 255;
 const TITLE: usize = 1024;

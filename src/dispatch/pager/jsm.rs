@@ -16,9 +16,6 @@ use crate::dispatch::receiver::{Attempt, Notice, Receiver};
 use crate::engine::output::Message;
 use crate::model::incident::Severity;
 
-/// Where JSM takes alerts. Opsgenie: `https://api.opsgenie.com`, in the EU `https://api.eu.opsgenie.com`.
-pub const BASE: &str = "https://api.atlassian.com/jsm/ops/integration";
-
 /// The longest `alias`.
 const ALIAS: usize = 512;
 

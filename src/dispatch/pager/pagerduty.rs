@@ -15,9 +15,6 @@ use crate::dispatch::failure::Failure;
 use crate::dispatch::receiver::{Attempt, Notice, Receiver};
 use crate::engine::output::Message;
 
-/// Where PagerDuty takes events (EU accounts: `https://events.eu.pagerduty.com`).
-pub const BASE: &str = "https://events.pagerduty.com";
-
 /// The longest `dedup_key`.
 const KEY: usize = 255;
 
