@@ -199,8 +199,7 @@ pub fn open(spec: &ReceiverSpec, outbound: &Outbound, service: &str) -> Result<A
             Arc::new(IncidentIo::new(name, outbound.clone(), &base, source, token, declare.clone())?)
         }
         ReceiverKind::Slack { url } => {
-            outbound.address(url.reveal())?;
-            Arc::new(Slack::new(name, outbound.clone(), url.clone()))
+            Arc::new(Slack::new(name, outbound.clone(), outbound.address(url.reveal())?))
         }
         ReceiverKind::Kafka { topic, mode, settings } => {
             Arc::new(KafkaTopic::new(name, topic.clone(), *mode, service.to_owned(), settings)?)

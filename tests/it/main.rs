@@ -12,6 +12,7 @@ mod layers;
 mod long;
 mod ofrep;
 mod readme;
+mod receivers;
 mod replay;
 mod rules;
 mod ruletest;

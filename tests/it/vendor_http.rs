@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::standin::launchdarkly as ld;
 use crate::standin::server::{Fault, Standin};
 use crate::standin::unleash as un;
-use crate::standin::{Asked, Platform, SECRET};
+use crate::standin::{Asked, Flags, SECRET};
 use crate::standin::{configcat as cc, statsig as st};
 use crate::vendors::{darkly_sample, sample};
 
@@ -168,7 +168,7 @@ const FAULTS: [(Fault, &str); 16] = [
 /// What a fault comes to in one place of a flip: a failure of the right kind, or nothing; and the next try ends well, with
 /// nothing written that had not to be.
 async fn survives(
-    model: impl Platform,
+    model: impl Flags,
     platform: fn(&str) -> Remote,
     (place, changes): (usize, u64),
     (fault, kinds): (Fault, &str),
@@ -197,7 +197,7 @@ async fn survives(
 }
 
 /// Every fault in every place: the reads, the write, the first look of the read-back.
-async fn survives_all(model: impl Platform + Sync, platform: fn(&str) -> Remote) {
+async fn survives_all(model: impl Flags + Sync, platform: fn(&str) -> Remote) {
     let whole = Standin::start(model.clone()).await;
     flip(&platform(&whole.url), &wanted(pin())).await.unwrap();
     let places = whole.asked().iter().rposition(|asked| asked.method != "GET").unwrap() + 2;

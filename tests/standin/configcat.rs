@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::contract::Contract;
-use super::{Asked, Platform, SECRET};
+use super::{Asked, Flags, Platform, SECRET};
 
 #[derive(Clone, Debug)]
 pub struct ConfigCat {
@@ -84,11 +84,13 @@ impl ConfigCat {
     }
 }
 
-impl Platform for ConfigCat {
+impl Flags for ConfigCat {
     fn changes(&self) -> u64 {
         self.changes
     }
+}
 
+impl Platform for ConfigCat {
     fn answer(&mut self, asked: &Asked) -> (u16, Value) {
         if asked.place().starts_with("/configuration-files/") {
             let known = asked.place() == format!("/configuration-files/{SECRET}/config_v6.json");

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::contract::Contract;
-use super::{Asked, Platform};
+use super::{Asked, Flags, Platform};
 
 pub const ENVIRONMENT: &str = "production";
 
@@ -103,11 +103,13 @@ impl LaunchDarkly {
     }
 }
 
-impl Platform for LaunchDarkly {
+impl Flags for LaunchDarkly {
     fn changes(&self) -> u64 {
         self.changes
     }
+}
 
+impl Platform for LaunchDarkly {
     fn answer(&mut self, asked: &Asked) -> (u16, Value) {
         if asked.headers.get("authorization").is_none_or(|token| token.starts_with("Bearer")) {
             return (401, json!({"code": "unauthorized"}));

@@ -1,10 +1,14 @@
-//! A stateful stand-in for flag platforms of other vendors: checks every request against the contract, keeps state, serves its
+//! A stateful stand-in for flag platforms and paging services of other vendors: checks every request against the contract, keeps state, serves its
 //! evaluation plane, and misbehaves on request. Honest test equipment: nothing here was run against a vendor.
 
 pub mod configcat;
 pub mod contract;
+pub mod incidentio;
+pub mod jsm;
 pub mod launchdarkly;
+pub mod pagerduty;
 pub mod server;
+pub mod slack;
 pub mod statsig;
 pub mod unleash;
 
@@ -37,7 +41,27 @@ impl Asked {
 pub trait Platform: Clone + Send + 'static {
     /// Status and body.
     fn answer(&mut self, asked: &Asked) -> (u16, Value);
+}
 
+/// A flag platform.
+pub trait Flags: Platform {
     /// How many writes took effect.
     fn changes(&self) -> u64;
+}
+
+/// A service that people are paged by.
+pub trait Desk: Platform {
+    /// Keys of what is open, in order.
+    fn open(&self) -> Vec<String>;
+
+    /// How often somebody was rung or told.
+    fn rung(&self) -> usize;
+}
+
+/// Fails unless `value` is a text of 1 to `most` characters.
+fn text(value: &Value, name: &str, most: usize) -> Result<(), String> {
+    match value.as_str().map(|text| text.chars().count()) {
+        Some(length) if (1..=most).contains(&length) => Ok(()),
+        _ => Err(format!("`{name}` must be a text of 1 to {most} characters")),
+    }
 }

@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
+use serde_json::Value;
 use tokio::net::TcpListener;
 
 use super::{Asked, Platform};
@@ -95,10 +96,9 @@ async fn handle<P: Platform>(
         shared.asked.push(asked.clone());
         shared.faults.pop_front().unwrap_or(Fault::Pass)
     };
-    let status = |code| StatusCode::from_u16(code).unwrap();
     let real = || {
         let (code, body) = shared.lock().unwrap().platform.answer(&asked);
-        (status(code), axum::Json(body)).into_response()
+        reply(code, body)
     };
     match fault {
         Fault::Pass => real(),
@@ -116,7 +116,7 @@ async fn handle<P: Platform>(
         Fault::Ignore => {
             let mut copy = shared.lock().unwrap().platform.clone();
             let (code, body) = copy.answer(&asked);
-            (status(code), axum::Json(body)).into_response()
+            reply(code, body)
         }
         Fault::Redirect => (status(307), [("location", "http://127.0.0.1:1/stolen")]).into_response(),
         Fault::Echo(code) => (status(code), format!("{:?}", asked.headers)).into_response(),
@@ -140,6 +140,18 @@ impl hyper::body::Body for Torn {
         }
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"{\"half\":")))))
     }
+}
+
+/// A text goes out as it is, all else as JSON.
+fn reply(code: u16, body: Value) -> Response {
+    match body {
+        Value::String(text) => (status(code), text).into_response(),
+        body => (status(code), axum::Json(body)).into_response(),
+    }
+}
+
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap()
 }
 
 async fn hang() -> Response {

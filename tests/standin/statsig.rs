@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::contract::Contract;
-use super::{Asked, Platform, SECRET};
+use super::{Asked, Flags, Platform, SECRET};
 
 #[derive(Clone, Debug)]
 pub struct Statsig {
@@ -105,11 +105,13 @@ impl Statsig {
     }
 }
 
-impl Platform for Statsig {
+impl Flags for Statsig {
     fn changes(&self) -> u64 {
         self.changes
     }
+}
 
+impl Platform for Statsig {
     fn answer(&mut self, asked: &Asked) -> (u16, Value) {
         if asked.place().starts_with("/v1/download_config_specs/") {
             let known = asked.place() == format!("/v1/download_config_specs/{SECRET}.json");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::contract::Contract;
-use super::{Asked, Platform};
+use super::{Asked, Flags, Platform};
 
 const FIRST_REVISION: u64 = 7;
 
@@ -93,11 +93,13 @@ impl Unleash {
     }
 }
 
-impl Platform for Unleash {
+impl Flags for Unleash {
     fn changes(&self) -> u64 {
         self.revision - FIRST_REVISION
     }
+}
 
+impl Platform for Unleash {
     fn answer(&mut self, asked: &Asked) -> (u16, Value) {
         if asked.headers.get("authorization").is_none_or(String::is_empty) {
             return (401, json!({"name": "AuthenticationRequired"}));

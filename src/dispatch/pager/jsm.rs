@@ -25,6 +25,12 @@ const MESSAGE: usize = 130;
 /// The longest `description`.
 const DESCRIPTION: usize = 15_000;
 
+/// The longest value in `details`; all together may have 8000 characters.
+const DETAIL: usize = 400;
+
+/// The longest `entity`.
+const ENTITY: usize = 512;
+
 /// An integration of JSM Operations or Opsgenie.
 pub struct Jsm {
     name: String,
@@ -84,7 +90,12 @@ impl Receiver for Jsm {
 }
 
 fn alert(notice: &Notice, message: &Message, key: &str) -> Value {
-    let mut description = message.detail.clone();
+    let mut details = details(notice, message);
+    for value in details.values_mut() {
+        *value = cut(value, DETAIL);
+    }
+    let detail = if message.detail.is_empty() { &message.summary } else { &message.detail };
+    let mut description = detail.clone();
     if let Some(link) = &notice.link {
         description = format!("{}\n{link}", cut(&description, DESCRIPTION - link.len().min(2000) - 1));
     }
@@ -94,9 +105,9 @@ fn alert(notice: &Notice, message: &Message, key: &str) -> Value {
         "description": cut(&description, DESCRIPTION),
         "priority": priority(message.severity, notice.wakes),
         "source": "Rearguard",
-        "entity": message.variant.as_ref().map_or("rearguard", |variant| variant.as_str()),
+        "entity": cut(message.variant.as_ref().map_or("rearguard", |variant| variant.as_str()), ENTITY),
         "tags": ["rearguard", message.kind.as_str()],
-        "details": details(notice, message),
+        "details": details,
     })
 }
 

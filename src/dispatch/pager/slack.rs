@@ -30,8 +30,9 @@ const REMEMBERED: usize = 512;
 pub struct Slack {
     name: String,
     outbound: Outbound,
-    /// Whoever has it may write to the channel.
-    url: Secret,
+    url: Url,
+    /// What of the address must not be shown: whoever has it may write to the channel.
+    hidden: [Secret; 2],
     said: Mutex<Said>,
 }
 
@@ -44,8 +45,10 @@ struct Said {
 
 impl Slack {
     /// A receiver at `url`, which has been checked against the allow-list.
-    pub fn new(name: String, outbound: Outbound, url: Secret) -> Self {
-        Self { name, outbound, url, said: Mutex::default() }
+    pub fn new(name: String, outbound: Outbound, url: Url) -> Self {
+        let last = url.path().rsplit('/').next().unwrap_or_default();
+        let hidden = [Secret::new(url.path().trim_matches('/')), Secret::new(last)];
+        Self { name, outbound, url, hidden, said: Mutex::default() }
     }
 
     async fn say(&self, notice: &Notice, within: Duration) -> Result<(), Failure> {
@@ -54,11 +57,10 @@ impl Slack {
             return Ok(());
         };
         tokio::time::sleep(wait).await;
-        let url = Url::parse(self.url.reveal())
-            .map_err(|error| Failure::permanent(format!("not an address: {error}")))?;
-        let request = Request::post(url, parts::body(&json!({"text": text(notice, message)})));
+        let request = Request::post(self.url.clone(), parts::body(&json!({"text": text(notice, message)})));
         let answer = self.outbound.exchange(request, within - wait).await;
-        match answer.map_err(|failure| failure.hiding(&self.url))?.trim_ascii() {
+        let hide = |failure| self.hidden.iter().fold(failure, Failure::hiding);
+        match answer.map_err(hide)?.trim_ascii() {
             b"ok" => {
                 self.remember(&notice.id);
                 Ok(())
