@@ -428,6 +428,23 @@ fn mistakes_about_paging_services_are_told() {
 }
 
 #[test]
+fn the_pages_about_paging_services_load() {
+    for text in [
+        include_str!("../../docs/integrations/pagerduty.md"),
+        include_str!("../../docs/integrations/jsm.md"),
+        include_str!("../../docs/integrations/incident-io.md"),
+        include_str!("../../docs/integrations/slack.md"),
+    ] {
+        let block = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let environment = |name: &str| {
+            Some(if name.ends_with("URL") { "https://hooks.slack.com/services/x" } else { "k3y" }.to_owned())
+        };
+        let config = Config::parse(Path::new("r.yaml"), &format!("{LEAST}{block}"), &environment);
+        assert!(config.is_ok(), "{block}\n{:#?}", config.unwrap_err());
+    }
+}
+
+#[test]
 fn slack_is_no_pager() {
     let slack = "chat: { slack: { url: 'https://hooks.slack.com/${PASSWORD}' } }";
     let pager = "oncall: { pagerduty: { routing_key: '${PASSWORD}' } }";
