@@ -10,6 +10,7 @@ mod outward;
 mod platforms;
 mod read;
 mod receivers;
+mod routes;
 mod secret;
 mod sections;
 mod slos;
@@ -33,6 +34,7 @@ use crate::engine::rule::diagnostic::Diagnostic;
 use crate::engine::rule::yaml::Document;
 use crate::model::flag::FlagSpec;
 use crate::model::metric::Catalogue;
+use crate::model::route::Route;
 use crate::model::time::Timestamp;
 
 /// Everything an operator can set, validated.
@@ -129,6 +131,9 @@ pub enum EventMode {
 pub struct Routes {
     pub page: Vec<String>,
     pub notify: Vec<String>,
+    /// Exceptions: the first that fits counts.
+    #[serde(rename = "match")]
+    pub matches: Vec<Route>,
 }
 
 /// Hosts that Rearguard may talk to over HTTP.

@@ -7,5 +7,6 @@ pub mod flag;
 pub mod id;
 pub mod incident;
 pub mod metric;
+pub mod route;
 pub mod slo;
 pub mod time;

@@ -105,7 +105,8 @@ pub fn routes(config: &Config) -> Routes {
         .filter(|(_, receiver)| matches!(receiver, Receiver::Kafka { .. }))
         .map(|(name, _)| name.clone())
         .collect();
-    Routes { page: config.routes.page.clone(), notify: config.routes.notify.clone(), publish }
+    let crate::config::Routes { page, notify, matches } = config.routes.clone();
+    Routes { page, notify, publish, matches }
 }
 
 /// How long dispatch may take.

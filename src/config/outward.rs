@@ -1,11 +1,10 @@
-//! What may leave, and where to: `outbound:`, `routes:`, addresses, and the clock that forbids it.
+//! What may leave, and where to: `outbound:`, addresses, and the clock that forbids it.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::read::Reader;
-use super::{ClockConfig, Config, Outbound, Receiver, Routes};
-use crate::engine::rule::diagnostic::{Span, nearest};
+use super::{ClockConfig, Config, Outbound};
+use crate::engine::rule::diagnostic::Span;
 use crate::engine::rule::yaml::Node;
 use crate::model::time::Timestamp;
 
@@ -61,61 +60,6 @@ impl Reader<'_, '_> {
             ),
             format!("add `- {}:{}` under `outbound: allow:`", url.host, url.port),
         );
-    }
-
-    /// `section` is that of the receivers, which all get everything where `routes:` says nothing else.
-    pub(super) fn routes(
-        &mut self,
-        node: Option<&Node>,
-        section: Option<&Node>,
-        receivers: &BTreeMap<String, Receiver>,
-    ) -> Routes {
-        let all: Vec<String> = receivers.keys().cloned().collect();
-        let fields = node.and_then(|n| self.doc.fields(n, "`routes`", &["page", "notify"]));
-        let Some(fields) = fields else {
-            let routes = Routes { page: all.clone(), notify: all };
-            let at = node.or(section).map(|n| n.at).unwrap_or_default();
-            self.must_page(&routes, receivers, at);
-            return routes;
-        };
-        let mut route = |key: &str| {
-            let Some(list) = fields.get(key) else {
-                return all.clone();
-            };
-            let mut names = Vec::new();
-            for (name, at) in self.words(list, &format!("`routes.{key}`")) {
-                if receivers.contains_key(&name) {
-                    names.push(name);
-                    continue;
-                }
-                let help = match nearest(&name, receivers.keys().map(String::as_str)) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => "add it under `receivers:`".to_owned(),
-                };
-                self.doc.error_help(at, format!("there is no receiver `{name}`"), help);
-            }
-            names
-        };
-        let routes = Routes { page: route("page"), notify: route("notify") };
-        let at = fields.get("page").map_or(fields.first_key_at(), |node| node.at);
-        self.must_page(&routes, receivers, at);
-        routes
-    }
-
-    /// Slack rings nobody: beside it pages need a receiver that does.
-    fn must_page(&mut self, routes: &Routes, receivers: &BTreeMap<String, Receiver>, at: Span) {
-        let pagers = || routes.page.iter().filter_map(|name| Some((name, receivers.get(name)?)));
-        let slack = pagers().find(|(_, one)| matches!(one, Receiver::Slack { .. }));
-        let rings = |one: &Receiver| !matches!(one, Receiver::Slack { .. } | Receiver::Kafka { .. });
-        if let Some((name, _)) = slack.filter(|_| !pagers().any(|(_, one)| rings(one))) {
-            self.doc.error_help(
-                at,
-                format!(
-                    "pages would go to Slack alone (receiver `{name}`), which is no pager: it rings nobody"
-                ),
-                "name a pager under `routes: page:` as well, and Slack under `notify:`",
-            );
-        }
     }
 
     /// An `http` or `https` address without credentials.

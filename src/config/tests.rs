@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::model::incident::Severity;
 
 const EXAMPLE: &str = include_str!("../../rearguard.example.yaml");
 const LEAST: &str = "kafka: { brokers: 'localhost:9092', topics: [t] }\n";
@@ -461,4 +462,33 @@ fn slack_is_no_pager() {
         let text = format!("{both}routes: {routes}\n");
         assert_eq!(parse(&text).is_ok(), good, "{routes}");
     }
+}
+
+#[test]
+fn routes_may_have_exceptions() {
+    let two = "{ a: { pagerduty: { routing_key: '${PASSWORD}' } }, b: { jsm: { api_key: '${PASSWORD}' } }, c: { slack: { url: 'https://hooks.slack.com/${PASSWORD}' } } }";
+    let text = |entry: &str| format!("{}routes:\n  page: a\n  match:\n    - {entry}\n", receivers(two));
+    let good = "{ severity: [critical, warning], flag: 'ai.*', tenant: acme, failure_class: cost, page: [b], notify: c }";
+    let config = parse(&text(good)).unwrap();
+    let route = &config.routes.matches[0];
+    assert_eq!(route.severity, [Severity::Critical, Severity::Warning]);
+    assert_eq!(
+        (&route.flag[0], &route.tenant[0], &route.failure_class[0]),
+        (&"ai.*".into(), &"acme".into(), &"cost".into())
+    );
+    assert_eq!((route.page.clone(), route.notify.clone()), (Some(vec!["b".into()]), Some(vec!["c".into()])));
+    for (entry, wanted) in [
+        ("{ page: b }", "has no condition"),
+        ("{ flag: x }", "says neither `page` nor `notify`"),
+        ("{ flag: x, page: d }", "there is no receiver `d`"),
+        ("{ flag: x, page: c }", "pages would go to Slack alone"),
+        ("{ severity: fatal, page: b }", "it may be `critical`, `warning` or `info`"),
+        ("{ flag: 'a*b', page: b }", "a `*` that is not its end"),
+        ("{ flagg: x, page: b }", "did you mean `flag`?"),
+    ] {
+        let found = said(&text(entry));
+        assert!(found.iter().any(|one| one.contains(wanted)), "{entry}: {found:?}");
+    }
+    let no_list = format!("{}routes: {{ page: a, match: b }}\n", receivers(two));
+    assert!(said(&no_list)[0].contains("`routes.match` must be a list"));
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::output::{Decision, Message, MessageKind, Order, Output};
-use crate::model::flag::{FlagSpec, Scope, Served};
+use crate::model::flag::{Dimension, FlagSpec, Scope, Served};
 use crate::model::id::{DecisionId, FlagKey, IncidentId, Variant};
+use crate::model::route::{About, Route};
 use crate::model::time::Timestamp;
 
 /// The adapter of the flag store that Rearguard serves itself.
@@ -22,6 +23,45 @@ pub struct Routes {
     pub notify: Vec<String>,
     /// Receivers of every decision, acted upon or not (a Kafka topic of CloudEvents).
     pub publish: Vec<String>,
+    /// Exceptions from `page` and `notify`: the first that fits counts.
+    pub matches: Vec<Route>,
+}
+
+impl Routes {
+    /// Who gets a message that wakes people, or one that does not.
+    fn of(&self, kind: RowKind, message: &Message, cause: Option<Cause<'_>>) -> &[String] {
+        let tenant = cause.and_then(|cause| match cause.scope {
+            Scope::Only(Dimension::Tenant, tenant) => Some(&**tenant),
+            _ => None,
+        });
+        let about = About {
+            severity: message.severity,
+            flag: message.flag.as_ref().map(FlagKey::as_str),
+            tenant,
+            failure_class: cause.map(|cause| cause.failure_class),
+        };
+        let route = self.matches.iter().find(|route| route.fits(&about));
+        if kind == RowKind::Page {
+            route.and_then(|route| route.page.as_ref()).unwrap_or(&self.page)
+        } else {
+            route.and_then(|route| route.notify.as_ref()).unwrap_or(&self.notify)
+        }
+    }
+}
+
+/// What planning takes from the decision that an order follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cause<'a> {
+    /// The start of the ten minutes.
+    pub t0: Timestamp,
+    pub scope: &'a Scope,
+    pub failure_class: &'a str,
+}
+
+impl<'a> Cause<'a> {
+    fn of(decision: &'a Decision) -> Self {
+        Self { t0: decision.t0, scope: &decision.scope, failure_class: &decision.failure_class }
+    }
 }
 
 /// How long things may take, in wall time.
@@ -161,17 +201,19 @@ pub struct NewRow {
 
 /// The rows of all orders and decisions of these outputs.
 pub fn plan_step(seq: u64, outputs: &[Output], wall: Timestamp, context: &PlanContext<'_>) -> Vec<NewRow> {
-    let mut t0 = BTreeMap::new();
-    for decision in outputs.iter().flat_map(|output| &output.decisions) {
-        t0.insert(&decision.id, decision.t0);
-    }
+    let decisions = outputs.iter().flat_map(|output| &output.decisions);
+    let causes: BTreeMap<&DecisionId, Cause<'_>> =
+        decisions.map(|decision| (&decision.id, Cause::of(decision))).collect();
     let mut rows = Vec::new();
     for (place, order) in outputs.iter().flat_map(|output| &output.orders).enumerate() {
-        let started = match order {
-            Order::Pin { decision, .. } | Order::Freeze { decision, .. } => t0.get(decision),
+        let cause = match order {
+            Order::Pin { decision, .. } | Order::Freeze { decision, .. } => causes.get(decision),
+            Order::Page(message) | Order::Notify(message) => {
+                message.decision.as_ref().and_then(|decision| causes.get(decision))
+            }
             _ => None,
         };
-        rows.extend(plan(order, (seq, place), wall, started.copied(), context));
+        rows.extend(plan(order, (seq, place), wall, cause.copied(), context));
     }
     for decision in outputs.iter().flat_map(|output| &output.decisions) {
         rows.extend(publish_rows(decision, wall, context));
@@ -179,16 +221,18 @@ pub fn plan_step(seq: u64, outputs: &[Output], wall: Timestamp, context: &PlanCo
     rows
 }
 
-/// The rows of one order. `number` (input, place among its orders) makes orders without a decision unique; `t0` is the start
-/// of the ten minutes of the order's decision, where known.
+/// The rows of one order. `number` (input, place among its orders) makes orders without a decision unique; `cause` is the
+/// decision that it follows from, where known.
 pub fn plan(
     order: &Order,
     number: (u64, usize),
     wall: Timestamp,
-    t0: Option<Timestamp>,
+    cause: Option<Cause<'_>>,
     context: &PlanContext<'_>,
 ) -> Vec<NewRow> {
-    let flip = |flip| vec![flip_row(flip, number, wall, t0, context)];
+    let flip = |flip| vec![flip_row(flip, number, wall, cause.map(|cause| cause.t0), context)];
+    let tell =
+        |kind, message| message_rows(kind, message, context.routes.of(kind, message, cause), wall, context);
     match order {
         Order::Pin { decision, flag, scope, control } => flip(Flip::Pin {
             decision: decision.clone(),
@@ -203,10 +247,8 @@ pub fn plan(
             flip(Flip::Freeze { decision: decision.clone(), flag: flag.clone() })
         }
         Order::Unfreeze { flag, why } => flip(Flip::Unfreeze { flag: flag.clone(), why: why.clone() }),
-        Order::Page(message) => message_rows(RowKind::Page, message, &context.routes.page, wall, context),
-        Order::Notify(message) => {
-            message_rows(RowKind::Notify, message, &context.routes.notify, wall, context)
-        }
+        Order::Page(message) => tell(RowKind::Page, message),
+        Order::Notify(message) => tell(RowKind::Notify, message),
         // The incident is a record of the store itself: written by the commit.
         Order::OpenIncident(_) | Order::JoinIncident { .. } | Order::CloseIncident { .. } => Vec::new(),
     }
@@ -314,128 +356,4 @@ fn fingerprint(message: &Message) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::incident::Severity;
-
-    fn wall() -> Timestamp {
-        Timestamp::from_millis(1_700_000_000_000)
-    }
-
-    fn routes() -> Routes {
-        Routes {
-            page: vec!["oncall".into(), "backup".into()],
-            notify: vec!["chat".into()],
-            publish: vec!["decisions".into()],
-        }
-    }
-
-    fn message(kind: MessageKind) -> Message {
-        Message {
-            dedup_key: "k".into(),
-            kind,
-            severity: Severity::Critical,
-            flag: Some("f".into()),
-            variant: None,
-            decision: Some("d".into()),
-            incident: None,
-            summary: String::new(),
-            detail: String::new(),
-            receiver: None,
-            at: wall(),
-        }
-    }
-
-    fn rows(order: &Order, t0: Option<Timestamp>) -> Vec<NewRow> {
-        let routes = routes();
-        let context = PlanContext { routes: &routes, timing: Timing::default(), flags: &[] };
-        plan(order, (7, 0), wall(), t0, &context)
-    }
-
-    #[test]
-    fn a_page_is_a_row_per_receiver_and_waits_only_for_a_flip() {
-        let pages = rows(&Order::Page(message(MessageKind::Rollback)), None);
-        assert_eq!(pages.len(), 2);
-        for page in &pages {
-            assert_eq!(page.awaits, Some("d".into()));
-            assert_eq!(page.not_before, wall() + Duration::from_secs(120));
-        }
-        assert_ne!(pages[0].lane, pages[1].lane);
-        for kind in
-            [MessageKind::RollbackFailed, MessageKind::Superseded, MessageKind::Blind, MessageKind::Resolved]
-        {
-            let pages = rows(&Order::Page(message(kind)), None);
-            assert!(pages.iter().all(|page| page.awaits.is_none()));
-            assert!(pages.iter().all(|page| page.not_before == wall()));
-        }
-    }
-
-    #[test]
-    fn a_rule_chooses_its_receiver() {
-        let mut message = message(MessageKind::Notice);
-        message.receiver = Some("team-a".into());
-        let rows = rows(&Order::Notify(message), None);
-        assert_eq!(rows.len(), 1);
-        assert_eq!((rows[0].kind, &*rows[0].adapter), (RowKind::Notify, "team-a"));
-    }
-
-    #[test]
-    fn a_flip_keeps_the_promise_or_gets_its_least_time() {
-        let pin =
-            Order::Pin { decision: "d".into(), flag: "f".into(), scope: Scope::All, control: "c".into() };
-        let deadline = |used| {
-            let t0 = wall() - Duration::from_secs(used);
-            rows(&pin, Some(t0))[0].deadline
-        };
-        assert_eq!(deadline(300), Some(wall() + Duration::from_secs(300)));
-        assert_eq!(deadline(599), Some(wall() + Duration::from_secs(90)));
-        assert_eq!(rows(&pin, None)[0].deadline, Some(wall() + Duration::from_secs(600)));
-    }
-
-    #[test]
-    fn a_flip_goes_to_the_platform_that_serves_its_flag() {
-        let served = Served {
-            platform: "prod".into(),
-            kind: "flagd".into(),
-            key: "f".into(),
-            id: None,
-            control: "c".into(),
-            treatment: "t".into(),
-            worst: Duration::from_secs(200),
-        };
-        let flags = [FlagSpec {
-            key: "f".into(),
-            control: "c".into(),
-            treatment: "t".into(),
-            share: 0,
-            frozen: false,
-            served: Some(served),
-        }];
-        let context = PlanContext { routes: &routes(), timing: Timing::default(), flags: &flags };
-        for (flag, adapter, lane, least) in
-            [("f", "prod", "flip/prod/f", 200), ("g", "builtin", "flip/builtin/g", 90)]
-        {
-            let order = Order::Unfreeze { flag: flag.into(), why: String::new() };
-            let long_ago = wall() - Duration::from_secs(900);
-            let row = plan(&order, (7, 0), wall(), Some(long_ago), &context).remove(0);
-            assert_eq!((&*row.adapter, &*row.lane), (adapter, lane));
-            assert_eq!(row.deadline, Some(wall() + Duration::from_secs(least)));
-        }
-    }
-
-    #[test]
-    fn the_same_effect_has_the_same_name_and_another_another() {
-        let one = rows(&Order::Page(message(MessageKind::Rollback)), None);
-        let same = rows(&Order::Page(message(MessageKind::Rollback)), None);
-        let other = rows(&Order::Page(message(MessageKind::Resolved)), None);
-        assert_eq!(one[0].dedup, same[0].dedup);
-        assert_ne!(one[0].dedup, other[0].dedup);
-        assert_eq!(one[0].lane, other[0].lane, "both are about one dedup key");
-        let unfreeze = Order::Unfreeze { flag: "f".into(), why: String::new() };
-        let routes = Routes::default();
-        let context = PlanContext { routes: &routes, timing: Timing::default(), flags: &[] };
-        let output = Output { orders: vec![unfreeze.clone(), unfreeze], ..Output::default() };
-        let rows = plan_step(7, &[output], wall(), &context);
-        assert_ne!(rows[0].dedup, rows[1].dedup, "two orders without a decision are two");
-    }
-}
+mod tests;

@@ -262,7 +262,12 @@ pub fn orders(orders: Vec<Order>) -> Output {
 }
 
 pub fn routes() -> Routes {
-    Routes { page: vec!["oncall".into()], notify: vec!["chat".into()], publish: vec!["decisions".into()] }
+    Routes {
+        page: vec!["oncall".into()],
+        notify: vec!["chat".into()],
+        publish: vec!["decisions".into()],
+        ..Routes::default()
+    }
 }
 
 pub fn position(offset: i64) -> Position {
