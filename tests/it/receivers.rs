@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rearguard::app::rules::inspect;
 use rearguard::clock::Clock;
+use rearguard::config::Config;
 use rearguard::dispatch::client::{AllowList, AllowedHost, Outbound, Secret};
 use rearguard::dispatch::failure::Failure;
 use rearguard::dispatch::message::{facts, with_outcome};
@@ -353,4 +355,25 @@ fn a_failed_rollback_is_told_as_one() {
     let story = example::story();
     let flip = Flip { late: true, attempts: 3, ..Flip::default() };
     assert!(facts(&story.opener, Some(&flip)).done.starts_with("ROLLBACK FAILED, ACT BY HAND"));
+}
+
+#[test]
+fn a_rule_cannot_page_slack() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.yaml");
+    let config = "kafka: { brokers: 'localhost:9092', topics: [t] }
+receivers: { chat: { slack: { url: '${HOOK}' } }, oncall: { webhook: { url: 'http://localhost/', secret: '${HOOK}' } } }
+routes: { page: oncall }
+outbound: { allow: [localhost, hooks.slack.com] }
+";
+    let hook = |_: &str| Some("https://hooks.slack.com/x".to_owned());
+    let config = Config::parse(&folder.path().join("rearguard.yaml"), config, &hook).unwrap();
+    for (receiver, wrong) in [("oncall", 0), ("chat", 1)] {
+        let rule = "condition: faithfulness_1h < 0.92, action: notify";
+        std::fs::write(&rules, format!("- {{ variant: a.v2, rules: [{{ {rule}, page: {receiver} }}] }}\n"))
+            .unwrap();
+        let found = inspect(&config, std::slice::from_ref(&rules)).wrong;
+        assert_eq!(found.len(), wrong, "{found:?}");
+        assert!(found.iter().all(|one| one.message.contains("which is Slack: it rings nobody")), "{found:?}");
+    }
 }
