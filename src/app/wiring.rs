@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::config::{
-    Config, EventMode, PlatformKind as Platform, Receiver, Secret as Hidden, Service as At, Start, Store as StoreAt, Vendor,
+    Config, EventMode, PlatformKind as Platform, Receiver, Secret as Hidden, Service as At, Start,
+    Store as StoreAt, Vendor,
 };
 use crate::dispatch::client::{AllowList, AllowedHost, Outbound, Secret};
 use crate::dispatch::failure::Failure;

@@ -85,7 +85,7 @@ fn expected(fault: Fault) -> (&'static str, Option<u64>) {
         Fault::Status(409) => ("conflict", None),
         Fault::Status(429 | 500 | 503) => ("retryable", None),
         Fault::After(_, wait) => ("retryable", wait.parse().ok()),
-        Fault::Status(_) | Fault::Redirect => ("permanent", None),
+        Fault::Status(_) | Fault::Echo(_) | Fault::Redirect => ("permanent", None),
         Fault::Hang | Fault::Late | Fault::Half | Fault::Huge => ("unknown", None),
     }
 }
