@@ -30,7 +30,7 @@ use crate::dispatch::siren::Siren;
 use crate::dispatch::worker::{Worker, WorkerSettings};
 use crate::engine::explain::{Answer as Explained, Question};
 use crate::engine::input::{Command, Input, Settings};
-use crate::engine::output::Report;
+use crate::engine::output::{Reply, Report};
 use crate::http::{self, Boxed, Commander, HttpSettings, IncidentWriter, Parts, SubmitError};
 use crate::ingest::consumer::{Ingest, Wall};
 use crate::model::id::IncidentId;
@@ -259,7 +259,7 @@ struct Gate {
 }
 
 impl Commander for Gate {
-    fn submit(&self, command: Command) -> Boxed<'_, Result<String, SubmitError>> {
+    fn submit(&self, command: Command) -> Boxed<'_, Result<Reply, SubmitError>> {
         Box::pin(async move {
             let gone = || SubmitError::Unavailable("the engine is stopping".into());
             let (reply, said) = oneshot::channel();

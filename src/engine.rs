@@ -19,6 +19,7 @@ pub mod explain;
 pub mod fleet;
 pub mod gate;
 pub mod grounds;
+pub mod hand;
 pub mod input;
 pub mod interval;
 pub mod late;

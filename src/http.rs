@@ -38,7 +38,7 @@ use self::problem::Problem;
 use crate::clock::Clock;
 use crate::engine::explain::{Answer as Explained, NothingMeant, Question};
 use crate::engine::input::Command;
-use crate::engine::output::{CommandError, Report};
+use crate::engine::output::{CommandError, Reply, Report};
 use crate::model::id::IncidentId;
 use crate::store::Store;
 use crate::telemetry::facts::Answered;
@@ -50,7 +50,7 @@ pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The way into the engine. The app implements it with a channel to the engine's loop.
 pub trait Commander: Send + Sync {
     /// Hands a command to the engine; answers with what happened once that has been committed.
-    fn submit(&self, command: Command) -> Boxed<'_, Result<String, SubmitError>>;
+    fn submit(&self, command: Command) -> Boxed<'_, Result<Reply, SubmitError>>;
 
     /// Asks why rules did or did not fire at the last closing. Changes nothing.
     fn explain(&self, asked: Question) -> Boxed<'_, Result<Explained, SubmitError>>;
@@ -159,6 +159,10 @@ pub fn router(parts: Parts, settings: HttpSettings) -> Router {
         .route("/v1/flags/{key}", get(flags::show))
         .route("/v1/flags/{key}/kill", post(flags::kill).delete(flags::unkill))
         .route("/v1/flags/{key}/rearm", post(flags::rearm))
+        .route("/v1/flags/{key}/rollback", post(flags::roll_back))
+        .route("/v1/flags/{key}/pause", post(flags::pause))
+        .route("/v1/flags/{key}/resume", post(flags::resume))
+        .route("/v1/decisions/{id}/flip", get(flags::flip))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/v1/tokens/{name}", delete(tokens::revoke))
         .fallback(no_route)

@@ -18,7 +18,7 @@ use crate::dispatch::siren::Siren;
 use crate::engine::explain::{Answer as Explained, NothingMeant, Question};
 use crate::engine::input::{Answer, Command, CommandKind, Input, Settings};
 use crate::engine::machine::Engine;
-use crate::engine::output::{CommandError, Output, Report};
+use crate::engine::output::{CommandError, Output, Reply, Report};
 use crate::engine::rollup::{HOUR, STORED_HOURS};
 use crate::engine::schema::Schema;
 use crate::ingest::consumer::{FromIngest, GapReason, Handle};
@@ -54,7 +54,7 @@ const CHECK_WITHIN: Duration = Duration::from_secs(2);
 
 /// What others ask of the loop.
 pub enum Request {
-    Command(Command, oneshot::Sender<Result<String, CommandError>>),
+    Command(Command, oneshot::Sender<Result<Reply, CommandError>>),
     Reload(Box<Settings>),
     Explain(Question, oneshot::Sender<Result<Explained, NothingMeant>>),
 }
@@ -95,13 +95,14 @@ pub struct Core {
     pub outlets: Outlets,
 }
 
-type Reply = (oneshot::Sender<Result<String, CommandError>>, Result<String, CommandError>);
+type Said = Result<Reply, CommandError>;
+type Pending = (oneshot::Sender<Said>, Said);
 
 /// Steps that are not stored yet.
 #[derive(Default)]
 struct Batch {
     outputs: Vec<Output>,
-    replies: Vec<Reply>,
+    replies: Vec<Pending>,
     answered: Vec<DecisionId>,
     automation: Option<bool>,
     audit: Vec<NewAudit>,
@@ -211,7 +212,7 @@ impl Core {
                 batch.urgent = true;
                 self.step(Input::Command(command), batch);
                 let said = batch.outputs.last_mut().and_then(|output| output.reply.take());
-                batch.replies.push((reply, said.unwrap_or_else(|| Ok(String::new()))));
+                batch.replies.push((reply, said.unwrap_or_else(|| Ok(String::new().into()))));
             }
             Taken::Request(Request::Explain(asked, reply)) => {
                 // Whoever asked may have gone.

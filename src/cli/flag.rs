@@ -1,11 +1,13 @@
-//! `rearguard flag list|show|kill|unkill|rearm`: what is served, and the humans' switches.
+//! `rearguard flag list|show|rollback|pause|resume|rearm|kill|unkill`: what is served, and the humans' switches.
+
+mod wait;
 
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::GOOD;
 use super::client::{Client, ServerArgs};
@@ -16,7 +18,7 @@ use crate::model::flag::Scope;
 use crate::model::time::Timestamp;
 use crate::store::TokenScope;
 
-/// Look at flags, turn a feature off or on, take a rollback off.
+/// Look at flags; roll back, pause, resume, re-arm; turn a feature off or on.
 #[derive(Args, Clone, Debug)]
 pub struct FlagArgs {
     #[command(subcommand)]
@@ -34,7 +36,26 @@ enum FlagCommand {
         /// The flag, as `flag list` names it
         key: String,
     },
-    /// Turn a feature off for everybody, at once; not the same as `automation off`
+    /// Roll back by hand: serve control, on the flag's own platform, until somebody re-arms; done even while automation is off
+    Rollback {
+        #[command(flatten)]
+        switch: Switch,
+        /// Only for `tenant:…`, `tier:…` or `region:…`; default: everybody
+        #[arg(long, value_parser = scope)]
+        scope: Option<Scope>,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Hold the share of traffic where it stands, until `flag resume`
+    Pause {
+        #[command(flatten)]
+        switch: Switch,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Let the share move again, whoever held it
+    Resume(Switch),
+    /// Turn a feature off for everybody, at once; not the same as `automation off`. Flags of Rearguard's own store only
     Kill(Switch),
     /// Turn a feature on again; a rollback stays
     Unkill(Switch),
@@ -45,6 +66,9 @@ enum FlagCommand {
         /// Only for `tenant:…`, `tier:…` or `region:…`; default: the whole flag
         #[arg(long, value_parser = scope)]
         scope: Option<Scope>,
+        /// Nothing was wrong with the variant: say so, so that it is counted and the rule gets better
+        #[arg(long)]
+        false_alarm: bool,
     },
 }
 
@@ -55,6 +79,16 @@ struct Switch {
     /// Why, for those who read the history
     #[arg(long, value_name = "TEXT")]
     reason: String,
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+struct Wait {
+    /// Wait until the change has been read back (exit code 0) or has failed (1)
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait at most, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 180, requires = "wait")]
+    timeout: u64,
 }
 
 fn scope(text: &str) -> Result<Scope, String> {
@@ -116,16 +150,39 @@ fn flag(args: &FlagArgs) -> Result<u8, Trouble> {
     match &args.command {
         FlagCommand::List => list(server),
         FlagCommand::Show { key } => one(server, key),
+        FlagCommand::Rollback { switch: Switch { key, reason }, scope, wait } => {
+            let body = json!({"reason": reason, "scope": scope});
+            done(server, key, "rollback", &body, *wait)
+        }
+        FlagCommand::Pause { switch: Switch { key, reason }, wait } => {
+            done(server, key, "pause", &json!({"reason": reason}), *wait)
+        }
+        FlagCommand::Resume(Switch { key, reason }) => {
+            send(TokenScope::Operate, Method::POST, key, "resume", json!({"reason": reason}))
+        }
         FlagCommand::Kill(Switch { key, reason }) => {
             send(TokenScope::Operate, Method::POST, key, "kill", json!({"reason": reason}))
         }
         FlagCommand::Unkill(Switch { key, reason }) => {
             send(TokenScope::Rearm, Method::DELETE, key, "kill", json!({"reason": reason}))
         }
-        FlagCommand::Rearm { switch: Switch { key, reason }, scope } => {
-            let body = json!({"reason": reason, "scope": scope});
+        FlagCommand::Rearm { switch: Switch { key, reason }, scope, false_alarm } => {
+            let body = json!({"reason": reason, "scope": scope, "false_alarm": false_alarm});
             send(TokenScope::Rearm, Method::POST, key, "rearm", body)
         }
+    }
+}
+
+/// Asks for a flip, says what was decided, and waits for its end if that is wanted.
+fn done(server: &ServerArgs, key: &str, what: &str, body: &Value, wait: Wait) -> Result<u8, Trouble> {
+    let client = Client::new(server, TokenScope::Operate)?;
+    let answer = client
+        .send(Method::POST, &["v1", "flags", key, what], body)
+        .map_err(|trouble| nearest_flag(&client, key, trouble))?;
+    if wait.wait {
+        wait::until_done(&client, server.format, answer, wait.timeout)
+    } else {
+        super::say_done(server.format, &answer)
     }
 }
 

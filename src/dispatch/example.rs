@@ -87,6 +87,7 @@ pub fn decision(condition: &str, line: usize) -> Decision {
         control: Some("support-copilot.prompt-v17".into()),
         scope: Scope::All,
         action: RuleAction::Rollback,
+        by: None,
         confirmed_by: Some(ConfirmedBy::Persistence),
         gate: Gate::Act,
         at: minute(60) + Duration::from_secs(30),

@@ -186,7 +186,7 @@ fn evidence_starts_anew_after_a_rollback_and_its_rearming() {
     let mut engine = engine(vec![confirmed(Confirm::Evidence, 360, 0.92, RuleAction::Rollback)]);
     let events = scores(0..300, 60, |m| if (60..90).contains(&m) { 0.6 } else { 0.03 });
     assert_eq!(pins(&run(&mut engine, &events, 0..90)), 1);
-    let kind = CommandKind::Rearm { flag: FLAG.into(), scope: None };
+    let kind = CommandKind::Rearm { flag: FLAG.into(), scope: None, false_alarm: false };
     engine.step(Input::Command(Command { actor: "ada".into(), reason: "fixed".into(), at: at(0), kind }));
     assert_eq!(pins(&run(&mut engine, &events, 90..300)), 0);
     let mut again = scores(300..400, 60, |_| 0.6);

@@ -192,13 +192,13 @@ pub(super) fn ended(
     output.orders.push(Order::Notify(message::resolved(key, variant, firing, why, at)));
 }
 
-/// Lets the share move again unless another alert holds it too.
+/// Lets the share move again unless another alert, or a human, holds it too.
 fn unfreeze(engine: &Engine, key: &AlertKey, why: &str, output: &mut Output) {
     let held_by_another = engine.memory.alerts().any(|(other, alert)| {
         other != key && other.flag == key.flag && matches!(&alert.state, State::Firing(f) if f.froze)
     });
-    if !held_by_another {
-        output.orders.push(Order::Unfreeze { flag: key.flag.clone(), why: why.to_owned() });
+    if !held_by_another && engine.memory.hold(&key.flag).is_none() {
+        output.orders.push(Order::Unfreeze { flag: key.flag.clone(), why: why.to_owned(), by: None });
     }
 }
 
@@ -272,7 +272,7 @@ fn decision(engine: &Engine, judged: &Judged, gate: &Gate, cause: &Cause, crossi
         (RuleAction::Rollback, Gate::DryRun) | (RuleAction::PauseRollout | RuleAction::Notify, _) => None,
         (RuleAction::Rollback, _) => Some(match engine.memory.episode(&rule.flag) {
             Some(episode) => episode.incident.clone(),
-            None => IncidentId::new(format!("inc-{}", &id.as_str()[..12])),
+            None => incident_id(&id),
         }),
     };
     Decision {
@@ -282,6 +282,7 @@ fn decision(engine: &Engine, judged: &Judged, gate: &Gate, cause: &Cause, crossi
         control: control_of(engine, rule),
         scope,
         action,
+        by: None,
         confirmed_by: match cause.instead {
             Some(Instead::Silence) => None,
             Some(Instead::Noise) => Some(ConfirmedBy::Persistence),
@@ -302,13 +303,23 @@ fn decision(engine: &Engine, judged: &Judged, gate: &Gate, cause: &Cause, crossi
     }
 }
 
+/// The id of the incident that a decision opens.
+pub(super) fn incident_id(decision: &DecisionId) -> IncidentId {
+    IncidentId::new(format!("inc-{}", &decision.as_str()[..12]))
+}
+
 /// Hash of flag, scope, rule id, the rule's hash and the start of the breach: editing a runbook is no new decision.
 fn decision_id(rule: &Rule, scope: &Scope, breach: Minute, tries: u32) -> DecisionId {
-    let mut hasher = blake3::Hasher::new();
     let breach = breach.0.to_string();
     let tries = tries.to_string();
     let scope = scope.to_string();
-    for part in [rule.flag.as_str(), &scope, rule.id.as_str(), &rule.hash.0, &breach, &tries] {
+    hashed(&[rule.flag.as_str(), &scope, rule.id.as_str(), &rule.hash.0, &breach, &tries])
+}
+
+/// A decision's id from what makes it one.
+pub(super) fn hashed(parts: &[&str]) -> DecisionId {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
@@ -330,7 +341,8 @@ fn carry_out(
     match decision.action {
         RuleAction::Rollback => roll_back(engine, judged, &decision, output),
         RuleAction::PauseRollout if acts => {
-            output.orders.push(Order::Freeze { decision: decision.id.clone(), flag: rule.flag.clone() });
+            let (id, flag) = (decision.id.clone(), rule.flag.clone());
+            output.orders.push(Order::Freeze { decision: id, flag, by: None });
             // A rollback was asked for: somebody has to look at what was not rolled back.
             let wakes = cause.instead == Some(Instead::Noise) && rule.action == RuleAction::Rollback;
             tell(rule, &decision, wakes, output);
@@ -401,6 +413,7 @@ fn roll_back(engine: &mut Engine, judged: &Judged, decision: &Decision, output: 
             flag: rule.flag.clone(),
             scope: decision.scope.clone(),
             control,
+            by: None,
         });
     }
     if decision.gate != Gate::AlreadyLatched {
@@ -416,11 +429,7 @@ fn latch(
     output: &mut Output,
 ) {
     let closed = judged.frame.closed;
-    let events_before = engine
-        .fleet
-        .schema()
-        .find(decision.variant.as_str())
-        .map_or(0.0, |v| engine.fleet.pace_between(v, closed.plus(-59), closed));
+    let events_before = pace(engine, &decision.variant, closed);
     engine.memory.core.latches.push(Latch {
         flag: decision.key.flag.clone(),
         scope: decision.scope.clone(),
@@ -432,6 +441,7 @@ fn latch(
         flipped_at: None,
         events_before,
         escalated: false,
+        by_hand: false,
     });
     engine.memory.core.flips.push(Flip {
         at: closed,
@@ -445,6 +455,12 @@ fn latch(
         incident,
         at: decision.at,
     });
+}
+
+/// Events per minute of a variant in the hour up to a closing.
+pub(super) fn pace(engine: &Engine, variant: &Variant, closed: Minute) -> f64 {
+    let found = engine.fleet.schema().find(variant.as_str());
+    found.map_or(0.0, |variant| engine.fleet.pace_between(variant, closed.plus(-59), closed))
 }
 
 /// Pages or notifies, as the rule and the action say.

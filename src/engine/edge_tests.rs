@@ -25,11 +25,11 @@ fn bad_from(from: i64, to: i64) -> impl Fn(i64, i64) -> f64 {
 
 fn command(engine: &mut Engine, kind: CommandKind) -> String {
     let command = Command { actor: "ada".into(), reason: "fixed".into(), at: at(0), kind };
-    engine.step(Input::Command(command)).reply.unwrap().unwrap()
+    engine.step(Input::Command(command)).reply.unwrap().unwrap().said
 }
 
 fn rearm(engine: &mut Engine) {
-    command(engine, CommandKind::Rearm { flag: FLAG.into(), scope: None });
+    command(engine, CommandKind::Rearm { flag: FLAG.into(), scope: None, false_alarm: false });
 }
 
 /// The decision on a drop at minute 60, with the output up to minute 80.
@@ -305,6 +305,7 @@ fn a_latch_covers_its_own_slice_and_one_on_everybody_all_of_them() {
         outcome: None,
         flipped_at: None,
         events_before: 1.0,
+        by_hand: false,
         escalated: false,
     };
     let scopes = [tenant("acme"), tenant("globex"), Scope::All];

@@ -163,7 +163,19 @@ pub struct Command {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum CommandKind {
     /// Takes the latch off: the treatment may serve again, windows start anew.
-    Rearm { flag: FlagKey, scope: Option<Scope> },
+    Rearm {
+        flag: FlagKey,
+        scope: Option<Scope>,
+        /// Nothing was wrong with the variant: counted, so that rules get better.
+        #[serde(default)]
+        false_alarm: bool,
+    },
+    /// Rolls back by hand: pins control and latches, whatever `automation`, limits and dry runs say.
+    RollBack { flag: FlagKey, scope: Scope },
+    /// Holds the share by hand until a human resumes.
+    Pause { flag: FlagKey },
+    /// Lets the share move again, whoever held it.
+    Resume { flag: FlagKey },
     /// `automation on|off`: whether Rearguard acts at all. Pages go on either way.
     Automation { on: bool },
     /// Closes an incident by hand.

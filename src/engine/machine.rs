@@ -8,12 +8,13 @@ use super::closing;
 use super::detector::Track;
 use super::evidence;
 use super::fleet::Fleet;
+use super::hand;
 use super::input::{Answer, Command, CommandKind, Delta, FlipOutcome, Input, Settings, Source};
 use super::memory::{Blind, Floor, Memory};
 use super::message;
 use super::output::{
-    AlertKey, CommandError, Evidence, LatchChange, LatchReport, MessageKind, Order, Output, Phase, Report,
-    Transition,
+    AlertKey, CommandError, Evidence, LatchChange, LatchReport, MessageKind, Order, Output, Phase, Reply,
+    Report, Transition,
 };
 use super::rule::{Rule, RuleAction};
 use super::sources::Accept;
@@ -254,17 +255,23 @@ impl Engine {
         }
     }
 
-    fn command(&mut self, command: &Command, output: &mut Output) -> Result<String, CommandError> {
+    fn command(&mut self, command: &Command, output: &mut Output) -> Result<Reply, CommandError> {
         match &command.kind {
             CommandKind::Automation { on } => {
                 self.memory.core.automation = *on;
-                Ok(format!(
+                let said = format!(
                     "automation is {}",
                     if *on { "on" } else { "off: nothing is flipped, pages go on" }
-                ))
+                );
+                Ok(said.into())
             }
             CommandKind::ResolveIncident { incident } => self.resolve_incident(incident, command, output),
-            CommandKind::Rearm { flag, scope } => self.rearm(flag, scope.as_ref(), command, output),
+            CommandKind::Rearm { flag, scope, false_alarm } => {
+                self.rearm(flag, scope.as_ref(), *false_alarm, command, output)
+            }
+            CommandKind::RollBack { flag, scope } => hand::roll_back(self, flag, scope, command, output),
+            CommandKind::Pause { flag } => hand::pause(self, flag, command, output),
+            CommandKind::Resume { flag } => hand::resume(self, flag, command, output),
         }
     }
 
@@ -273,7 +280,7 @@ impl Engine {
         incident: &IncidentId,
         command: &Command,
         output: &mut Output,
-    ) -> Result<String, CommandError> {
+    ) -> Result<Reply, CommandError> {
         let episodes = &mut self.memory.core.episodes;
         let Some(place) = episodes.iter().position(|e| e.incident == *incident) else {
             return Err(CommandError::NoSuchIncident { incident: incident.clone() });
@@ -285,16 +292,17 @@ impl Engine {
             by: command.actor.clone(),
             why: command.reason.clone(),
         });
-        Ok(format!("incident {incident} is resolved"))
+        Ok(format!("incident {incident} is resolved").into())
     }
 
     fn rearm(
         &mut self,
         flag: &FlagKey,
         scope: Option<&Scope>,
+        false_alarm: bool,
         command: &Command,
         output: &mut Output,
-    ) -> Result<String, CommandError> {
+    ) -> Result<Reply, CommandError> {
         let wanted = |s: &Scope| scope.is_none_or(|w| w == s);
         let (gone, kept): (Vec<_>, Vec<_>) =
             self.memory.core.latches.drain(..).partition(|l| l.flag == *flag && wanted(&l.scope));
@@ -325,6 +333,7 @@ impl Engine {
                 scope: scope.clone(),
                 by: command.actor.clone(),
                 why: command.reason.clone(),
+                false_alarm,
             });
             output.orders.push(Order::Unpin { flag: flag.clone(), scope, actor: command.actor.clone() });
         }
@@ -338,7 +347,8 @@ impl Engine {
             output,
         );
         let scopes: Vec<String> = gone.iter().map(|l| l.scope.to_string()).collect();
-        Ok(format!("flag {flag} is re-armed ({}); its windows start anew", scopes.join(", ")))
+        let counted = if false_alarm { "; counted as a false alarm" } else { "" };
+        Ok(format!("flag {flag} is re-armed ({}); its windows start anew{counted}", scopes.join(", ")).into())
     }
 
     /// Puts alerts back to quiet by hand.
@@ -369,7 +379,12 @@ impl Engine {
     }
 
     fn answer(&mut self, answer: &Answer, output: &mut Output) {
-        let latches = &mut self.memory.core.latches;
+        let core = &mut self.memory.core;
+        core.holds
+            .iter_mut()
+            .filter(|hold| hold.decision == answer.decision)
+            .for_each(|hold| hold.outcome = Some(answer.outcome));
+        let latches = &mut core.latches;
         let Some(place) =
             latches.iter().position(|l| l.decision == answer.decision && l.scope == answer.scope)
         else {
@@ -388,6 +403,7 @@ impl Engine {
                     scope: latch.scope.clone(),
                     by: "rearguard".into(),
                     why: "the flip expired before it succeeded".into(),
+                    false_alarm: false,
                 });
                 self.quieten(
                     |rule, key| {

@@ -108,15 +108,18 @@ fn rearming_starts_windows_anew_and_an_old_breach_does_not_fire_again() {
     let first = run(&mut engine, &events, 0..400);
     assert_eq!(pins(&first), 1);
     let flag = FLAG.into();
-    let rearmed = engine.step(command(CommandKind::Rearm { flag, scope: None }));
+    let rearmed = engine.step(command(CommandKind::Rearm { flag, scope: None, false_alarm: false }));
     assert!(rearmed.reply.is_some_and(|r| r.is_ok()));
     assert_eq!(rearmed.orders.iter().map(name).collect::<Vec<_>>(), ["unpin"]);
     let again = run(&mut engine, &events, 400..800);
     assert_eq!(pins(&again), 0, "the old panes are no longer read");
     assert_eq!(again.orders.iter().map(name).collect::<Vec<_>>(), ["close"], "re-armed and quiet");
-    let reply = engine.step(command(CommandKind::Rearm { flag: FLAG.into(), scope: None })).reply;
+    let reply =
+        engine.step(command(CommandKind::Rearm { flag: FLAG.into(), scope: None, false_alarm: false })).reply;
     assert!(matches!(reply, Some(Err(CommandError::NotLatched { .. }))));
-    let reply = engine.step(command(CommandKind::Rearm { flag: "ai.typo".into(), scope: None })).reply;
+    let reply = engine
+        .step(command(CommandKind::Rearm { flag: "ai.typo".into(), scope: None, false_alarm: false }))
+        .reply;
     assert!(matches!(reply, Some(Err(CommandError::UnknownFlag { .. }))));
 }
 
@@ -289,7 +292,8 @@ fn a_variant_that_still_serves_after_its_rollback_is_escalated() {
     let (kind, resolved, _) = told(&stopped.orders);
     assert_eq!((kind, &resolved), (MessageKind::Resolved, &key), "its traffic has stopped");
     assert_eq!(run(&mut engine, &[], 210..230).orders, []);
-    let output = rearmed.step(command(CommandKind::Rearm { flag: FLAG.into(), scope: None }));
+    let output =
+        rearmed.step(command(CommandKind::Rearm { flag: FLAG.into(), scope: None, false_alarm: false }));
     let (kind, resolved, _) = told(&output.orders[..1]);
     assert_eq!((kind, resolved), (MessageKind::Resolved, key), "it may serve again");
 }

@@ -35,6 +35,12 @@ pub struct Core {
     pub automation: bool,
     pub latches: Vec<Latch>,
     pub episodes: Vec<Episode>,
+    /// Shares that humans hold.
+    #[serde(default)]
+    pub holds: Vec<Hold>,
+    /// Decisions made by hand so far: part of their ids.
+    #[serde(default)]
+    pub by_hand: u64,
     /// Rollbacks carried out lately, for the limits.
     pub flips: Vec<Flip>,
     /// Where windows of re-armed variants and slices begin.
@@ -53,6 +59,8 @@ impl Default for Core {
             automation: true,
             latches: Vec::new(),
             episodes: Vec::new(),
+            holds: Vec::new(),
+            by_hand: 0,
             flips: Vec::new(),
             floors: Vec::new(),
             blind: None,
@@ -77,6 +85,17 @@ pub struct Latch {
     /// Events per minute in the hour before the decision, counted since the first of them.
     pub events_before: f64,
     pub escalated: bool,
+    /// Whether a human rolled back, not a rule.
+    #[serde(default)]
+    pub by_hand: bool,
+}
+
+/// A share that a human holds until a human lets it go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hold {
+    pub flag: FlagKey,
+    pub decision: DecisionId,
+    pub outcome: Option<FlipOutcome>,
 }
 
 /// One flag's incident while it is open.
@@ -159,6 +178,11 @@ impl Memory {
     /// The latch that covers a scope of a flag, if any: its own, or one on everybody.
     pub fn latch(&self, flag: &FlagKey, scope: &Scope) -> Option<&Latch> {
         self.core.latches.iter().find(|l| l.flag == *flag && (l.scope == *scope || l.scope == Scope::All))
+    }
+
+    /// The hold that a human has on a flag's share.
+    pub fn hold(&self, flag: &FlagKey) -> Option<&Hold> {
+        self.core.holds.iter().find(|h| h.flag == *flag)
     }
 
     /// The first minute that windows of a variant's slice may read.

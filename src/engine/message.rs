@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use super::alert::Firing;
-use super::input::Source;
+use super::input::{Command, Source};
 use super::memory::Latch;
 use super::output::{AlertKey, Decision, Evidence, Gate, Message, MessageKind};
 use super::rule::{Page, Rule, RuleAction};
 use super::verdict::Reason;
 use crate::model::flag::Scope;
+use crate::model::id::{DecisionId, FlagKey};
 use crate::model::incident::Severity;
 use crate::model::time::{Minute, Timestamp};
 
@@ -29,6 +30,39 @@ pub fn decided(rule: &Rule, decision: &Decision) -> Message {
             Page::Default | Page::Never | Page::Always => None,
         },
         at: decision.at,
+    }
+}
+
+/// A human rolls back or pauses.
+pub fn by_hand(decision: &Decision, command: &Command) -> Message {
+    let act = if decision.action == RuleAction::Rollback { "rolled back" } else { "paused" };
+    Message {
+        flag: Some(decision.key.flag.clone()),
+        variant: Some(decision.variant.clone()),
+        decision: Some(decision.id.clone()),
+        incident: decision.incident.clone(),
+        summary: format!(
+            "{}{}: {act} by {}: {}",
+            decision.variant,
+            slice_words(&decision.key.slice),
+            command.actor,
+            command.reason
+        ),
+        ..system(
+            super::machine::kind_of(decision.action),
+            decision.severity,
+            dedup_key(decision),
+            decision.at,
+        )
+    }
+}
+
+/// A human has ended a pause by hand.
+pub fn resumed(flag: &FlagKey, paused: &DecisionId, why: &str, at: Timestamp) -> Message {
+    Message {
+        flag: Some(flag.clone()),
+        summary: format!("{flag}: {why}"),
+        ..system(MessageKind::Resolved, Severity::Info, format!("rearguard/{flag}/{paused}"), at)
     }
 }
 

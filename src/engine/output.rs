@@ -33,7 +33,22 @@ pub struct Output {
     /// Whether a minute was closed, so that the stored position should move on.
     pub closed: Option<Minute>,
     /// The answer to a command, if the input was one.
-    pub reply: Option<Result<String, CommandError>>,
+    pub reply: Option<Result<Reply, CommandError>>,
+}
+
+/// What is said to whoever gave a command that was carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// One line.
+    pub said: String,
+    /// The decision that carries it out, of a rollback or pause.
+    pub decision: Option<DecisionId>,
+}
+
+impl<T: Into<String>> From<T> for Reply {
+    fn from(said: T) -> Self {
+        Self { said: said.into(), decision: None }
+    }
 }
 
 /// How many verdicts of each kind were taken.
@@ -49,8 +64,26 @@ pub struct Verdicts {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum LatchChange {
-    Open { flag: FlagKey, scope: Scope, decision: DecisionId, incident: IncidentId, at: Timestamp },
-    Close { flag: FlagKey, scope: Scope, by: String, why: String },
+    Open {
+        flag: FlagKey,
+        scope: Scope,
+        decision: DecisionId,
+        incident: IncidentId,
+        at: Timestamp,
+    },
+    /// A human rolls back again what an earlier flip has not made safe: the same latch, of another decision.
+    Retry {
+        flag: FlagKey,
+        scope: Scope,
+        decision: DecisionId,
+    },
+    Close {
+        flag: FlagKey,
+        scope: Scope,
+        by: String,
+        why: String,
+        false_alarm: bool,
+    },
 }
 
 /// Why a command could not be carried out.
@@ -63,6 +96,10 @@ pub enum CommandError {
     NotLatched { flag: FlagKey, scope: Scope },
     #[error("no incident `{incident}` is open")]
     NoSuchIncident { incident: IncidentId },
+    #[error("flag `{flag}` is not paused")]
+    NotPaused { flag: FlagKey },
+    #[error("flag `{flag}` is served by `{platform}`, which is changed for everybody or for nobody")]
+    NoSlices { flag: FlagKey, platform: String },
 }
 
 /// Which alert: a rule applied to a slice.
@@ -109,7 +146,7 @@ impl Phase {
     }
 }
 
-/// A rule has fired. Stored with its evidence before anything happens.
+/// A rule has fired, or a human has spoken. Stored with its evidence before anything happens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
     pub id: DecisionId,
@@ -119,7 +156,10 @@ pub struct Decision {
     /// What a rollback or pause is confined to.
     pub scope: Scope,
     pub action: RuleAction,
-    /// `None` for a pause on silence.
+    /// Who made it and why, where no rule did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<ByHand>,
+    /// `None` for a pause on silence, and by hand.
     pub confirmed_by: Option<ConfirmedBy>,
     pub gate: Gate,
     /// Event time of the closing that decided.
@@ -138,6 +178,13 @@ pub struct Decision {
     pub owner: Option<String>,
     pub origin: Origin,
     pub evidence: Evidence,
+}
+
+/// The human who made a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByHand {
+    pub actor: String,
+    pub reason: String,
 }
 
 /// The numbers that a verdict rests on.
@@ -214,6 +261,8 @@ pub enum Order {
         flag: FlagKey,
         scope: Scope,
         control: Variant,
+        /// The human who asked for it: it is done whatever `automation` says, and before everything else.
+        by: Option<String>,
     },
     /// Take a pin off: a human re-armed.
     Unpin {
@@ -225,11 +274,13 @@ pub enum Order {
     Freeze {
         decision: DecisionId,
         flag: FlagKey,
+        by: Option<String>,
     },
-    /// Let the share move again: the pause has resolved.
+    /// Let the share move again: the pause has resolved, or a human says so.
     Unfreeze {
         flag: FlagKey,
         why: String,
+        by: Option<String>,
     },
     OpenIncident(Box<IncidentOrder>),
     /// A further decision of the same episode.

@@ -13,9 +13,9 @@ use super::status::command;
 use crate::engine::input::CommandKind;
 use crate::engine::targeting::share;
 use crate::model::flag::{SHARE_MAX, Scope};
-use crate::model::id::FlagKey;
+use crate::model::id::{DecisionId, FlagKey};
 use crate::store::{FlagChange, FlagState, FlagWrite, StoreError};
-use crate::telemetry::facts::Commanded;
+use crate::telemetry::facts::{Commanded, FalseAlarm};
 use crate::telemetry::record;
 
 /// How many changes one flag shows.
@@ -137,7 +137,10 @@ fn served_here(app: &App, flag: &FlagKey) -> Result<(), Problem> {
             "flag `{flag}` is served by `{}` ({}), so it cannot be switched here",
             served.platform, served.kind
         ))
-        .hint(format!("turn `{}` off there", served.key))),
+        .hint(format!(
+            "POST /v1/flags/{flag}/rollback (`rearguard flag rollback`) serves control to everybody there; or turn `{}` off there by hand",
+            served.key
+        ))),
     }
 }
 
@@ -165,20 +168,82 @@ struct Taken {
     scope: Option<String>,
     #[serde(default)]
     reason: String,
+    /// Nothing was wrong: it is counted.
+    #[serde(default)]
+    false_alarm: bool,
 }
 
 /// Takes a rollback's latch off; answered when that has been committed.
 pub async fn rearm(State(app): State<App>, by: By<Rearm>, Path(key): Path<String>, body: Body) -> Answer {
     let asked: Taken = read(body, r#"{"scope": "tenant:acme", "reason": "fixed in v19"}"#)?;
     let why = reason(&asked.reason)?;
-    let scope = asked.scope.map(Scope::try_from).transpose().map_err(|error| {
-        Problem::bad_request(error)
-            .hint("leave `scope` out, or send one of those that GET /v1/flags/{key} lists")
-    })?;
-    let flag = FlagKey::from(key.as_str());
-    if app.store.flags().get(&flag).is_none() {
-        return Err(StoreError::UnknownFlag(flag).into());
+    let scope =
+        scope_of(asked.scope, "leave `scope` out, or send one of those that GET /v1/flags/{key} lists")?;
+    let flag = known(&app, &key)?;
+    let false_alarm = asked.false_alarm;
+    let kind = CommandKind::Rearm { flag: flag.clone(), scope, false_alarm };
+    let answer = command(&app, &by, why, kind, "flag rearm", &key).await?;
+    if false_alarm {
+        record(&FalseAlarm { flag: flag.as_str(), actor: &by.name, reason: why });
     }
-    let kind = CommandKind::Rearm { flag, scope };
-    command(&app, &by, why, kind, "flag rearm", &key).await
+    Ok(answer)
+}
+
+fn scope_of(text: Option<String>, hint: &str) -> Result<Option<Scope>, Problem> {
+    text.map(Scope::try_from).transpose().map_err(|error| Problem::bad_request(error).hint(hint))
+}
+
+fn known(app: &App, key: &str) -> Result<FlagKey, Problem> {
+    let flag = FlagKey::from(key);
+    match app.store.flags().get(&flag) {
+        Some(_) => Ok(flag),
+        None => Err(StoreError::UnknownFlag(flag).into()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Back {
+    scope: Option<String>,
+    #[serde(default)]
+    reason: String,
+}
+
+/// Rolls back by hand: control is pinned through the outbox and latched; answered with its decision when that has been committed.
+pub async fn roll_back(
+    State(app): State<App>,
+    by: By<Operate>,
+    Path(key): Path<String>,
+    body: Body,
+) -> Answer {
+    let asked: Back = read(body, r#"{"scope": "tenant:acme", "reason": "leaks data"}"#)?;
+    let why = reason(&asked.reason)?;
+    let scope =
+        scope_of(asked.scope, "leave `scope` out for everybody, or send `tenant:acme`")?.unwrap_or_default();
+    let kind = CommandKind::RollBack { flag: known(&app, &key)?, scope };
+    command(&app, &by, why, kind, "flag rollback", &key).await
+}
+
+/// Holds the share where it stands.
+pub async fn pause(State(app): State<App>, by: By<Operate>, Path(key): Path<String>, body: Body) -> Answer {
+    let asked: Why = read(body, r#"{"reason": "incident elsewhere"}"#)?;
+    let kind = CommandKind::Pause { flag: known(&app, &key)? };
+    command(&app, &by, reason(&asked.reason)?, kind, "flag pause", &key).await
+}
+
+/// Lets the share move again, whoever held it.
+pub async fn resume(State(app): State<App>, by: By<Operate>, Path(key): Path<String>, body: Body) -> Answer {
+    let asked: Why = read(body, r#"{"reason": "looked at it, all is well"}"#)?;
+    let kind = CommandKind::Resume { flag: known(&app, &key)? };
+    command(&app, &by, reason(&asked.reason)?, kind, "flag resume", &key).await
+}
+
+/// How the flip of a decision stands, for whoever waits for it; `flip` is null when it has none.
+pub async fn flip(State(app): State<App>, _: By<Operate>, Path(id): Path<String>) -> Answer {
+    let decision = DecisionId::from(id);
+    if app.store.decision(&decision).await?.is_none() {
+        return Err(Problem::not_found(format!("no decision `{decision}` is stored"))
+            .hint("the answer to a rollback or pause names its decision"));
+    }
+    Ok(answer(&json!({"decision": decision, "flip": app.store.flip_state(&decision).await?})))
 }

@@ -116,6 +116,11 @@ impl From<SubmitError> for Problem {
             SubmitError::Refused(CommandError::NoSuchIncident { .. }) => {
                 Self::not_found(detail).hint("GET /v1/incidents?status=unresolved lists those that are open")
             }
+            SubmitError::Refused(CommandError::NotPaused { .. }) => Self::conflict(detail)
+                .hint("GET /v1/flags/{key} shows whether its share is held, and by whom"),
+            SubmitError::Refused(CommandError::NoSlices { .. }) => Self::conflict(detail).hint(
+                "leave `scope` out to roll everybody back, or exclude the slice at the platform by hand",
+            ),
             SubmitError::NothingMeant(nothing) => Self::not_found(detail).hint(nothing.hint),
             SubmitError::Unavailable(_) => {
                 Self::unavailable(detail).hint("look at GET /v1/status, then try again")

@@ -86,13 +86,15 @@ async fn decisions_of(app: &App, id: &str) -> Result<Vec<DecisionId>, Problem> {
 fn judge(found: StoredGrounds) -> Judged {
     let StoredGrounds { stored, grounds, sealed, bytes } = found;
     let decision = stored.decision;
+    let by_hand = decision.by.is_some();
     let (replayed, why) = match grounds.map(|grounds| grounds.judge_again(&decision)) {
         Some(Ok(replayed)) => (Some(replayed), None),
         Some(Err(error)) => (None, Some(error.to_string())),
+        None if by_hand => (None, Some("made by a human: there is nothing to judge".into())),
         None => (None, Some("nothing is stored to judge it from: it was too large to be kept".into())),
     };
     Judged {
-        same: sealed && replayed.as_ref().is_some_and(|replayed| replayed.same),
+        same: sealed && (by_hand || replayed.as_ref().is_some_and(|replayed| replayed.same)),
         decision: decision.id,
         rule: decision.key.rule.to_string(),
         action: decision.action,

@@ -77,9 +77,13 @@ pub async fn command(
         target,
         reason,
         result: &match &result {
-            Ok(said) => said.clone(),
+            Ok(reply) => reply.said.clone(),
             Err(error) => error.to_string(),
         },
     });
-    Ok(answer(&json!({"done": result?})))
+    let reply = result?;
+    Ok(match reply.decision {
+        Some(decision) => answer(&json!({"done": reply.said, "decision": decision})),
+        None => answer(&json!({"done": reply.said})),
+    })
 }

@@ -140,13 +140,16 @@ async fn insert_decision(
     if let Some(packed) = packed {
         grounds::insert(tx, &decision.id, packed).await?;
     }
+    let who = match &decision.by {
+        Some(by) => by.actor.clone(),
+        None => format!("rule {}", decision.key.rule),
+    };
     // The chain covers the decision's whole content, and its grounds, by their hashes.
     let detail = format!(
-        "{} {} in {} by rule {}: {}; {}",
+        "{} {} in {} by {who}: {}; {}",
         decision.action.as_str(),
         decision.key.flag,
         decision.scope,
-        decision.key.rule,
         decision.gate.as_str(),
         grounds::seal(&payload, packed.map(Vec::as_slice))
     );
@@ -168,8 +171,9 @@ async fn apply_orders(
                 incidents::open(tx, order, made(&order.decision), wall).await?;
             }
             Order::JoinIncident { incident, decision } if !known.contains(decision) => {
-                let rule = made(decision).map_or_else(String::new, |d| {
-                    format!("rule {}: {}{}", d.key.rule, d.condition, incidents::withheld_note(d))
+                let rule = made(decision).map_or_else(String::new, |d| match &d.by {
+                    Some(by) => format!("rolled back by {}: {}", by.actor, by.reason),
+                    None => format!("rule {}: {}{}", d.key.rule, d.condition, incidents::withheld_note(d)),
                 });
                 incidents::join(tx, incident, decision, &rule, wall).await?;
             }
@@ -216,7 +220,14 @@ async fn apply_latch(
             }
             Ok(())
         }
-        LatchChange::Close { flag, scope, by, why } => {
+        LatchChange::Retry { decision, .. } if known.contains(decision) => Ok(()),
+        LatchChange::Retry { flag, scope, decision } => {
+            let sql = "UPDATE latches SET decision = $1 WHERE flag = $2 AND scope = $3 AND closed IS NULL";
+            let query = sqlx::query(sql).bind(decision.as_str()).bind(flag.as_str()).bind(scope.to_string());
+            query.execute(&mut *tx).await.map_err(StoreError::db("handing a latch on"))?;
+            Ok(())
+        }
+        LatchChange::Close { flag, scope, by, why, false_alarm } => {
             let closed = sqlx::query(
                 "UPDATE latches SET closed = $1, closed_by = $2
                  WHERE flag = $3 AND scope = $4 AND closed IS NULL RETURNING incident",
@@ -232,9 +243,14 @@ async fn apply_latch(
                 if let Some(incident) = row.maybe_text("incident")?.map(IncidentId::from) {
                     let entry = NewEntry::by(EntryKind::Rearmed, by, format!("scope {scope}: {why}"));
                     timeline::add(tx, &incident, None, &entry, wall).await?;
+                    if *false_alarm {
+                        let entry = NewEntry::by(EntryKind::FalseAlarm, by, &**why);
+                        timeline::add(tx, &incident, None, &entry, wall).await?;
+                    }
                 }
             }
-            let row = NewAudit::new(&**by, "rearm", flag.as_str(), format!("scope {scope}: {why}"));
+            let act = if *false_alarm { "rearm_false_alarm" } else { "rearm" };
+            let row = NewAudit::new(&**by, act, flag.as_str(), format!("scope {scope}: {why}"));
             audit::append(tx, wall, &row).await
         }
     }

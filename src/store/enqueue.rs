@@ -23,9 +23,10 @@ impl Store {
     }
 }
 
-/// Pins go before everything, then pages, then the rest.
+/// What a human rolls back goes before everything and waits for no older flip, then pins, other flips, pages, and the rest.
 fn rank(row: &NewRow) -> i64 {
     match (&row.task, row.kind) {
+        (Task::Flip(Flip::Pin { by: Some(_), .. }), _) => -1,
         (Task::Flip(Flip::Pin { .. }), _) => 0,
         (_, RowKind::Flip) => 1,
         (_, RowKind::Page) => 2,

@@ -134,10 +134,11 @@ impl Store {
         flag: &FlagKey,
         scope: &Scope,
         decision: &DecisionId,
+        why: &str,
         expected: u64,
         now: Timestamp,
     ) -> Result<FlagWrite, StoreError> {
-        let edit = Edit::new(flag, ChangeKind::Pin, REARGUARD, "rollback");
+        let edit = Edit::new(flag, ChangeKind::Pin, REARGUARD, why);
         let (scope, decision, expected) = (Some(scope), Some(decision), Some(expected));
         self.edit(&Edit { scope, decision, expected, ..edit }, now).await
     }
@@ -160,10 +161,11 @@ impl Store {
         &self,
         flag: &FlagKey,
         decision: &DecisionId,
+        why: &str,
         expected: u64,
         now: Timestamp,
     ) -> Result<FlagWrite, StoreError> {
-        let edit = Edit::new(flag, ChangeKind::Freeze, REARGUARD, "pause");
+        let edit = Edit::new(flag, ChangeKind::Freeze, REARGUARD, why);
         self.edit(&Edit { decision: Some(decision), expected: Some(expected), ..edit }, now).await
     }
 

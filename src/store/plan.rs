@@ -141,10 +141,32 @@ pub enum Task {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "flip", rename_all = "snake_case")]
 pub enum Flip {
-    Pin { decision: DecisionId, flag: FlagKey, scope: Scope, control: Variant },
-    Unpin { flag: FlagKey, scope: Scope, actor: String },
-    Freeze { decision: DecisionId, flag: FlagKey },
-    Unfreeze { flag: FlagKey, why: String },
+    Pin {
+        decision: DecisionId,
+        flag: FlagKey,
+        scope: Scope,
+        control: Variant,
+        /// The human who asked for it.
+        #[serde(default)]
+        by: Option<String>,
+    },
+    Unpin {
+        flag: FlagKey,
+        scope: Scope,
+        actor: String,
+    },
+    Freeze {
+        decision: DecisionId,
+        flag: FlagKey,
+        #[serde(default)]
+        by: Option<String>,
+    },
+    Unfreeze {
+        flag: FlagKey,
+        why: String,
+        #[serde(default)]
+        by: Option<String>,
+    },
 }
 
 impl Flip {
@@ -162,6 +184,14 @@ impl Flip {
         match self {
             Self::Pin { scope, .. } | Self::Unpin { scope, .. } => scope.clone(),
             Self::Freeze { .. } | Self::Unfreeze { .. } => Scope::All,
+        }
+    }
+
+    /// The human who asked for it, where no rule did.
+    pub fn by(&self) -> Option<&str> {
+        match self {
+            Self::Pin { by, .. } | Self::Freeze { by, .. } | Self::Unfreeze { by, .. } => by.as_deref(),
+            Self::Unpin { actor, .. } => Some(actor),
         }
     }
 
@@ -234,19 +264,22 @@ pub fn plan(
     let tell =
         |kind, message| message_rows(kind, message, context.routes.of(kind, message, cause), wall, context);
     match order {
-        Order::Pin { decision, flag, scope, control } => flip(Flip::Pin {
+        Order::Pin { decision, flag, scope, control, by } => flip(Flip::Pin {
             decision: decision.clone(),
             flag: flag.clone(),
             scope: scope.clone(),
             control: control.clone(),
+            by: by.clone(),
         }),
         Order::Unpin { flag, scope, actor } => {
             flip(Flip::Unpin { flag: flag.clone(), scope: scope.clone(), actor: actor.clone() })
         }
-        Order::Freeze { decision, flag } => {
-            flip(Flip::Freeze { decision: decision.clone(), flag: flag.clone() })
+        Order::Freeze { decision, flag, by } => {
+            flip(Flip::Freeze { decision: decision.clone(), flag: flag.clone(), by: by.clone() })
         }
-        Order::Unfreeze { flag, why } => flip(Flip::Unfreeze { flag: flag.clone(), why: why.clone() }),
+        Order::Unfreeze { flag, why, by } => {
+            flip(Flip::Unfreeze { flag: flag.clone(), why: why.clone(), by: by.clone() })
+        }
         Order::Page(message) => tell(RowKind::Page, message),
         Order::Notify(message) => tell(RowKind::Notify, message),
         // The incident is a record of the store itself: written by the commit.

@@ -33,12 +33,14 @@ pub enum EntryKind {
     Acknowledged,
     Resolved,
     Rearmed,
+    /// Re-armed, and nothing had been wrong.
+    FalseAlarm,
     /// Whatever else dispatch or a human has to say.
     Note,
 }
 
 impl EntryKind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Opened,
         Self::Joined,
         Self::FlipStarted,
@@ -51,6 +53,7 @@ impl EntryKind {
         Self::Acknowledged,
         Self::Resolved,
         Self::Rearmed,
+        Self::FalseAlarm,
         Self::Note,
     ];
 
@@ -69,6 +72,7 @@ impl EntryKind {
             Self::Acknowledged => "acknowledged",
             Self::Resolved => "resolved",
             Self::Rearmed => "rearmed",
+            Self::FalseAlarm => "false_alarm",
             Self::Note => "note",
         }
     }

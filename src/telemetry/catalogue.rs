@@ -74,6 +74,8 @@ metrics! {
         "Changes of an alert's state.";
     DECISIONS = "rearguard_decisions_total", Shape::Counter, "action, gate",
         "Rules that fired, and whether or why not they were acted on (gate act = acted).";
+    FALSE_ALARMS = "rearguard_false_alarms_total", Shape::Counter, "flag",
+        "Re-arms by hand that said `--false-alarm`.";
     TIME_TO_FLIP = "rearguard_time_to_flip_seconds", Shape::Histogram(PROMISE), "since",
         "From t0, or from the decision, to the flip read back at the evaluation plane.";
     TIME_TO_PAGE = "rearguard_time_to_page_seconds", Shape::Histogram(PROMISE), "since",

@@ -383,6 +383,20 @@ impl Fact for Commanded<'_> {
     }
 }
 
+/// A human says that nothing had been wrong.
+pub struct FalseAlarm<'a> {
+    pub flag: &'a str,
+    pub actor: &'a str,
+    pub reason: &'a str,
+}
+
+impl Fact for FalseAlarm<'_> {
+    fn record(&self) {
+        counter!(name::FALSE_ALARMS, "flag" => self.flag.to_owned()).increment(1);
+        info!(flag = self.flag, actor = self.actor, reason = self.reason, "false alarm");
+    }
+}
+
 /// Rules or configuration were read again.
 pub struct Reloaded<'a> {
     pub ok: bool,

@@ -151,6 +151,7 @@ pub fn decision(id: &str, action: RuleAction) -> Decision {
         control: Some(Variant::new("support.v17")),
         scope: Scope::All,
         action,
+        by: None,
         confirmed_by: Some(ConfirmedBy::Persistence),
         gate: Gate::Act,
         at: at(0),
@@ -188,7 +189,7 @@ pub fn message(kind: MessageKind, decision: Option<&str>, incident: Option<&str>
 }
 
 pub fn pin(id: &str, scope: Scope) -> Order {
-    Order::Pin { decision: id.into(), flag: flag(), scope, control: "support.v17".into() }
+    Order::Pin { decision: id.into(), flag: flag(), scope, control: "support.v17".into(), by: None }
 }
 
 pub fn open_incident(id: &str, decision: &str) -> Order {
@@ -224,7 +225,7 @@ pub fn pause(id: &str) -> Output {
     Output {
         decisions: vec![decision(id, RuleAction::PauseRollout)],
         orders: vec![
-            Order::Freeze { decision: id.into(), flag: flag() },
+            Order::Freeze { decision: id.into(), flag: flag(), by: None },
             Order::Notify(message(MessageKind::Pause, Some(id), None)),
         ],
         ..Output::default()
@@ -317,6 +318,7 @@ fn latches(outputs: &[Output]) -> Vec<LatchChange> {
                     scope: scope.clone(),
                     by: actor.clone(),
                     why: "mended".into(),
+                    false_alarm: false,
                 }),
                 _ => {}
             }

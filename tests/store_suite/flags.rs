@@ -38,23 +38,26 @@ pub async fn declared_flags_are_served(base: &Base) {
 pub async fn a_pin_is_conditional(base: &Base) {
     let store = base.ready().await;
     let seen = version(&store);
-    let error = store.pin(&flag(), &Scope::All, &decision_id(), seen + 1, at(1)).await.unwrap_err();
+    let error =
+        store.pin(&flag(), &Scope::All, &decision_id(), "rollback", seen + 1, at(1)).await.unwrap_err();
     assert!(matches!(error, StoreError::VersionConflict { .. }), "{error}");
-    let write = store.pin(&flag(), &Scope::All, &decision_id(), seen, at(1)).await.unwrap();
+    let write = store.pin(&flag(), &Scope::All, &decision_id(), "rollback", seen, at(1)).await.unwrap();
     assert!(write.changed && write.version == seen + 1);
     assert!(state(&store).overlay.pins.contains(&Scope::All));
-    let again = store.pin(&flag(), &Scope::All, &decision_id(), write.version, at(2)).await.unwrap();
+    let again =
+        store.pin(&flag(), &Scope::All, &decision_id(), "rollback", write.version, at(2)).await.unwrap();
     assert!(!again.changed && again.version == write.version);
     assert_eq!(store.flag(&flag()).await.unwrap(), state(&store));
     store.unpin(&flag(), &Scope::All, "ann", write.version, at(3)).await.unwrap();
     assert!(state(&store).overlay.pins.is_empty());
-    let unknown = store.pin(&"nope".into(), &Scope::All, &decision_id(), 0, at(4)).await.unwrap_err();
+    let unknown =
+        store.pin(&"nope".into(), &Scope::All, &decision_id(), "rollback", 0, at(4)).await.unwrap_err();
     assert!(matches!(unknown, StoreError::UnknownFlag(_)), "{unknown}");
 }
 
 pub async fn a_pause_holds_the_share(base: &Base) {
     let store = base.ready().await;
-    store.freeze(&flag(), &decision_id(), version(&store), at(1)).await.unwrap();
+    store.freeze(&flag(), &decision_id(), "pause", version(&store), at(1)).await.unwrap();
     store.declare(&[spec(FLAG, 900_000)], at(2)).await.unwrap();
     assert_eq!(state(&store).share(), 500_000);
     store.unfreeze(&flag(), "clear for 15 min", version(&store), at(3)).await.unwrap();
@@ -76,7 +79,7 @@ pub async fn declared_frozen_stays_where_it_stood(base: &Base) {
 
 pub async fn a_removed_flag_keeps_its_pins(base: &Base) {
     let store = base.ready().await;
-    store.pin(&flag(), &Scope::All, &decision_id(), version(&store), at(1)).await.unwrap();
+    store.pin(&flag(), &Scope::All, &decision_id(), "rollback", version(&store), at(1)).await.unwrap();
     store.declare(&[], at(2)).await.unwrap();
     assert!(!state(&store).declared);
     assert!(state(&store).overlay.pins.contains(&Scope::All));

@@ -103,7 +103,7 @@ fn freeze(id: &str) -> rearguard::engine::output::Output {
 }
 
 fn unfreeze() -> rearguard::engine::output::Output {
-    orders(vec![Order::Unfreeze { flag: flag(), why: "clear".into() }])
+    orders(vec![Order::Unfreeze { flag: flag(), why: "clear".into(), by: None }])
 }
 
 pub async fn a_lane_is_first_in_first_out(base: &Base) {

@@ -51,12 +51,16 @@ impl Builtin {
             .parse()
             .map_err(|_| Failure::permanent(format!("`{version}` is no version of a flag")))?;
         let written = match flip {
-            Flip::Pin { decision, flag, scope, .. } => {
-                self.store.pin(flag, scope, decision, version, now).await
+            Flip::Pin { decision, flag, scope, by, .. } => {
+                let why = asked("rollback", by.as_deref());
+                self.store.pin(flag, scope, decision, &why, version, now).await
             }
             Flip::Unpin { flag, scope, actor } => self.store.unpin(flag, scope, actor, version, now).await,
-            Flip::Freeze { decision, flag } => self.store.freeze(flag, decision, version, now).await,
-            Flip::Unfreeze { flag, why } => self.store.unfreeze(flag, why, version, now).await,
+            Flip::Freeze { decision, flag, by } => {
+                let why = asked("pause", by.as_deref());
+                self.store.freeze(flag, decision, &why, version, now).await
+            }
+            Flip::Unfreeze { flag, why, .. } => self.store.unfreeze(flag, why, version, now).await,
         };
         written.map(|_| ()).map_err(failure)
     }
@@ -162,6 +166,11 @@ fn sample(scope: &Scope) -> impl Iterator<Item = Context> + '_ {
         }
         .within(scope)
     })
+}
+
+/// What the flag's history says, with the human who asked for it.
+fn asked(what: &str, by: Option<&str>) -> String {
+    by.map_or_else(|| what.to_owned(), |by| format!("{what} asked for by {by}"))
 }
 
 #[cfg(test)]

@@ -101,7 +101,12 @@ impl Worker {
             }
             // A human's kill is safe already and the pin does not stand against it: it is written all the same, so that
             // switching the feature on again does not bring the bad variant back. Any other change is the human's word.
-            let by_human = check.human_change.as_ref().map(who).or_else(|| seen.changed.clone());
+            let by_human = check
+                .human_change
+                .as_ref()
+                .filter(|_| !by_hand(flip))
+                .map(who)
+                .or_else(|| seen.changed.clone());
             if let Some(who) = &by_human
                 && !(seen.safe && matches!(flip, Flip::Pin { .. }))
             {
@@ -147,6 +152,7 @@ impl Worker {
         let Some(served) = &wanted.served else { return Ok(()) };
         let undo = undo.map_or_else(String::new, |undo| format!("; to put back: {undo}"));
         let reason = format!("written to `{}` ({}) as `{}`{undo}", served.platform, served.kind, served.key);
+        let reason = asked(&wanted.flip, reason);
         self.store.note_flip(&wanted.flip, &reason, self.clock.now()).await.map(|_| ())
     }
 
@@ -272,21 +278,36 @@ fn stopped(check: &Recheck, flip: &Flip, row: &OutboxRow) -> Option<Tried> {
         return Some(Tried::Lost);
     }
     // An old rollback must be judged anew. What a human asked for, or the end of a pause, stays right however late it comes.
-    if check.expired && matches!(flip, Flip::Pin { .. } | Flip::Freeze { .. }) {
+    if check.expired && matches!(flip, Flip::Pin { by: None, .. } | Flip::Freeze { by: None, .. }) {
         let detail = row.last_error.clone().unwrap_or_default();
         return Some(Tried::Done(FlipOutcome::Expired, detail));
     }
     if !check.latch_open {
-        return Some(Tried::Void("a human re-armed the flag".into()));
+        return Some(Tried::Void("a human re-armed the flag, or rolled it back anew".into()));
     }
     match flip {
-        Flip::Pin { .. } | Flip::Freeze { .. } if !check.automation => {
+        Flip::Pin { by: None, .. } | Flip::Freeze { by: None, .. } if !check.automation => {
             Some(Tried::Void("automation was switched off before the flip".into()))
         }
-        Flip::Unfreeze { .. } if !check.automation => {
+        Flip::Unfreeze { by: None, .. } if !check.automation => {
             Some(Tried::Later("automation is off: the share stays where it is".into()))
         }
         _ => None,
+    }
+}
+
+/// Whether a human asked for the rollback: a switch that another human threw here meanwhile is nothing against it.
+const fn by_hand(flip: &Flip) -> bool {
+    matches!(flip, Flip::Pin { by: Some(_), .. })
+}
+
+/// What the flag's history says of a flip, with who asked for it where the history does not say so by itself.
+fn asked(flip: &Flip, reason: String) -> String {
+    match flip {
+        Flip::Pin { by: Some(by), .. } | Flip::Freeze { by: Some(by), .. } => {
+            format!("{reason}; asked for by {by}")
+        }
+        _ => reason,
     }
 }
 

@@ -126,6 +126,7 @@ async fn what_humans_did_meanwhile_is_respected() {
                     scope: Scope::All,
                     by: "ann".into(),
                     why: "mended".into(),
+                    false_alarm: false,
                 };
                 bench.commit(2, &[], vec![close]).await;
             }
@@ -178,6 +179,7 @@ async fn a_slow_receiver_delays_neither_a_flip_nor_others() {
             flag: decision.key.flag.clone(),
             scope: Scope::All,
             control: "support-copilot.prompt-v17".into(),
+            by: None,
         }],
         ..Output::default()
     };
@@ -248,7 +250,7 @@ async fn a_notice_of_a_pause_says_that_it_is_in_force() {
                 receiver: Some("oncall".into()),
                 ..example::message()
             }),
-            Order::Freeze { decision: decision.id.clone(), flag: decision.key.flag.clone() },
+            Order::Freeze { decision: decision.id.clone(), flag: decision.key.flag.clone(), by: None },
         ],
         ..Output::default()
     };
@@ -268,9 +270,9 @@ async fn the_end_of_a_pause_waits_for_automation_however_long_that_takes() {
     let flag = FlagKey::from("ai.other.v2");
     let frozen = |b: &Bench| b.store.flags().get(&flag).unwrap().overlay.frozen_share.is_some();
     let version = bench.store.flags().get(&flag).unwrap().overlay.version;
-    bench.store.freeze(&flag, &"d".into(), version, bench.clock.now()).await.unwrap();
+    bench.store.freeze(&flag, &"d".into(), "pause", version, bench.clock.now()).await.unwrap();
     bench.switch(1, false).await;
-    let end = Order::Unfreeze { flag: flag.clone(), why: "it has cleared".into() };
+    let end = Order::Unfreeze { flag: flag.clone(), why: "it has cleared".into(), by: None };
     bench.commit(2, &[Output { orders: vec![end], ..Output::default() }], Vec::new()).await;
     // Three times as long as a flip is tried.
     bench.clock.sleep_real(bench.clock.real_span(Duration::from_secs(60))).await;

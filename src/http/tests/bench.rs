@@ -15,11 +15,11 @@ use crate::store::TokenScope;
 pub struct Engine(pub Mutex<Vec<Command>>);
 
 impl Commander for Engine {
-    fn submit(&self, command: Command) -> Boxed<'_, Result<String, SubmitError>> {
+    fn submit(&self, command: Command) -> Boxed<'_, Result<Reply, SubmitError>> {
         self.0.lock().unwrap().push(command.clone());
         Box::pin(async move {
             match command.kind {
-                CommandKind::Rearm { flag, scope } if flag.as_str() == "ai.calm.v2" => {
+                CommandKind::Rearm { flag, scope, .. } if flag.as_str() == "ai.calm.v2" => {
                     Err(CommandError::NotLatched { flag, scope: scope.unwrap_or_default() }.into())
                 }
                 CommandKind::ResolveIncident { .. } => {

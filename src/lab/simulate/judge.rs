@@ -168,7 +168,7 @@ impl Bench {
 
     fn rearm(&mut self, minute: Minute) {
         while let Some(latch) = self.engine.memory().core.latches.first() {
-            let kind = CommandKind::Rearm { flag: latch.flag.clone(), scope: None };
+            let kind = CommandKind::Rearm { flag: latch.flag.clone(), scope: None, false_alarm: false };
             let (actor, reason) = ("simulation".to_owned(), "a false rollback".to_owned());
             self.engine.step(Input::Command(Command { actor, reason, at: minute.end(), kind }));
         }

@@ -66,7 +66,7 @@ fn a_rule_chooses_its_receiver() {
 
 #[test]
 fn a_flip_keeps_the_promise_or_gets_its_least_time() {
-    let pin = Order::Pin { decision: "d".into(), flag: "f".into(), scope: Scope::All, control: "c".into() };
+    let pin = Order::Pin { decision: "d".into(), flag: "f".into(), scope: Scope::All, control: "c".into(), by: None };
     let deadline = |used| {
         let t0 = wall() - Duration::from_secs(used);
         rows(&pin, Some(t0))[0].deadline
@@ -99,7 +99,7 @@ fn a_flip_goes_to_the_platform_that_serves_its_flag() {
     for (flag, adapter, lane, least) in
         [("f", "prod", "flip/prod/f", 200), ("g", "builtin", "flip/builtin/g", 90)]
     {
-        let order = Order::Unfreeze { flag: flag.into(), why: String::new() };
+        let order = Order::Unfreeze { flag: flag.into(), why: String::new(), by: None };
         let long_ago = wall() - Duration::from_secs(900);
         let cause = Cause { t0: long_ago, scope: &Scope::All, failure_class: "" };
         let row = plan(&order, (7, 0), wall(), Some(cause), &context).remove(0);
@@ -148,7 +148,7 @@ fn the_same_effect_has_the_same_name_and_another_another() {
     assert_eq!(one[0].dedup, same[0].dedup);
     assert_ne!(one[0].dedup, other[0].dedup);
     assert_eq!(one[0].lane, other[0].lane, "both are about one dedup key");
-    let unfreeze = Order::Unfreeze { flag: "f".into(), why: String::new() };
+    let unfreeze = Order::Unfreeze { flag: "f".into(), why: String::new(), by: None };
     let routes = Routes::default();
     let context = PlanContext { routes: &routes, timing: Timing::default(), flags: &[] };
     let output = Output { orders: vec![unfreeze.clone(), unfreeze], ..Output::default() };

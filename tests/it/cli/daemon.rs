@@ -10,7 +10,7 @@ use rearguard::dispatch::incident::Renderer;
 use rearguard::engine::explain::{Answer as Explained, Question};
 use rearguard::engine::input::Command;
 use rearguard::engine::machine::Engine as Judging;
-use rearguard::engine::output::{AlertReport, LatchReport, Phase, Report};
+use rearguard::engine::output::{AlertReport, LatchReport, Phase, Reply, Report};
 use rearguard::engine::rule::{Confirm, RuleAction};
 use rearguard::http::{Boxed, Commander, HttpSettings, IncidentWriter, Parts, SubmitError, serve};
 use rearguard::model::flag::Scope;
@@ -39,7 +39,7 @@ pub struct Daemon {
 struct Engine(Mutex<Vec<Command>>, Mutex<Option<Judging>>);
 
 impl Commander for Engine {
-    fn submit(&self, command: Command) -> Boxed<'_, Result<String, SubmitError>> {
+    fn submit(&self, command: Command) -> Boxed<'_, Result<Reply, SubmitError>> {
         self.0.lock().unwrap().push(command);
         Box::pin(async { Ok("done".into()) })
     }

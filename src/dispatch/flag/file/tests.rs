@@ -80,6 +80,7 @@ fn pin() -> Wanted {
         flag: "ai.prompt".into(),
         scope: Scope::All,
         control: "shop.v17".into(),
+        by: None,
     })
 }
 
@@ -128,7 +129,7 @@ async fn a_link_stays_a_link_and_its_file_is_replaced() {
 
 #[tokio::test]
 async fn a_share_that_moves_by_itself_cannot_be_held_and_any_other_needs_no_holding() {
-    let freeze = wanted(Flip::Freeze { decision: "d".into(), flag: "ai.prompt".into() });
+    let freeze = wanted(Flip::Freeze { decision: "d".into(), flag: "ai.prompt".into(), by: None });
     assert!(Bench::goff(GOFF).platform.read(&freeze, WITHIN).await.unwrap().done);
     let moving = format!("{GOFF}  scheduledRollout: []\n");
     let refused = Bench::goff(&moving).platform.read(&freeze, WITHIN).await.unwrap_err();

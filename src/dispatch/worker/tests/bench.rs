@@ -288,6 +288,7 @@ impl Bench {
                     flag: decision.key.flag.clone(),
                     scope: decision.scope.clone(),
                     control: "support-copilot.prompt-v17".into(),
+                    by: None,
                 },
                 Order::OpenIncident(Box::new(IncidentOrder {
                     incident: incident.clone(),
