@@ -20,6 +20,8 @@ pub mod fleet;
 pub mod gate;
 pub mod grounds;
 pub mod hand;
+#[cfg(test)]
+mod hand_tests;
 pub mod input;
 pub mod interval;
 pub mod late;

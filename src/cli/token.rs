@@ -55,7 +55,9 @@ fn scopes() -> PossibleValuesParser {
             TokenScope::Metrics => word.help("Prometheus: /metrics"),
             TokenScope::Read => word.help("people and dashboards: status, incidents, flags"),
             TokenScope::Ack => word.help("people: acknowledge and resolve incidents"),
-            TokenScope::Operate => word.help("people: `flag kill`, `automation on|off`"),
+            TokenScope::Operate => {
+                word.help("people: `flag rollback|pause|resume|kill`, `automation on|off`")
+            }
             TokenScope::Rearm => {
                 word.help("people: `flag rearm`, `flag unkill`, which serve a variant again")
             }

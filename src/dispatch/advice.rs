@@ -6,7 +6,7 @@ use super::chart;
 use super::story::{Standing, Story};
 use super::words::minute_time;
 use crate::engine::output::{Decision, Gate};
-use crate::model::flag::Scope;
+use crate::model::flag::{Scope, Served};
 use crate::model::incident::IncidentStatus;
 use crate::model::time::Timestamp;
 
@@ -27,18 +27,19 @@ pub fn todo(story: &Story) -> Vec<String> {
         Standing::Joined => todo.push("See the rollback that it joined.".into()),
         Standing::Safe => todo.push("Nothing is urgent: the variant is no longer served.".into()),
         Standing::Trying => todo.push(
-            "Wait for the next update of this page; tries go on. If it does not come within two minutes, turn the feature off by hand (below)."
+            "Wait for the next update of this page; tries go on. If it does not come within two minutes, take the variant back by hand (below)."
                 .into(),
         ),
         Standing::Failed => todo.push(format!(
-            "**Now**: turn `{variant}` off by hand, with `flag kill` below or at your flag platform, and check what gateways serve."
+            "**Now**: take `{variant}` back by hand, with the first command below or {}, and check what gateways serve.",
+            at_platform(story.served.as_ref())
         )),
         Standing::Superseded => {
             todo.push("Check the flag's history and who changed it; roll back by hand if that was not meant.".into());
         }
         Standing::Withheld => {
             todo.push(format!(
-                "Decide now whether `{variant}` should go on; if not, turn it off with `flag kill` below."
+                "Decide now whether `{variant}` should go on; if not, take it back with the first command below."
             ));
             todo.extend(decision.gate.advice().map(str::to_owned));
         }
@@ -47,14 +48,20 @@ pub fn todo(story: &Story) -> Vec<String> {
         todo.push("Acknowledge, so that others know that you are on it.".into());
     }
     todo.push(look_at(decision));
-    todo.push(
-        "When the cause is fixed: re-arm. That serves the variant again to its share of traffic and starts its windows anew; nothing does so by itself."
-            .into(),
-    );
+    todo.push(match &story.served {
+        None => "When the cause is fixed: re-arm. That serves the variant again to its share of traffic and starts its windows anew; nothing does so by itself.".into(),
+        Some(at) => format!(
+            "When the cause is fixed: re-arm, which starts its windows anew, and put `{}` back at `{}` ({}) by hand; `flag show` says what stood there before.",
+            at.key, at.platform, at.kind
+        ),
+    });
     todo
 }
 
 fn look_at(decision: &Decision) -> String {
+    if let Some(by) = &decision.by {
+        return format!("Find the cause: {} rolled back because of \"{}\".", by.actor, by.reason);
+    }
     let hint = match decision.failure_class.as_str() {
         "quality_regression" => {
             "answers got worse: compare prompt, model version and retrieval with control, and read a few of the worst generations"
@@ -80,24 +87,59 @@ fn look_at(decision: &Decision) -> String {
     )
 }
 
+/// How a human takes the variant back now: the command, and what it does. What Rearguard's own store serves can be turned off
+/// at once; elsewhere the platform has to be asked again, or changed by hand.
+pub fn stop(decision: &Decision, served: Option<&Served>, standing: Standing) -> (String, &'static str) {
+    let flag = quoted(decision.key.flag.as_str());
+    if standing != Standing::Withheld && served.is_none() {
+        return (
+            format!("rearguard flag kill {flag} --reason '…'"),
+            "turn the feature off for everybody, now",
+        );
+    }
+    let scope = if served.is_some() { String::new() } else { only(&decision.scope) };
+    let why =
+        if standing == Standing::Withheld { "roll back by hand, now" } else { "roll back again, by hand" };
+    (format!("rearguard flag rollback {flag}{scope} --wait --reason '…'"), why)
+}
+
+/// Where the flag is changed by hand when no command helps.
+pub fn at_platform(served: Option<&Served>) -> String {
+    served.map_or_else(
+        || "at your flag platform".into(),
+        |at| {
+            format!("at `{}` ({}): serve `{}` of `{}` to everybody", at.platform, at.kind, at.control, at.key)
+        },
+    )
+}
+
+fn only(scope: &Scope) -> String {
+    match scope {
+        Scope::All => String::new(),
+        scope => format!(" --scope {}", quoted(&scope.to_string())),
+    }
+}
+
 /// The commands to look further or undo, aligned.
 pub fn commands(story: &Story) -> Vec<Command> {
     let flag = quoted(story.opener.key.flag.as_str());
     let id = quoted(&story.incident);
-    let scope = match &story.opener.scope {
-        Scope::All => String::new(),
-        scope => format!(" --scope {}", quoted(&scope.to_string())),
-    };
+    let scope = only(&story.opener.scope);
     let mut commands = Vec::new();
     let mut add = |line: String, why| commands.push((line, why));
     let standing = Standing::of(&story.opener, story.flip.as_ref());
     if standing != Standing::Safe {
-        add(format!("rearguard flag kill {flag} --reason '…'"), "turn the feature off for everybody, now");
+        let (line, why) = stop(&story.opener, story.served.as_ref(), standing);
+        add(line, why);
     }
     add(format!("rearguard incident ack {id}"), "say that you are on it");
     add(format!("rearguard incident show {id}"), "this text, up to date");
     add(format!("rearguard flag show {flag}"), "what is served now, and who changed it");
-    add(format!("rearguard flag rearm {flag}{scope} --reason '…'"), "undo: serve the variant again");
+    let undo = match &story.served {
+        None => "undo: serve the variant again",
+        Some(_) => "undo: start its windows anew; the flag itself is put back at its platform, by hand",
+    };
+    add(format!("rearguard flag rearm {flag}{scope} --reason '…'"), undo);
     add(format!("rearguard incident resolve {id} --reason '…'"), "close the incident");
     if standing == Standing::Withheld && story.opener.gate == Gate::AutomationOff {
         add("rearguard automation on --reason '…'".into(), "let Rearguard act again");

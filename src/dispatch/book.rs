@@ -5,7 +5,7 @@ use super::story::Story;
 use super::worker::told_flip;
 use crate::clock::Clock;
 use crate::engine::output::{Decision, Gate};
-use crate::model::flag::Scope;
+use crate::model::flag::{Scope, Served};
 use crate::model::id::{DecisionId, IncidentId};
 use crate::store::{IncidentDetail, Store, StoreError, TimelineEntry};
 
@@ -40,6 +40,11 @@ impl IncidentBook {
         Ok(self.renderer.render(&story)?)
     }
 
+    /// Who serves the flag now, where that is another platform.
+    fn served(&self, decision: &Decision) -> Option<Served> {
+        self.store.flags().get(&decision.key.flag).and_then(|state| state.spec.served.clone())
+    }
+
     async fn story(&self, detail: IncidentDetail) -> Result<Story, BookError> {
         let incident = detail.incident;
         let mut decisions = detail.decisions.into_iter();
@@ -50,6 +55,7 @@ impl IncidentBook {
         Ok(Story {
             incident: incident.id.to_string(),
             status: incident.status,
+            served: self.served(&opener.decision),
             committed: opener.committed,
             opener: opener.decision,
             joined,
@@ -60,9 +66,14 @@ impl IncidentBook {
     }
 }
 
-/// Whose flip is the incident's: the opener's own, or of the decision that was carried out when the opener's was no longer
+/// Whose flip is the incident's: the opener's own, of a human who rolled back after it, or of the decision that was carried out when the opener's was no longer
 /// withheld.
 fn flipped_by<'a>(opener: &'a Decision, joined: &'a [Decision]) -> &'a DecisionId {
+    let by_hand =
+        |later: &&Decision| later.by.is_some() && (later.scope == opener.scope || later.scope == Scope::All);
+    if let Some(later) = joined.iter().rev().find(by_hand) {
+        return &later.id;
+    }
     let later = joined.iter().find(|later| {
         opener.gate.withholds().is_some()
             && later.gate == Gate::Act

@@ -37,6 +37,7 @@ pub fn story() -> Story {
             },
             ..decision("abstain_rate_1h > 0.20", 7)
         }],
+        served: None,
         committed: at(10, 47, 31),
         flip: Some(Flip {
             outcome: Some(FlipOutcome::Verified),

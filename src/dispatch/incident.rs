@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::advice::{Command, commands, onset, todo};
 use super::chart;
-use super::story::{Standing, Story, budget, verdict};
+use super::story::{Standing, Story, budget, verdict, why};
 use super::words::{
     breach, clock_time, count, had, interval, long_time, maybe, minute_time, span, tenants, time_near,
 };
@@ -106,6 +106,8 @@ struct View {
     tenants: String,
     bad_minutes: u32,
     had: String,
+    /// The human who rolled back, and why; `None` where a rule did.
+    by: Option<By>,
     confirmed_by: &'static str,
     statement: String,
     confirm: &'static str,
@@ -134,6 +136,12 @@ struct ContextLine {
     metric: String,
     value: String,
     control: String,
+}
+
+#[derive(Serialize)]
+struct By {
+    actor: String,
+    reason: String,
 }
 
 #[derive(Serialize)]
@@ -187,6 +195,7 @@ impl View {
             tenants: tenants(evidence),
             bad_minutes: evidence.bad_minutes,
             had: had(decision),
+            by: decision.by.as_ref().map(|by| By { actor: cell(&by.actor), reason: cell(&by.reason) }),
             confirmed_by: decision.confirmed_by.map_or("silence", ConfirmedBy::as_str),
             statement: cell(&evidence.statement),
             confirm: evidence.confirm.as_str(),
@@ -217,6 +226,7 @@ pub fn headline(story: &Story) -> String {
         Standing::Safe => "rolled back",
         Standing::Trying => "is being rolled back",
         Standing::Failed => "ROLLBACK FAILED",
+        Standing::Superseded if decision.by.is_some() => "left as another human has set it",
         Standing::Superseded => "breached, left to a human who stepped in",
         Standing::Withheld => "breached, not rolled back",
         Standing::Joined => "breaches one more rule",
@@ -225,7 +235,7 @@ pub fn headline(story: &Story) -> String {
         Scope::All => String::new(),
         scope => format!(" for {scope}"),
     };
-    format!("{} {done}{place}: {}", decision.variant, decision.condition)
+    format!("{} {done}{place}{}", decision.variant, why(decision))
 }
 
 fn window(evidence: &Evidence) -> String {
@@ -262,7 +272,10 @@ fn context(evidence: &Evidence) -> Vec<ContextLine> {
 }
 
 fn joined(decision: &Decision) -> Joined {
-    let mut measured = breach(&decision.evidence);
+    let mut measured = match &decision.by {
+        Some(by) => format!("by {}", by.actor),
+        None => breach(&decision.evidence),
+    };
     if let Some(why) = decision.gate.withholds() {
         measured.push_str(&format!("; NOT ROLLED BACK: {why}"));
     }
@@ -270,7 +283,7 @@ fn joined(decision: &Decision) -> Joined {
         at: clock_time(decision.at),
         condition: cell(&decision.condition),
         action: decision.action.as_str(),
-        origin: cell(&place(&decision.origin)),
+        origin: if decision.by.is_some() { "by hand".into() } else { cell(&place(&decision.origin)) },
         breach: cell(&measured),
     }
 }
@@ -279,19 +292,10 @@ fn steps(story: &Story) -> Vec<Step> {
     let decision = &story.opener;
     let t0 = decision.t0;
     let mut steps = Vec::new();
-    if let Some(onset) = onset(decision).filter(|at| *at != decision.crossing) {
-        steps.push((onset, "minutes turned bad and stayed so (the last run in the picture)".to_owned()));
-    }
-    let by_evidence = decision.confirmed_by == Some(ConfirmedBy::Evidence);
-    if !by_evidence || decision.crossing < t0 {
-        steps.push((decision.crossing, "the condition became true (start of that minute)".into()));
-    }
-    if by_evidence {
-        steps.push((t0, "a breach had begun by this minute: the ten minutes start (t0)".into()));
-        steps.push((decision.at, "decided: there was enough evidence".into()));
+    if let Some(by) = &decision.by {
+        steps.push((t0, format!("{} rolled back by hand: the ten minutes start (t0)", cell(&by.actor))));
     } else {
-        steps.push((t0, "the breach that lasted began: the ten minutes start (t0)".into()));
-        steps.push((decision.at, format!("decided: the breach had {}", had(decision))));
+        steps.extend(judged(decision));
     }
     if let Some(why) = decision.gate.withholds() {
         steps.push((decision.at, format!("**withheld**: {}", cell(&why))));
@@ -308,6 +312,27 @@ fn steps(story: &Story) -> Vec<Step> {
     // A burst may have made the condition true before minutes turned bad for good.
     steps.sort_by_key(|(at, _)| *at);
     steps.into_iter().map(|(at, what)| Step { at: time_near(at, t0), what, after: after(at, t0) }).collect()
+}
+
+/// How a rule came to its decision.
+fn judged(decision: &Decision) -> Vec<(Timestamp, String)> {
+    let t0 = decision.t0;
+    let mut steps = Vec::new();
+    if let Some(onset) = onset(decision).filter(|at| *at != decision.crossing) {
+        steps.push((onset, "minutes turned bad and stayed so (the last run in the picture)".to_owned()));
+    }
+    let by_evidence = decision.confirmed_by == Some(ConfirmedBy::Evidence);
+    if !by_evidence || decision.crossing < t0 {
+        steps.push((decision.crossing, "the condition became true (start of that minute)".into()));
+    }
+    if by_evidence {
+        steps.push((t0, "a breach had begun by this minute: the ten minutes start (t0)".into()));
+        steps.push((decision.at, "decided: there was enough evidence".into()));
+    } else {
+        steps.push((t0, "the breach that lasted began: the ten minutes start (t0)".into()));
+        steps.push((decision.at, format!("decided: the breach had {}", had(decision))));
+    }
+    steps
 }
 
 const fn flip_step(outcome: FlipOutcome) -> &'static str {

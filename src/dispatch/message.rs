@@ -2,25 +2,37 @@
 //!
 //! The engine writes a message when it decides; by the time it leaves, the flip has a result. This puts the result in.
 
+use super::advice::{at_platform, stop};
 use super::chart::sparkline;
 use super::receiver::Facts;
-use super::story::{Flip, Standing, verdict, whom};
+use super::story::{Flip, Standing, verdict, whom, why};
 use super::words::{breach, clock_time, count, had, interval, minute_time, tenants};
 use crate::engine::output::{Decision, Message, MessageKind};
 use crate::engine::rule::RuleAction;
+use crate::model::flag::Served;
 
 /// The longest summary: PagerDuty's limit is 1024, a phone's screen is less.
 const SUMMARY: usize = 200;
 
 /// Rewrites a message about a decision so that it says how the flip stands now.
-pub fn with_outcome(message: &Message, decision: &Decision, flip: Option<&Flip>) -> Message {
+pub fn with_outcome(
+    message: &Message,
+    decision: &Decision,
+    flip: Option<&Flip>,
+    served: Option<&Served>,
+) -> Message {
     let standing = Standing::of(decision, flip);
     let kind = match (message.kind, standing) {
         (MessageKind::Rollback, Standing::Failed) => MessageKind::RollbackFailed,
         (MessageKind::Rollback, Standing::Superseded) => MessageKind::Superseded,
         (kind, _) => kind,
     };
-    Message { kind, summary: summary(decision, standing), detail: detail(decision, flip), ..message.clone() }
+    Message {
+        kind,
+        summary: summary(decision, standing),
+        detail: detail(decision, flip, served),
+        ..message.clone()
+    }
 }
 
 /// A decision and how its flip stands, fact by fact.
@@ -60,6 +72,7 @@ fn summary(decision: &Decision, standing: Standing) -> String {
         (Standing::Trying, true) => "is being paused, not confirmed yet",
         (Standing::Failed, false) => "ROLLBACK FAILED, ACT BY HAND",
         (Standing::Failed, true) => "PAUSE FAILED",
+        (Standing::Superseded, _) if decision.by.is_some() => "left as another human has set it",
         (Standing::Superseded, _) => "breached, but a human stepped in: left alone",
         (Standing::Withheld, false) => "breached, NOT ROLLED BACK",
         (Standing::Withheld, true) => "breached, NOT PAUSED",
@@ -67,12 +80,18 @@ fn summary(decision: &Decision, standing: Standing) -> String {
     };
     let measured =
         decision.evidence.value.map_or_else(String::new, |_| format!(" ({})", breach(&decision.evidence)));
-    one_line(&format!("{} {what}: {}{measured}", decision.variant, decision.condition))
+    one_line(&format!("{} {what}{}{measured}", decision.variant, why(decision)))
 }
 
-fn detail(decision: &Decision, flip: Option<&Flip>) -> String {
+fn detail(decision: &Decision, flip: Option<&Flip>, served: Option<&Served>) -> String {
     let evidence = &decision.evidence;
     let mut lines = vec![verdict(decision, flip)];
+    let what_to_do = format!("What to do: {}", what_to_do(decision, flip, served));
+    if let Some(by) = &decision.by {
+        lines.push(format!("Asked for by {} at {} UTC: {}.", by.actor, clock_time(decision.at), by.reason));
+        lines.push(what_to_do);
+        return lines.join("\n");
+    }
     lines.push(format!(
         "What broke: {} in rule `{}`: {}.",
         decision.variant,
@@ -95,14 +114,15 @@ fn detail(decision: &Decision, flip: Option<&Flip>) -> String {
     if let Some(line) = sparkline(evidence, 40) {
         lines.push(format!("Window: {line}"));
     }
-    lines.push(format!("What to do: {}", what_to_do(decision, flip)));
+    lines.push(what_to_do);
     lines.join("\n")
 }
 
-fn what_to_do(decision: &Decision, flip: Option<&Flip>) -> String {
+fn what_to_do(decision: &Decision, flip: Option<&Flip>, served: Option<&Served>) -> String {
     let flag = &decision.key.flag;
-    let kill = format!("rearguard flag kill {flag} --reason '…'");
-    match Standing::of(decision, flip) {
+    let standing = Standing::of(decision, flip);
+    let (stop, _) = stop(decision, served, standing);
+    match standing {
         Standing::Safe => match &decision.incident {
             Some(incident) => format!(
                 "nothing urgent; acknowledge with `rearguard incident ack {incident}`, then find the cause."
@@ -110,17 +130,19 @@ fn what_to_do(decision: &Decision, flip: Option<&Flip>) -> String {
             None => "nothing urgent; find the cause.".into(),
         },
         Standing::Trying => format!(
-            "wait for the update; if none comes by {}, run `{kill}`.",
+            "wait for the update; if none comes by {}, run `{stop}`.",
             clock_time(decision.t0 + super::story::PROMISE)
         ),
-        Standing::Failed => format!("now: `{kill}`, then check what gateways serve."),
+        Standing::Failed => {
+            format!("now: `{stop}`, or {}; then check what gateways serve.", at_platform(served))
+        }
         Standing::Superseded => format!(
             "check with `rearguard flag show {flag}` that {} is served what you want.",
             whom(&decision.scope)
         ),
         Standing::Withheld => {
             let advice = decision.gate.advice().map_or_else(String::new, |advice| format!(" {advice}"));
-            format!("decide whether it may go on; to stop it: `{kill}`.{advice}")
+            format!("decide whether it may go on; to stop it: `{stop}`.{advice}")
         }
         Standing::Joined => "see the incident that it joined.".into(),
     }
@@ -138,7 +160,7 @@ mod tests {
         let story = example::story();
         let message = example::message();
         let decision = story.opener.clone();
-        let say = |flip: Option<&Flip>| with_outcome(&message, &decision, flip);
+        let say = |flip: Option<&Flip>| with_outcome(&message, &decision, flip, None);
 
         let done = say(story.flip.as_ref());
         assert_eq!(done.kind, MessageKind::Rollback);
@@ -173,13 +195,13 @@ mod tests {
     fn a_gate_is_named() {
         let mut decision = example::story().opener;
         decision.gate = Gate::AutomationOff;
-        let said = with_outcome(&example::message(), &decision, None);
+        let said = with_outcome(&example::message(), &decision, None, None);
         assert!(said.summary.contains("NOT ROLLED BACK"));
         assert!(said.detail.contains("automation is switched off"));
         assert!(said.detail.contains("`rearguard automation on --reason …` lets Rearguard act again"));
         assert_eq!(said.kind, MessageKind::Rollback);
         decision.gate = Gate::AlreadyLatched;
-        let said = with_outcome(&example::message(), &decision, None);
+        let said = with_outcome(&example::message(), &decision, None, None);
         assert!(said.summary.contains("one more rule"), "{}", said.summary);
     }
 

@@ -6,7 +6,7 @@ use super::words::{clock_time, span};
 use crate::engine::input::FlipOutcome;
 use crate::engine::output::{Decision, Gate};
 use crate::engine::rule::RuleAction;
-use crate::model::flag::Scope;
+use crate::model::flag::{Scope, Served};
 use crate::model::incident::IncidentStatus;
 use crate::model::time::Timestamp;
 
@@ -34,6 +34,8 @@ pub struct Story {
     pub opener: Decision,
     /// Further decisions of the same episode.
     pub joined: Vec<Decision>,
+    /// The platform that serves the flag; `None` for Rearguard's own store.
+    pub served: Option<Served>,
     /// When the decision was committed.
     pub committed: Timestamp,
     /// `None` when nothing was to be flipped.
@@ -83,6 +85,14 @@ pub fn whom(scope: &Scope) -> String {
     match scope {
         Scope::All => "everybody".into(),
         Scope::Only(dimension, value) => format!("{} {value}", dimension.as_str()),
+    }
+}
+
+/// The rule's condition, or who asked and why: what follows "rolled back".
+pub fn why(decision: &Decision) -> String {
+    match &decision.by {
+        Some(by) => format!(" by {}: {}", by.actor, by.reason),
+        None => format!(": {}", decision.condition),
     }
 }
 

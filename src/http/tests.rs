@@ -6,6 +6,8 @@ use reqwest::{Method, Response as Answer, StatusCode};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::engine::input::CommandKind;
+use crate::model::flag::Scope;
 use crate::model::id::FlagKey;
 use bench::Bench;
 
@@ -129,6 +131,10 @@ async fn every_route_but_health_needs_its_scope() {
         (post.clone(), "/v1/flags/x/kill", "operate"),
         (del.clone(), "/v1/flags/x/kill", "rearm"),
         (post.clone(), "/v1/flags/x/rearm", "rearm"),
+        (post.clone(), "/v1/flags/x/rollback", "operate"),
+        (post.clone(), "/v1/flags/x/pause", "operate"),
+        (post.clone(), "/v1/flags/x/resume", "operate"),
+        (get.clone(), "/v1/decisions/x/flip", "operate"),
         (get, "/v1/tokens", "admin"),
         (post, "/v1/tokens", "admin"),
         (del, "/v1/tokens/x", "admin"),
@@ -138,6 +144,7 @@ async fn every_route_but_health_needs_its_scope() {
         let shown = path
             .replace("flags/x", "flags/{key}")
             .replace("incidents/x", "incidents/{id}")
+            .replace("decisions/x", "decisions/{id}")
             .replace("tokens/x", "tokens/{name}");
         let row = format!("| `{method} {shown}` | {needed} |");
         assert!(documentation.contains(&row), "docs/api.md lacks {row}");
@@ -194,6 +201,19 @@ async fn commands_carry_who_and_why_and_explain_refusals() {
         ("/v1/flags/ai.bad.v18/rearm", "rearm", "{}", 400, "`reason`"),
         ("/v1/flags/ai.bad.v18/rearm", "rearm", r#"{"reason": "x", "scop": "all"}"#, 400, "scop"),
         ("/v1/flags/ai.bad.v18/rearm", "rearm", r#"{"reason": "x", "scope": "planet:x"}"#, 400, "no scope"),
+        ("/v1/flags/ai.bad.v18/rollback", "operate", "{}", 400, "`reason`"),
+        (
+            "/v1/flags/ai.bad.v18/rollback",
+            "operate",
+            r#"{"reason": "x", "scope": "planet:x"}"#,
+            400,
+            "no scope",
+        ),
+        ("/v1/flags/no.such/rollback", "operate", r#"{"reason": "x"}"#, 404, "no flag"),
+        ("/v1/flags/ai.bad.v18/pause", "operate", r#"{"reason": " "}"#, 400, "`reason`"),
+        ("/v1/flags/no.such/pause", "operate", r#"{"reason": "x"}"#, 404, "no flag"),
+        ("/v1/flags/ai.calm.v2/resume", "operate", r#"{"reason": "x"}"#, 409, "not paused"),
+        ("/v1/flags/ai.bad.v18/rearm", "rearm", r#"{"false_alarm": true}"#, 400, "`reason`"),
         ("/v1/flags/ai.bad.v18/kill", "operate", "nonsense", 400, "does not fit"),
         ("/v1/flags/no.such/kill", "operate", r#"{"reason": "x"}"#, 404, "no flag"),
         ("/v1/incidents/no-such/ack", "ack", "", 404, "no incident"),
@@ -275,6 +295,36 @@ async fn incidents_are_listed_and_rendered_and_the_server_drains() {
     bench.stop.cancel();
     let ended = tokio::time::timeout(std::time::Duration::from_secs(20), bench.serving).await;
     ended.expect("it drains in time").expect("without a panic");
+}
+
+#[tokio::test]
+async fn by_hand_the_engine_is_asked_and_the_answer_names_the_decision() {
+    let bench = Bench::new().await;
+    let rolled = r#"{"scope": "tenant:acme", "reason": "leaks data"}"#;
+    let (code, said) = bench.json(Method::POST, "/v1/flags/ai.bad.v18/rollback", "operate", rolled).await;
+    assert_eq!((code, said["decision"].as_str()), (200, Some("by-hand-1")));
+    let why = r#"{"reason": "x"}"#;
+    for what in ["pause", "resume"] {
+        let path = format!("/v1/flags/ai.bad.v18/{what}");
+        assert_eq!(bench.json(Method::POST, &path, "operate", why).await.0, 200);
+    }
+    let wrong = r#"{"reason": "x", "false_alarm": true}"#;
+    assert_eq!(bench.json(Method::POST, "/v1/flags/ai.bad.v18/rearm", "rearm", wrong).await.0, 200);
+    let flag = || FlagKey::from("ai.bad.v18");
+    let acme = Scope::try_from("tenant:acme".to_owned()).unwrap();
+    let seen: Vec<CommandKind> =
+        bench.engine.0.lock().unwrap().drain(..).map(|command| command.kind).collect();
+    assert_eq!(
+        seen,
+        [
+            CommandKind::RollBack { flag: flag(), scope: acme },
+            CommandKind::Pause { flag: flag() },
+            CommandKind::Resume { flag: flag() },
+            CommandKind::Rearm { flag: flag(), scope: None, false_alarm: true },
+        ]
+    );
+    let (code, _) = bench.json(Method::GET, "/v1/decisions/none/flip", "operate", "").await;
+    assert_eq!(code, 404);
 }
 
 #[tokio::test]

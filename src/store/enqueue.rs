@@ -96,9 +96,11 @@ async fn void_opposites(
         Flip::Freeze { .. } => "unfreeze",
         Flip::Unfreeze { .. } => "freeze",
     };
+    // A human's rollback also stands for one that a rule still tries.
+    let same = if matches!(flip, Flip::Pin { by: Some(_), .. }) { "pin" } else { opposite };
     sqlx::query(
         "UPDATE outbox SET status = 'superseded', finished = $1, result = $2, outcome = $3
-         WHERE lane = $4 AND scope = $5 AND status = 'pending' AND dedup LIKE $6",
+         WHERE lane = $4 AND scope = $5 AND status = 'pending' AND (dedup LIKE $6 OR dedup LIKE $7) AND dedup <> $8",
     )
     .bind(now.as_millis())
     .bind(format!("a later {} replaces it", flip.as_str()))
@@ -106,6 +108,8 @@ async fn void_opposites(
     .bind(&*row.lane)
     .bind(flip.scope().to_string())
     .bind(format!("flip/{}/{opposite}/%", row.adapter))
+    .bind(format!("flip/{}/{same}/%", row.adapter))
+    .bind(&*row.dedup)
     .execute(&mut *tx)
     .await
     .map_err(StoreError::db("voiding an opposite flip"))?;

@@ -8,6 +8,7 @@ use super::db::{Columns, json};
 use super::error::StoreError;
 use super::outbox::OutboxRow;
 use super::plan::{Flip, Task};
+use crate::engine::hand::BY_HAND;
 use crate::engine::input::FlipOutcome;
 use crate::model::id::{DecisionId, IncidentId};
 use crate::model::time::Timestamp;
@@ -184,7 +185,7 @@ async fn incident_of(
 }
 
 /// A pin has ended: an entry in the incident of its decision; the incident's own flip sets the time that T1 needs. Where the
-/// opening decision was withheld, that is the flip of the decision that was carried out later.
+/// opening decision was withheld, or a human rolled back after it, that is the flip of the decision that was carried out later.
 pub(super) async fn flip_finished(
     tx: &mut AnyConnection,
     decision: &DecisionId,
@@ -204,13 +205,15 @@ pub(super) async fn flip_finished(
         "UPDATE incidents SET flip_outcome = $1, flip_done = CASE WHEN $2 = 1 THEN $3 ELSE flip_done END
          WHERE id = $4 AND (decision = $5 OR EXISTS (
            SELECT 1 FROM decisions opener JOIN decisions own ON own.id = $5
-           WHERE opener.id = incidents.decision AND opener.gate <> 'act' AND own.scope IN (opener.scope, 'all')))",
+           WHERE opener.id = incidents.decision AND (opener.gate <> 'act' OR own.rule = $6)
+             AND own.scope IN (opener.scope, 'all')))",
     )
     .bind(&*word)
     .bind(i64::from(good))
     .bind(at.as_millis())
     .bind(incident.as_str())
     .bind(decision.as_str())
+    .bind(BY_HAND)
     .execute(&mut *tx)
     .await
     .map_err(StoreError::db("recording a flip at its incident"))?;

@@ -128,7 +128,9 @@ impl Worker {
             return Ok((plain, None));
         };
         let flip = self.flip(id).await?;
-        let message = with_outcome(&plain, &stored.decision, flip.as_ref());
+        let flags = self.store.flags();
+        let served = flags.get(&stored.decision.key.flag).and_then(|state| state.spec.served.as_ref());
+        let message = with_outcome(&plain, &stored.decision, flip.as_ref(), served);
         Ok((message, Some(facts(&stored.decision, flip.as_ref()))))
     }
 

@@ -8,9 +8,10 @@ use sqlx::{Connection as _, Executor as _};
 
 use super::*;
 use crate::dispatch::example;
+use crate::engine::hand::BY_HAND;
 use crate::engine::input::FlipOutcome;
 use crate::engine::output::LatchChange;
-use crate::engine::output::{Decision, Message, MessageKind, Order, Output};
+use crate::engine::output::{AlertKey, ByHand, Decision, Message, MessageKind, Order, Output};
 use crate::engine::rule::RuleAction;
 use crate::model::flag::Scope;
 use crate::model::id::FlagKey;
@@ -235,6 +236,100 @@ async fn a_flip_that_never_succeeds_expires_and_says_so() {
     bench
         .until("paged", |b| b.oncall.messages().last().is_some_and(|m| m.kind == MessageKind::RollbackFailed))
         .await;
+}
+
+/// The same decision made by a human.
+fn by_ann(decision: &Decision) -> Decision {
+    let by = ByHand { actor: "ann".into(), reason: "leaks data".into() };
+    let key = AlertKey { rule: BY_HAND.into(), ..decision.key.clone() };
+    Decision { id: "by-hand-1".into(), key, by: Some(by), confirmed_by: None, ..decision.clone() }
+}
+
+fn pin_by_ann(decision: &Decision) -> Order {
+    Order::Pin {
+        decision: decision.id.clone(),
+        flag: decision.key.flag.clone(),
+        scope: Scope::All,
+        control: "support-copilot.prompt-v17".into(),
+        by: Some("ann".into()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_human_rolls_back_pauses_and_resumes_while_automation_is_off() {
+    let mut bench = Bench::new(Vec::new(), Keeper::new("oncall")).await;
+    bench.switch(1, false).await;
+    let decision = by_ann(&bench.decision());
+    let (flag, by) = (decision.key.flag.clone(), Some("ann".to_owned()));
+    let open = LatchChange::Open {
+        flag: flag.clone(),
+        scope: Scope::All,
+        decision: decision.id.clone(),
+        incident: "inc-1".into(),
+        at: decision.at,
+    };
+    let page = Message { decision: Some(decision.id.clone()), ..example::message() };
+    let pause = Decision { id: "by-hand-2".into(), action: RuleAction::PauseRollout, ..decision.clone() };
+    let output = Output {
+        orders: vec![
+            pin_by_ann(&decision),
+            Order::Page(page),
+            Order::Freeze { decision: pause.id.clone(), flag: flag.clone(), by: by.clone() },
+        ],
+        decisions: vec![decision, pause],
+        ..Output::default()
+    };
+    bench.commit(2, &[output], vec![open]).await;
+    for id in ["by-hand-1", "by-hand-2"] {
+        let answer = bench.answer().await;
+        assert_eq!((answer.decision.as_str(), answer.outcome), (id, FlipOutcome::Verified));
+    }
+    assert!(bench.pinned());
+    bench.until("paged", |b| !b.oncall.messages().is_empty()).await;
+    let page = bench.oncall.messages().remove(0);
+    assert_eq!(page.summary, "support-copilot.prompt-v18 rolled back by ann: leaks data");
+    assert!(page.detail.contains("Asked for by ann"), "{}", page.detail);
+    let end = Order::Unfreeze { flag: flag.clone(), why: "resumed by ann: fine".into(), by };
+    bench.commit(3, &[Output { orders: vec![end], ..Output::default() }], Vec::new()).await;
+    bench.until("resumed", |b| b.store.flags().get(&flag).unwrap().overlay.frozen_share.is_none()).await;
+    let changes = bench.store.flag_changes(&flag, 10).await.unwrap();
+    let said: Vec<&str> = changes.iter().map(|change| change.reason.as_str()).collect();
+    assert_eq!(said[..3], ["resumed by ann: fine", "pause asked for by ann", "rollback asked for by ann"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_human_takes_over_a_rollback_that_does_not_get_through() {
+    let script = (0..1_000).map(|_| Step::Fail(Failure::retryable("answered 503"))).collect();
+    let mut bench = Bench::new(script, Keeper::new("oncall")).await;
+    let first = bench.decision();
+    bench.roll_back(&first).await;
+    bench.until("tried once", |b| *b.platform.writes.lock().unwrap() > 0).await;
+    // Killed and switched on again: a rule's rollback leaves that alone, a human's does not.
+    let flag = first.key.flag.clone();
+    let again = by_ann(&first);
+    let retry = LatchChange::Retry { flag: flag.clone(), scope: Scope::All, decision: again.id.clone() };
+    let incident = first.incident.clone().unwrap();
+    let output = Output {
+        orders: vec![Order::JoinIncident { incident, decision: again.id.clone() }, pin_by_ann(&again)],
+        decisions: vec![again.clone()],
+        ..Output::default()
+    };
+    bench.commit(2, &[output], vec![retry]).await;
+    bench.store.kill(&flag, "bob", "looks bad", bench.clock.now()).await.unwrap();
+    bench.store.unkill(&flag, "bob", "no", bench.clock.now()).await.unwrap();
+    bench.platform.script.lock().unwrap().clear();
+    loop {
+        let answer = bench.answer().await;
+        if answer.decision == again.id {
+            assert_eq!(answer.outcome, FlipOutcome::Verified);
+            break;
+        }
+    }
+    assert!(bench.pinned());
+    let ended = bench.store.flip_state(&first.id).await.unwrap().unwrap();
+    assert_eq!(ended.outcome, Some(FlipOutcome::Superseded), "{ended:?}");
+    let incident = bench.incident().await.incident;
+    assert_eq!(incident.flip_outcome, Some(FlipOutcome::Verified));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,6 +22,12 @@ impl Commander for Engine {
                 CommandKind::Rearm { flag, scope, .. } if flag.as_str() == "ai.calm.v2" => {
                     Err(CommandError::NotLatched { flag, scope: scope.unwrap_or_default() }.into())
                 }
+                CommandKind::Resume { flag } if flag.as_str() == "ai.calm.v2" => {
+                    Err(CommandError::NotPaused { flag }.into())
+                }
+                CommandKind::RollBack { .. } => {
+                    Ok(Reply { said: "being rolled back".into(), decision: Some("by-hand-1".into()) })
+                }
                 CommandKind::ResolveIncident { .. } => {
                     Err(SubmitError::Unavailable("the engine is loading".into()))
                 }
