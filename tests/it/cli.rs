@@ -265,6 +265,26 @@ async fn flags_are_shown_killed_and_rearmed() {
     let command = daemon.commands().remove(0);
     let CommandKind::Rearm { scope, .. } = command.kind else { panic!("{command:?}") };
     assert_eq!((scope.unwrap().to_string(), command.reason), ("tenant:acme".into(), "v19".into()));
+    let rolled =
+        daemon.ask("operate", &["flag", "rollback", key, "--reason", "leaks", "--scope", "tenant:acme"]);
+    assert_eq!((rolled.code, rolled.out.as_str()), (0, "done\n"), "{rolled:?}");
+    for what in ["pause", "resume"] {
+        assert_eq!(daemon.ask("operate", &["flag", what, key, "--reason", "x"]).code, 0, "{what}");
+    }
+    let refused = daemon.ask("read", &["flag", "rollback", key, "--reason", "x"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let wrong = daemon.ask("rearm", &["flag", "rearm", key, "--reason", "noise", "--false-alarm"]);
+    assert_eq!(wrong.code, 0, "{wrong:?}");
+    let kinds: Vec<CommandKind> = daemon.commands().into_iter().map(|command| command.kind).collect();
+    assert!(matches!(
+        &kinds[kinds.len() - 4..],
+        [
+            CommandKind::RollBack { .. },
+            CommandKind::Pause { .. },
+            CommandKind::Resume { .. },
+            CommandKind::Rearm { false_alarm: true, .. }
+        ]
+    ));
     let near = daemon.ask("read", &["flag", "show", "ai.suport.v18"]);
     assert!(near.err.contains("did you mean `ai.support.v18`?"), "{}", near.err);
     let unknown = daemon.ask("rearm", &["flag", "rearm", "no.such", "--reason", "x"]);

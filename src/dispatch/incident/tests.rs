@@ -2,7 +2,8 @@ use super::*;
 use crate::dispatch::advice::quoted;
 use crate::dispatch::example;
 use crate::dispatch::story::Flip;
-use crate::engine::output::Gate;
+use crate::engine::output::{ByHand, Gate};
+use crate::model::flag::Served;
 
 fn rendered(story: &Story) -> String {
     Renderer::new(None).unwrap().render(story).unwrap()
@@ -35,6 +36,53 @@ fn a_failed_rollback_says_what_to_do_first() {
     let kill = text.find("rearguard flag kill").unwrap();
     let ack = text.find("rearguard incident ack").unwrap();
     assert!(kill < ack);
+}
+
+#[test]
+fn a_flag_of_another_platform_is_told_what_works_there() {
+    let served = Served {
+        platform: "prod".into(),
+        kind: "launchdarkly".into(),
+        key: "copilot".into(),
+        control: "v17".into(),
+        treatment: "v18".into(),
+        worst: std::time::Duration::from_secs(20),
+    };
+    let failed = Flip { outcome: Some(FlipOutcome::Failed), ..Flip::default() };
+    for (flip, gate, says) in [
+        (Some(failed), Gate::Act, "at `prod` (launchdarkly): serve `v17` of `copilot` to everybody"),
+        (None, Gate::AutomationOff, "take it back with the first command below"),
+    ] {
+        let mut story = example::story();
+        (story.flip, story.opener.gate, story.served) = (flip, gate, Some(served.clone()));
+        let text = rendered(&story);
+        assert!(!text.contains("flag kill"), "it would be refused: {text}");
+        assert!(
+            text.contains("rearguard flag rollback ai.support-copilot.prompt-v18 --wait --reason"),
+            "{text}"
+        );
+        for said in [says, "put `copilot` back at `prod` (launchdarkly) by hand"] {
+            assert!(text.contains(said), "lacks `{said}`:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn a_rollback_by_hand_says_who_and_why_and_measures_nothing() {
+    let mut story = example::story();
+    story.opener.by = Some(ByHand { actor: "ann".into(), reason: "leaks | data".into() });
+    story.opener.evidence = Evidence::default();
+    story.opener.confirmed_by = None;
+    let text = rendered(&story);
+    assert!(text.starts_with("# support-copilot.prompt-v18 rolled back by ann: leaks"), "{text}");
+    for said in
+        ["## Who rolled back, and why", "| By hand | **ann**: leaks ¦ data |", "ann rolled back by hand"]
+    {
+        assert!(text.contains(said), "lacks `{said}`:\n{text}");
+    }
+    for not in ["What broke", "| Samples", "| Confirmed", "the condition became true"] {
+        assert!(!text.contains(not), "`{not}` in:\n{text}");
+    }
 }
 
 #[test]

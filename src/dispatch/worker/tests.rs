@@ -11,7 +11,7 @@ use crate::dispatch::example;
 use crate::engine::hand::BY_HAND;
 use crate::engine::input::FlipOutcome;
 use crate::engine::output::LatchChange;
-use crate::engine::output::{AlertKey, ByHand, Decision, Message, MessageKind, Order, Output};
+use crate::engine::output::{AlertKey, ByHand, Decision, Evidence, Message, MessageKind, Order, Output};
 use crate::engine::rule::RuleAction;
 use crate::model::flag::Scope;
 use crate::model::id::FlagKey;
@@ -242,7 +242,14 @@ async fn a_flip_that_never_succeeds_expires_and_says_so() {
 fn by_ann(decision: &Decision) -> Decision {
     let by = ByHand { actor: "ann".into(), reason: "leaks data".into() };
     let key = AlertKey { rule: BY_HAND.into(), ..decision.key.clone() };
-    Decision { id: "by-hand-1".into(), key, by: Some(by), confirmed_by: None, ..decision.clone() }
+    Decision {
+        id: "by-hand-1".into(),
+        key,
+        by: Some(by),
+        confirmed_by: None,
+        evidence: Evidence::default(),
+        ..decision.clone()
+    }
 }
 
 fn pin_by_ann(decision: &Decision) -> Order {

@@ -46,6 +46,7 @@ fn record_everything() {
     record(&SnapshotMeasured { age: SECOND, bytes: 10 });
     record(&Evaluated { reason: "SPLIT" });
     record(&Answered { route: "/v1/status", method: "GET", status: 200, took: SECOND });
+    record(&FalseAlarm { flag: "f", actor: "ann", reason: "r" });
     record(&Reloaded { ok: true, detail: "" });
     record(&TaskFailed { task: "t", error: "e", restarts: true });
 }
