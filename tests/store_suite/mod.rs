@@ -48,7 +48,7 @@ macro_rules! store_suite {
             ],
             outbox: [
                 flips_come_first, claims_are_exclusive, a_lease_runs_out, a_dead_owners_claims_are_free, a_stale_completion_is_refused, a_lane_is_first_in_first_out,
-                a_pin_overtakes, a_rearm_voids_a_pending_pin, retry_waits, expiry_is_an_answer, answers_are_given_once,
+                a_pin_overtakes, a_human_overtakes_a_rules_pin, a_rearm_voids_a_pending_pin, retry_waits, expiry_is_an_answer, answers_are_given_once,
                 age_and_counts, recheck_tells_the_truth, an_unreadable_row_blocks_nothing,
                 a_row_that_keeps_failing_grows_old
             ],

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rearguard::engine::input::FlipOutcome;
-use rearguard::engine::output::Order;
-use rearguard::model::flag::Scope;
+use rearguard::engine::output::{Order, Output};
+use rearguard::engine::rule::RuleAction;
+use rearguard::model::flag::{Dimension, Scope};
 use rearguard::store::{Flip, RowKind, StoreError, Task};
 
 use super::fixture::*;
@@ -127,6 +128,29 @@ pub async fn a_pin_overtakes(base: &Base) {
     assert!(matches!(row.task, Task::Flip(Flip::Pin { .. })));
     // While the pin is under way the freeze waits, even when its time has come.
     assert!(!due(&store, at(3)).await.contains(&"builtin".to_owned()));
+}
+
+pub async fn a_human_overtakes_a_rules_pin(base: &Base) {
+    let store = base.ready().await;
+    let mut acme = rollback("d1", "i1");
+    acme.orders[0] = pin("d1", Scope::Only(Dimension::Tenant, "acme".into()));
+    commit(&store, 1, &[acme]).await;
+    let row = claim_one(&store, at(1), "builtin").await;
+    store.retry(&row, at(500), "503").await.unwrap();
+    let by_hand = Output {
+        decisions: vec![decision("d2", RuleAction::Rollback)],
+        orders: vec![Order::Pin {
+            decision: "d2".into(),
+            flag: flag(),
+            scope: Scope::All,
+            control: "support.v17".into(),
+            by: Some("ann".into()),
+        }],
+        ..Output::default()
+    };
+    commit(&store, 2, &[by_hand]).await;
+    let row = claim_one(&store, at(2), "builtin").await;
+    assert_eq!(row.decision, Some("d2".into()), "it does not wait behind the rule's back-off");
 }
 
 pub async fn a_rearm_voids_a_pending_pin(base: &Base) {
