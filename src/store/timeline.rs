@@ -185,7 +185,8 @@ async fn incident_of(
 }
 
 /// A pin has ended: an entry in the incident of its decision; the incident's own flip sets the time that T1 needs. Where the
-/// opening decision was withheld, or a human rolled back after it, that is the flip of the decision that was carried out later.
+/// opening decision was withheld, or a human rolled back after it, that is the flip of the decision that was carried out later;
+/// what ends late of those before a human's says nothing of the incident any more.
 pub(super) async fn flip_finished(
     tx: &mut AnyConnection,
     decision: &DecisionId,
@@ -206,7 +207,12 @@ pub(super) async fn flip_finished(
          WHERE id = $4 AND (decision = $5 OR EXISTS (
            SELECT 1 FROM decisions opener JOIN decisions own ON own.id = $5
            WHERE opener.id = incidents.decision AND (opener.gate <> 'act' OR own.rule = $6)
-             AND own.scope IN (opener.scope, 'all')))",
+             AND own.scope IN (opener.scope, 'all')))
+           AND NOT EXISTS (
+             SELECT 1 FROM incident_decisions i JOIN decisions later ON later.id = i.decision
+             JOIN decisions own ON own.id = $5
+             WHERE i.incident = incidents.id AND later.rule = $6 AND later.seq > own.seq
+               AND later.scope IN (own.scope, 'all'))",
     )
     .bind(&*word)
     .bind(i64::from(good))

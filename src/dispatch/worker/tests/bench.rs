@@ -11,10 +11,11 @@ use crate::dispatch::flag::file::FlagFile;
 use crate::dispatch::flag::flagd::Flagd;
 use crate::dispatch::flag::{Seen, Wanted};
 use crate::dispatch::receiver::{Attempt, Content, Notice};
+use crate::engine::input::FlipOutcome;
 use crate::engine::output::LatchChange;
 use crate::engine::output::{Decision, IncidentOrder, Message, Order, Output};
 use crate::model::flag::{FlagSpec, Scope, Served};
-use crate::model::id::FlagKey;
+use crate::model::id::{DecisionId, FlagKey};
 use crate::store::{IncidentDetail, PlanContext, Position, Routes, StepRecord, Timing};
 
 pub const RATE: f64 = 100.0;
@@ -345,6 +346,19 @@ impl Bench {
             .await
             .expect("the engine is told in time")
             .unwrap()
+    }
+
+    /// How the flip of a decision has ended, as stored: one that was made void answers only to the chores.
+    pub async fn ended(&self, decision: &DecisionId) -> FlipOutcome {
+        for _ in 0..3000 {
+            if let Some(outcome) =
+                self.store.flip_state(decision).await.unwrap().and_then(|state| state.outcome)
+            {
+                return outcome;
+            }
+            self.clock.sleep_real(Duration::from_millis(10)).await;
+        }
+        panic!("the flip of {decision} never ended");
     }
 
     /// Waits until something is so; real time bounds it, nothing depends on how long it takes.
