@@ -307,7 +307,7 @@ async fn a_human_rolls_back_pauses_and_resumes_while_automation_is_off() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_human_takes_over_a_rollback_that_does_not_get_through() {
     let script = (0..1_000).map(|_| Step::Fail(Failure::retryable("answered 503"))).collect();
-    let mut bench = Bench::new(script, Keeper::new("oncall")).await;
+    let bench = Bench::new(script, Keeper::new("oncall")).await;
     let first = bench.decision();
     bench.roll_back(&first).await;
     bench.until("tried once", |b| *b.platform.writes.lock().unwrap() > 0).await;
