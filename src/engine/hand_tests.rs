@@ -177,6 +177,7 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         platform: "prod".into(),
         kind: "flagd".into(),
         key: "k".into(),
+        id: None,
         control: "off".into(),
         treatment: "on".into(),
         worst: std::time::Duration::from_secs(20),

@@ -61,7 +61,7 @@ fn receiver(kind: ReceiverKind) -> Arc<dyn Receiver> {
 /// A message of a kind, as it leaves the worker.
 fn notice(kind: MessageKind) -> Notice {
     let story = example::story();
-    let message = with_outcome(&example::message(), &story.opener, story.flip.as_ref());
+    let message = with_outcome(&example::message(), &story.opener, story.flip.as_ref(), None);
     Notice {
         id: "rearguard-7-0".into(),
         since: message.at,

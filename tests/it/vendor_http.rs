@@ -49,7 +49,13 @@ fn wanted(flip: Flip) -> Wanted {
 }
 
 fn pin() -> Flip {
-    Flip::Pin { decision: "d-1".into(), flag: "ai.a".into(), scope: Scope::All, control: "a.v1".into() }
+    Flip::Pin {
+        decision: "d-1".into(),
+        flag: "ai.a".into(),
+        scope: Scope::All,
+        control: "a.v1".into(),
+        by: None,
+    }
 }
 
 fn unleash(url: &str) -> Remote {
@@ -260,7 +266,7 @@ async fn what_a_platform_repeats_of_a_secret_is_not_told() {
 #[tokio::test]
 async fn a_pause_finds_nothing_to_hold_and_a_release_plan_cannot_be_held() {
     let standin = Standin::start(sample()).await;
-    let freeze = wanted(Flip::Freeze { decision: "d-1".into(), flag: "ai.a".into() });
+    let freeze = wanted(Flip::Freeze { decision: "d-1".into(), flag: "ai.a".into(), by: None });
     let platform = unleash(&standin.url);
     assert!(platform.read(&freeze, WITHIN).await.unwrap().done);
     assert_eq!(platform.verify(&freeze, WITHIN).await.unwrap(), "the share stands at 25 %");

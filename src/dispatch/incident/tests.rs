@@ -44,6 +44,7 @@ fn a_flag_of_another_platform_is_told_what_works_there() {
         platform: "prod".into(),
         kind: "launchdarkly".into(),
         key: "copilot".into(),
+        id: None,
         control: "v17".into(),
         treatment: "v18".into(),
         worst: std::time::Duration::from_secs(20),

@@ -66,7 +66,13 @@ fn a_rule_chooses_its_receiver() {
 
 #[test]
 fn a_flip_keeps_the_promise_or_gets_its_least_time() {
-    let pin = Order::Pin { decision: "d".into(), flag: "f".into(), scope: Scope::All, control: "c".into(), by: None };
+    let pin = Order::Pin {
+        decision: "d".into(),
+        flag: "f".into(),
+        scope: Scope::All,
+        control: "c".into(),
+        by: None,
+    };
     let deadline = |used| {
         let t0 = wall() - Duration::from_secs(used);
         rows(&pin, Some(t0))[0].deadline
