@@ -9,7 +9,7 @@ use rearguard::telemetry::catalogue::METRICS;
 
 use crate::cli::rearguard;
 
-pub const DOCUMENTS: [&str; 29] = [
+pub const DOCUMENTS: [&str; 33] = [
     "README.md",
     "CHANGELOG.md",
     "deploy/README.md",
@@ -29,6 +29,10 @@ pub const DOCUMENTS: [&str; 29] = [
     "docs/integrations/launchdarkly.md",
     "docs/integrations/statsig.md",
     "docs/integrations/unleash.md",
+    "docs/integrations/incident-io.md",
+    "docs/integrations/jsm.md",
+    "docs/integrations/pagerduty.md",
+    "docs/integrations/slack.md",
     "docs/metrics.md",
     "docs/operations.md",
     "docs/performance.md",
@@ -111,7 +115,7 @@ fn every_configuration_loads_and_every_rule_file_compiles() {
             }
             let kafka = "kafka: { brokers: \"localhost:9092\", topics: [events] }\n";
             let text = if block.contains("kafka:") { block } else { format!("{kafka}{block}") };
-            let variable = |name: &str| Some(format!("the value of {name}"));
+            let variable = |name: &str| Some(format!("https://hooks.slack.com/services/value-of-{name}"));
             let loaded = Config::parse(Path::new("/etc/rearguard/rearguard.yaml"), &text, &variable);
             assert!(loaded.is_ok(), "{file}: {text}\n{loaded:?}");
         }
