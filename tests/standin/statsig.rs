@@ -75,7 +75,7 @@ impl Statsig {
                 return Some(rule["returnValue"].clone());
             }
         }
-        gate.then(|| json!(false))
+        gate.then_some(serde_json::Value::Bool(false))
     }
 
     fn specs(&self) -> Value {
