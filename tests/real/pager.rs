@@ -34,6 +34,8 @@ fn notice(kind: MessageKind) -> Notice {
         })),
         link: None,
         since: at,
+        wakes: true,
+        facts: None,
     }
 }
 
