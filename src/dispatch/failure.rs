@@ -61,14 +61,25 @@ impl Failure {
 
     /// Without a secret that the other side repeated in its answer.
     pub fn hiding(mut self, secret: &Secret) -> Self {
-        let (Self::Retryable { why, .. }
-        | Self::Permanent { why }
-        | Self::Unknown { why }
-        | Self::Conflict { why }) = &mut self;
         if !secret.reveal().is_empty() {
+            let why = self.why();
             *why = why.replace(secret.reveal(), "…");
         }
         self
+    }
+
+    /// With what had been reached before it failed.
+    pub fn after_having(mut self, reached: &str) -> Self {
+        self.why().insert_str(0, reached);
+        self
+    }
+
+    const fn why(&mut self) -> &mut String {
+        let (Self::Retryable { why, .. }
+        | Self::Permanent { why }
+        | Self::Unknown { why }
+        | Self::Conflict { why }) = self;
+        why
     }
 
     /// Reads an HTTP status that is not a success. `now` is real time, for a `Retry-After` that names a date; `said` is the

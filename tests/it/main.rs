@@ -10,6 +10,7 @@ mod explain;
 mod how;
 mod layers;
 mod long;
+mod matrix;
 mod ofrep;
 mod readme;
 mod receivers;

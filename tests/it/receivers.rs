@@ -22,10 +22,10 @@ use crate::standin::pagerduty::PagerDuty;
 use crate::standin::server::{Fault, Standin};
 use crate::standin::slack::Slack;
 
-const KEY: &str = "planted5ecret0planted5ecret0pl01";
-const OTHER: &str = "planted5ecret0of0incidents";
-const HOOK: &str = "/services/T0/B0/planted5ecret0";
-const PREFIX: &str = "/jsm/ops/integration";
+pub const KEY: &str = "planted5ecret0planted5ecret0pl01";
+pub const OTHER: &str = "planted5ecret0of0incidents";
+pub const HOOK: &str = "/services/T0/B0/planted5ecret0";
+pub const PREFIX: &str = "/jsm/ops/integration";
 
 /// Long enough for an answer on a busy machine, short enough to wait for none.
 const WITHIN: Duration = Duration::from_millis(1500);
@@ -34,20 +34,20 @@ fn key() -> Secret {
     Secret::new(KEY)
 }
 
-fn pagerduty(url: &str) -> ReceiverKind {
+pub fn pagerduty(url: &str) -> ReceiverKind {
     ReceiverKind::PagerDuty { url: url.into(), routing_key: key() }
 }
 
-fn jsm(url: &str) -> ReceiverKind {
+pub fn jsm(url: &str) -> ReceiverKind {
     ReceiverKind::Jsm { url: format!("{url}{PREFIX}"), api_key: key() }
 }
 
-fn incidentio(url: &str) -> ReceiverKind {
+pub fn incidentio(url: &str) -> ReceiverKind {
     let declare = Declare { api_key: Secret::new(OTHER), private: true, severity: Some("01FH".into()) };
     ReceiverKind::IncidentIo { url: url.into(), source: SOURCE.into(), token: key(), declare: Some(declare) }
 }
 
-fn slack(url: &str) -> ReceiverKind {
+pub fn slack(url: &str) -> ReceiverKind {
     ReceiverKind::Slack { url: Secret::new(format!("{url}{HOOK}")) }
 }
 
@@ -90,7 +90,7 @@ fn expected(fault: Fault) -> (&'static str, Option<u64>) {
     }
 }
 
-const FAULTS: [Fault; 19] = [
+pub const FAULTS: [Fault; 19] = [
     Fault::Pass,
     Fault::Ignore,
     Fault::Status(400),

@@ -21,9 +21,18 @@ use crate::vendors::{darkly_sample, sample};
 
 const WITHIN: Duration = Duration::from_secs(2);
 
-fn remote(url: &str, service: Service, writes_as: Option<&str>) -> Remote {
+/// The way out to stand-ins.
+pub fn loopback(clock: Clock) -> Outbound {
     let host = AllowedHost { host: "127.0.0.1".into(), port: None, private: true };
-    let outbound = Outbound::new(AllowList::new([host]), Clock::system()).unwrap();
+    Outbound::new(AllowList::new([host]), clock).unwrap()
+}
+
+fn remote(url: &str, service: Service, writes_as: Option<&str>) -> Remote {
+    remote_by(&loopback(Clock::system()), url, service, writes_as)
+}
+
+/// A vendor's platform at a stand-in.
+pub fn remote_by(outbound: &Outbound, url: &str, service: Service, writes_as: Option<&str>) -> Remote {
     let endpoint = Endpoint { url: url.to_owned(), user: Some("api".into()), secret: Secret::new(SECRET) };
     let spec = RemoteSpec {
         service,
@@ -32,11 +41,12 @@ fn remote(url: &str, service: Service, writes_as: Option<&str>) -> Remote {
         web: Some("https://flags.example.com".into()),
         writes_as: writes_as.map(str::to_owned),
     };
-    Remote::new("prod".into(), spec, &outbound).unwrap()
+    Remote::new("prod".into(), spec, outbound).unwrap()
 }
 
-fn wanted(flip: Flip) -> Wanted {
-    let served = Served {
+/// What the stand-ins' flag is called.
+pub fn served() -> Served {
+    Served {
         platform: "prod".into(),
         kind: "vendor".into(),
         key: "ai.a".into(),
@@ -44,8 +54,11 @@ fn wanted(flip: Flip) -> Wanted {
         control: "a.v1".into(),
         treatment: "a.v2".into(),
         worst: Duration::from_secs(50),
-    };
-    Wanted { flip, served: Some(served), since: Clock::system().now() }
+    }
+}
+
+fn wanted(flip: Flip) -> Wanted {
+    Wanted { flip, served: Some(served()), since: Clock::system().now() }
 }
 
 fn pin() -> Flip {
@@ -58,23 +71,38 @@ fn pin() -> Flip {
     }
 }
 
+pub fn on_unleash() -> Service {
+    Service::Unleash { project: "default".into(), environment: un::ENVIRONMENT.into() }
+}
+
+pub fn on_launchdarkly() -> Service {
+    Service::LaunchDarkly { project: "shop".into(), environment: ld::ENVIRONMENT.into() }
+}
+
+pub fn on_configcat() -> Service {
+    Service::ConfigCat { environment: "08d86d63-2726-47cd-8bfc-59608ecb91e2".into() }
+}
+
+/// Whom Statsig says that changes are by: those of Rearguard.
+pub const WRITES_AS: &str = "rearguard@example.com";
+
 fn unleash(url: &str) -> Remote {
-    remote(url, Service::Unleash { project: "default".into(), environment: un::ENVIRONMENT.into() }, None)
+    remote(url, on_unleash(), None)
 }
 
 fn darkly(url: &str) -> Remote {
-    remote(url, Service::LaunchDarkly { project: "shop".into(), environment: ld::ENVIRONMENT.into() }, None)
+    remote(url, on_launchdarkly(), None)
 }
 
 fn configcat(url: &str) -> Remote {
-    remote(url, Service::ConfigCat { environment: "08d86d63-2726-47cd-8bfc-59608ecb91e2".into() }, None)
+    remote(url, on_configcat(), None)
 }
 
 fn statsig(url: &str) -> Remote {
-    remote(url, Service::Statsig, Some("rearguard@example.com"))
+    remote(url, Service::Statsig, Some(WRITES_AS))
 }
 
-fn setting() -> cc::ConfigCat {
+pub fn setting() -> cc::ConfigCat {
     let half = |text: &str| json!({"percentage": 50, "value": {"stringValue": text}});
     let rule = json!({"conditions": [], "percentageOptions": [half("a.v1"), half("a.v2")]});
     let value = json!({"defaultValue": {"stringValue": "a.v1"}, "targetingRules": [rule], "readOnly": false,
@@ -83,12 +111,18 @@ fn setting() -> cc::ConfigCat {
 }
 
 /// With an override that has to go, a rollback takes two writes.
-fn experiment(forced: bool) -> st::Statsig {
+pub fn experiment(forced: bool) -> st::Statsig {
     let group = |name: &str, id: &str| json!({"name": name, "id": id, "size": 50, "parameterValues": {"model": name}});
     let data = json!({"id": "ai.a", "status": "active", "launchedGroupID": null, "allocation": 40, "lastModifiedTime": 5,
         "groups": [group("a.v1", "g0"), group("a.v2", "g1")]});
     let forced = if forced { json!([{"groupID": "a.v2", "ids": ["beta"]}]) } else { json!([]) };
     st::Statsig::new(data, json!({"overrides": [], "userIDOverrides": forced}))
+}
+
+pub fn gate() -> st::Statsig {
+    let rule = json!({"name": "r", "passPercentage": 10, "conditions": []});
+    let data = json!({"id": "ai.a", "isEnabled": true, "status": "In Progress", "rules": [rule], "lastModifiedTime": 5});
+    st::Statsig::new(data, json!(null))
 }
 
 /// One try of a flip, as the worker makes it.
@@ -145,14 +179,13 @@ async fn a_humans_change_since_the_decision_is_told_and_our_own_is_not() {
     wanted.since = Timestamp::parse("2026-11-23T22:00:00Z").unwrap();
     let changed = unleash(&standin.url).read(&wanted, WITHIN).await.unwrap().changed;
     assert_eq!(changed.as_deref(), Some("changed on prod by ann at 2026-11-23T22:32:36.73Z"));
-    let service = Service::Unleash { project: "default".into(), environment: un::ENVIRONMENT.into() };
-    let ours = remote(&standin.url, service, Some("ann"));
+    let ours = remote(&standin.url, on_unleash(), Some("ann"));
     assert_eq!(ours.read(&wanted, WITHIN).await.unwrap().changed, None);
     wanted.since = Timestamp::parse("2026-11-23T23:00:00Z").unwrap();
     assert_eq!(unleash(&standin.url).read(&wanted, WITHIN).await.unwrap().changed, None);
 }
 
-const FAULTS: [(Fault, &str); 16] = [
+pub const FAULTS: [(Fault, &str); 16] = [
     (Fault::Status(401), "permanent"),
     (Fault::Status(403), "permanent"),
     (Fault::Status(404), "permanent"),
@@ -244,9 +277,7 @@ async fn statsig_survives_every_fault_in_every_place() {
 
 #[tokio::test]
 async fn a_gate_of_statsig_is_disabled_over_http() {
-    let rule = json!({"name": "r", "passPercentage": 10, "conditions": []});
-    let data = json!({"id": "ai.a", "isEnabled": true, "status": "In Progress", "rules": [rule], "lastModifiedTime": 5});
-    let standin = Standin::start(st::Statsig::new(data, json!(null))).await;
+    let standin = Standin::start(gate()).await;
     let mut wanted = wanted(pin());
     let served = wanted.served.as_mut().unwrap();
     (served.control, served.treatment) = ("false".into(), "true".into());

@@ -40,7 +40,8 @@ fn send(platform: &mut impl Platform, call: &Call) -> Value {
     headers.insert("authorization".into(), "Basic token".into());
     headers.insert("statsig-api-key".into(), "token".into());
     let path = call.path.replace(KEY_IN_PATH, SECRET);
-    let asked = Asked { method: call.method.to_string(), path, headers, body: call.body.clone() };
+    let asked =
+        Asked { method: call.method.to_string(), path, headers, body: call.body.clone(), bytes: Vec::new() };
     let (status, body) = platform.answer(&asked);
     assert_eq!(status, 200, "{call:?}: {body}");
     body

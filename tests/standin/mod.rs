@@ -1,8 +1,10 @@
 //! A stateful stand-in for flag platforms and paging services of other vendors: checks every request against the contract, keeps state, serves its
 //! evaluation plane, and misbehaves on request. Honest test equipment: nothing here was run against a vendor.
 
+pub mod alertmanager;
 pub mod configcat;
 pub mod contract;
+pub mod hook;
 pub mod incidentio;
 pub mod jsm;
 pub mod launchdarkly;
@@ -28,6 +30,8 @@ pub struct Asked {
     /// Names in lower case.
     pub headers: BTreeMap<String, String>,
     pub body: Option<Value>,
+    /// The body as it came.
+    pub bytes: Vec<u8>,
 }
 
 impl Asked {

@@ -90,6 +90,7 @@ async fn handle<P: Platform>(
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap_or_default().to_owned()))
             .collect(),
         body: serde_json::from_slice(&body).ok(),
+        bytes: body.to_vec(),
     };
     let fault = {
         let mut shared = shared.lock().unwrap();

@@ -165,7 +165,8 @@ impl Worker {
     ) -> Result<Tried, StoreError> {
         let detail = match platform.verify(wanted, self.within(row)).await {
             Ok(detail) => detail,
-            Err(failure) => return Ok(Tried::Failed(failure)),
+            // Whoever acts by hand has to know that control may be served already.
+            Err(failure) => return Ok(Tried::Failed(failure.after_having("written, but not read back: "))),
         };
         if let Found::Done(undo) = found {
             // Written by an earlier try that could not say so, or by a human: the account has to agree either way.
