@@ -1,5 +1,5 @@
 //! Every adapter, every fault, a daemon that dies at every point: afterwards one flip took effect, one incident is open, one page
-//! was rung, and the record says what is true.
+//! was rung, the record says what is true, and no secret is in any of it.
 //!
 //! A cell is one rollback from its commit on: the real store (SQLite), the real worker, the real adapters over HTTP. Its subject, a
 //! flag platform or a receiver, misbehaves once, in one of its requests; the daemon dies once, at one point; its successor over the
@@ -82,7 +82,7 @@ fn grid(points: &[Point], places: usize) -> impl Iterator<Item = (Point, usize)>
     points.iter().flat_map(move |point| (0..places).map(|place| (*point, place)))
 }
 
-const FAULTS: [Fault; 17] = [
+const FAULTS: [Fault; 18] = [
     Fault::Pass,
     Fault::Ignore,
     Fault::Status(401),
@@ -100,6 +100,7 @@ const FAULTS: [Fault; 17] = [
     Fault::Half,
     Fault::Redirect,
     Fault::Huge,
+    Fault::Echo(403),
 ];
 
 /// So many of them, others for another seed.

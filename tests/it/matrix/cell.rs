@@ -1,7 +1,8 @@
 //! One cell: set up, lived through, judged.
 
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use rearguard::clock::Clock;
@@ -11,7 +12,10 @@ use rearguard::dispatch::receiver::Receiver;
 use rearguard::engine::output::{Decision, IncidentOrder, LatchChange, Message, Order, Output};
 use rearguard::model::flag::{FlagSpec, Served};
 use rearguard::store::{PlanContext, Position, Routes, StepRecord, Store, Timing};
+use rearguard::telemetry::Metrics;
 use tokio::runtime::Handle;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::judge;
 use super::life::{Around, Gate, Mortal, Point, live, open};
@@ -50,6 +54,13 @@ pub struct Run {
 impl Cell {
     /// Lives it through; how it ended, in a few words. Panics where anything is not as it must be.
     pub fn run(&self, servers: &Handle) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let (end, said) = overheard(|| self.lived(servers, folder.path()));
+        judge::keeps_secrets(&said, folder.path());
+        end
+    }
+
+    fn lived(&self, servers: &Handle, folder: &Path) -> String {
         // The part that is not tried: another one for each cell.
         let other = self.place + self.point as usize;
         let flags = &FLAGS[self.flags.unwrap_or(other % FLAGS.len())];
@@ -72,8 +83,7 @@ impl Cell {
             Some(_) => run.platform.misbehave(&script),
             None => run.oncall.misbehave(&script),
         }
-        let folder = tempfile::tempdir().unwrap();
-        let base = folder.path().join("rearguard.db");
+        let base = folder.join("rearguard.db");
         std::fs::copy(empty(), &base).unwrap();
         let first = run.around(self.point);
         live(&base, &first, async |store| commit(store, clock, flags.served()).await);
@@ -84,7 +94,9 @@ impl Cell {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let store = open(&base).await;
-            judge::judge(&run, &store).await
+            let end = judge::judge(&run, &store).await;
+            store.close().await.unwrap();
+            end
         })
     }
 }
@@ -176,4 +188,43 @@ async fn commit(store: &Store, clock: Clock, served: Served) {
     let outputs = [output];
     let record = StepRecord::new(1, clock.now(), &outputs, &[], Position::default(), &context);
     store.commit(&record).await.unwrap();
+}
+
+/// What was logged, at every level.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(line)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// Does something on this thread, and hears what is logged and measured meanwhile.
+fn overheard<T>(what: impl FnOnce() -> T) -> (T, String) {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(log.clone())
+        .finish();
+    let (metrics, recorder) = Metrics::detached().unwrap();
+    // What other libraries say by the `log` crate comes along, as in the daemon.
+    let hearing = subscriber.set_default();
+    let done = metrics::with_local_recorder(&recorder, what);
+    drop(hearing);
+    let logged = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    (done, logged + &metrics.render())
 }

@@ -1,5 +1,6 @@
 //! What must be so after a cell, whatever happened in it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use rearguard::dispatch::example;
@@ -11,8 +12,8 @@ use rearguard::store::{Flip, IncidentFilter, Store};
 
 use super::cell::Run;
 use super::subject::Trust;
+use crate::standin::Asked;
 use crate::standin::server::Fault;
-use crate::standin::{Asked, SECRET};
 
 /// How the cell ended.
 pub async fn judge(run: &Run, store: &Store) -> String {
@@ -38,7 +39,6 @@ async fn flip(run: &Run, store: &Store, name: &str) -> bool {
     let changes = run.platform.changes();
     let notes = store.flag_changes(&story.opener.key.flag, 10).await.unwrap();
     let pins = notes.iter().filter(|change| change.kind.as_str() == "pin").count();
-    assert!(!format!("{state:?} {notes:?}").contains(SECRET), "{name}: {state:?} {notes:?}");
     assert!(pins <= 1 && changes <= run.flags.writes, "{name}: {changes} changes, {pins} of them told");
     match state.outcome {
         Some(FlipOutcome::Verified) => {
@@ -68,7 +68,7 @@ async fn flip(run: &Run, store: &Store, name: &str) -> bool {
 
 /// Whether a service that answers so will never do it.
 fn refuses(fault: Fault) -> bool {
-    matches!(fault, Fault::Status(401 | 403 | 404 | 405 | 422) | Fault::Redirect)
+    matches!(fault, Fault::Status(401 | 403 | 404 | 405 | 422) | Fault::Echo(_) | Fault::Redirect)
 }
 
 /// One incident is open, one page was rung, and the last thing said is true. By which channel it was.
@@ -112,4 +112,22 @@ fn said(run: &Run) -> Option<Asked> {
         asked.method == "POST" && asked.body.as_ref().is_some_and(|body| body["event_action"] != "resolve")
     };
     run.oncall.asked().into_iter().rfind(says)
+}
+
+/// What every secret of the stand-ins has in it.
+const PLANTED: &str = "planted";
+
+/// No secret is in what was logged and measured, nor in any file of the database.
+pub fn keeps_secrets(said: &str, folder: &Path) {
+    assert!(said.contains("rearguard_dispatch_attempts_total"), "nothing was overheard: {said}");
+    assert!(!said.contains(PLANTED), "{said}");
+    // The database itself last: what its log holds goes there when connections of the dead are closed, and the log with them.
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    paths.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
+    assert!(paths.last().is_some_and(|path| path.is_file()), "{paths:?}");
+    for path in paths {
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        let found = bytes.windows(PLANTED.len()).position(|bytes| bytes == PLANTED.as_bytes());
+        assert_eq!(found, None, "a secret in {}", path.display());
+    }
 }
