@@ -110,10 +110,13 @@ impl Run {
         };
         let oncall = self.desk.open("oncall", &self.outbound, self.oncall.url());
         let oncall: Arc<dyn Receiver> = Arc::new(Mortal { inner: oncall, gate: of_desk });
-        let platform = self.flags.open(&self.outbound, self.platform.url());
+        let (flags, outbound) = (self.flags, self.outbound.clone());
+        let url = self.platform.url().to_owned();
         Around {
             clock: self.clock,
-            platform: Arc::new(Mortal { inner: platform, gate: of_flags }),
+            platform: Box::new(move |store| {
+                Arc::new(Mortal { inner: flags.open(store, &outbound, &url), gate: Arc::clone(&of_flags) })
+            }),
             receivers: vec![oncall, DESKS[1].open("second", &self.outbound, self.second.url())],
             gate,
             recorded: match self.cell.flags {
@@ -142,7 +145,7 @@ fn empty() -> PathBuf {
 }
 
 /// The rollback as the engine commits it: pin, incident, page.
-async fn commit(store: &Store, clock: Clock, served: Served) {
+async fn commit(store: &Store, clock: Clock, served: Option<Served>) {
     let decision = decision(clock);
     let flag = &decision.key.flag;
     let flags = vec![FlagSpec {
@@ -151,7 +154,7 @@ async fn commit(store: &Store, clock: Clock, served: Served) {
         treatment: decision.variant.clone(),
         share: 1_000_000,
         frozen: false,
-        served: Some(served),
+        served,
     }];
     store.declare(&flags, clock.now()).await.unwrap();
     let incident = decision.incident.clone().unwrap();

@@ -43,15 +43,15 @@ async fn flip(run: &Run, store: &Store, name: &str) -> bool {
     match state.outcome {
         Some(FlipOutcome::Verified) => {
             assert_eq!((changes, pins), (run.flags.writes, 1), "{name}");
-            let platform = run.flags.open(&run.outbound, run.platform.url());
+            let platform = run.flags.open(store, &run.outbound, run.platform.url());
             let flip = Flip::Pin {
                 decision: story.opener.id.clone(),
                 flag: story.opener.key.flag.clone(),
                 scope: Scope::All,
-                control: run.flags.served().control.into(),
+                control: "not asked for".into(),
                 by: None,
             };
-            let wanted = Wanted { flip, served: Some(run.flags.served()), since: run.clock.now() };
+            let wanted = Wanted { flip, served: run.flags.served(), since: run.clock.now() };
             let seen = platform.verify(&wanted, Duration::from_secs(10)).await;
             assert!(seen.is_ok(), "{name}: told as read back, but {seen:?}");
             true

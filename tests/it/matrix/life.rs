@@ -140,10 +140,13 @@ impl Receiver for Mortal<dyn Receiver> {
     }
 }
 
+/// How a platform is opened: our own is the store's.
+type Opened = dyn Fn(&Store) -> Arc<dyn FlagPlatform>;
+
 /// What a life is lived with.
 pub struct Around {
     pub clock: Clock,
-    pub platform: Arc<dyn FlagPlatform>,
+    pub platform: Box<Opened>,
     pub receivers: Vec<Arc<dyn Receiver>>,
     pub gate: Arc<Gate>,
     /// What the gate does not see: whether the point is reached by what is recorded.
@@ -204,7 +207,7 @@ async fn work(store: &Store, around: &Around) {
         ..WorkerSettings::default()
     };
     let (sender, _answers) = tokio::sync::mpsc::channel(16);
-    let platforms = vec![Arc::clone(&around.platform)];
+    let platforms = vec![(around.platform)(store)];
     let worker = Worker::new(
         store.clone(),
         around.clock,

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use rearguard::dispatch::client::{Outbound, Secret};
 use rearguard::dispatch::flag::FlagPlatform;
+use rearguard::dispatch::flag::builtin::Builtin;
 use rearguard::dispatch::flag::remote::Service;
 use rearguard::dispatch::receiver::{Receiver, ReceiverKind, ReceiverSpec, open};
 use rearguard::model::flag::Served;
+use rearguard::store::Store;
+use serde_json::Value;
 use tokio::runtime::Handle;
 
 use crate::receivers::{HOOK, KEY, OTHER, PREFIX, incidentio, jsm, pagerduty, slack};
@@ -76,22 +79,27 @@ pub struct FlagAdapter {
     pub name: &'static str,
     /// How many requests a flip takes up to the first look of its read-back.
     pub places: usize,
-    /// How many writes that takes.
+    /// How many writes to the stand-in that takes.
     pub writes: u64,
     pub start: fn(&Handle) -> Box<dyn FlagDouble>,
-    service: fn() -> Service,
+    /// The vendor's; Rearguard's own store without.
+    service: Option<fn() -> Service>,
     /// What control and treatment are called there.
     pair: [&'static str; 2],
 }
 
 impl FlagAdapter {
-    pub fn open(&self, outbound: &Outbound, url: &str) -> Arc<dyn FlagPlatform> {
-        Arc::new(vendors::remote_by(outbound, url, (self.service)(), Some(vendors::WRITES_AS)))
+    pub fn open(&self, store: &Store, outbound: &Outbound, url: &str) -> Arc<dyn FlagPlatform> {
+        match self.service {
+            Some(service) => Arc::new(vendors::remote_by(outbound, url, service(), Some(vendors::WRITES_AS))),
+            None => Arc::new(Builtin::new(store.clone())),
+        }
     }
 
-    pub fn served(&self) -> Served {
+    /// What the flag is called there; nothing in Rearguard's own store.
+    pub fn served(&self) -> Option<Served> {
         let [control, treatment] = self.pair.map(str::to_owned);
-        Served { control, treatment, ..vendors::served() }
+        self.service.map(|_| Served { control, treatment, ..vendors::served() })
     }
 }
 
@@ -99,16 +107,40 @@ fn start<P: Platform + Sync>(servers: &Handle, model: P) -> Box<Standin<P>> {
     Box::new(servers.block_on(Standin::start(model)))
 }
 
+/// Where nobody is asked.
+#[derive(Clone)]
+struct Nobody;
+
+impl Platform for Nobody {
+    fn answer(&mut self, asked: &Asked) -> (u16, Value) {
+        panic!("nobody is to be asked: {asked:?}")
+    }
+}
+
+impl Flags for Nobody {
+    fn changes(&self) -> u64 {
+        0
+    }
+}
+
 /// What the variations of most stand-ins are called.
 const PAIR: [&str; 2] = ["a.v1", "a.v2"];
 
-pub const FLAGS: [FlagAdapter; 6] = [
+pub const FLAGS: [FlagAdapter; 7] = [
+    FlagAdapter {
+        name: "builtin",
+        places: 1,
+        writes: 0,
+        start: |servers| start(servers, Nobody),
+        service: None,
+        pair: PAIR,
+    },
     FlagAdapter {
         name: "unleash",
         places: 4,
         writes: 1,
         start: |servers| start(servers, sample()),
-        service: vendors::on_unleash,
+        service: Some(vendors::on_unleash),
         pair: PAIR,
     },
     FlagAdapter {
@@ -116,7 +148,7 @@ pub const FLAGS: [FlagAdapter; 6] = [
         places: 4,
         writes: 1,
         start: |servers| start(servers, darkly_sample()),
-        service: vendors::on_launchdarkly,
+        service: Some(vendors::on_launchdarkly),
         pair: PAIR,
     },
     FlagAdapter {
@@ -124,7 +156,7 @@ pub const FLAGS: [FlagAdapter; 6] = [
         places: 4,
         writes: 1,
         start: |servers| start(servers, vendors::setting()),
-        service: vendors::on_configcat,
+        service: Some(vendors::on_configcat),
         pair: PAIR,
     },
     FlagAdapter {
@@ -132,7 +164,7 @@ pub const FLAGS: [FlagAdapter; 6] = [
         places: 4,
         writes: 1,
         start: |servers| start(servers, vendors::gate()),
-        service: || Service::Statsig,
+        service: Some(|| Service::Statsig),
         pair: ["false", "true"],
     },
     FlagAdapter {
@@ -140,7 +172,7 @@ pub const FLAGS: [FlagAdapter; 6] = [
         places: 4,
         writes: 1,
         start: |servers| start(servers, vendors::experiment(false)),
-        service: || Service::Statsig,
+        service: Some(|| Service::Statsig),
         pair: PAIR,
     },
     FlagAdapter {
@@ -148,7 +180,7 @@ pub const FLAGS: [FlagAdapter; 6] = [
         places: 4,
         writes: 2,
         start: |servers| start(servers, vendors::experiment(true)),
-        service: || Service::Statsig,
+        service: Some(|| Service::Statsig),
         pair: PAIR,
     },
 ];
