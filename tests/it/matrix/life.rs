@@ -204,6 +204,8 @@ async fn work(store: &Store, around: &Around) {
         poll: Duration::from_millis(20),
         lease: Duration::from_millis(2500),
         second_channel: vec!["second".into()],
+        // Only for what is refused: on a busy machine minutes pass quickly here.
+        second_after: Duration::from_secs(24 * 3600),
         ..WorkerSettings::default()
     };
     let (sender, _answers) = tokio::sync::mpsc::channel(16);
