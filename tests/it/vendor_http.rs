@@ -13,11 +13,10 @@ use rearguard::store::Flip;
 use serde_json::json;
 
 use crate::standin::launchdarkly as ld;
+use crate::standin::samples::{darkly_sample, experiment, gate, sample, setting};
 use crate::standin::server::{Fault, Standin};
 use crate::standin::unleash as un;
 use crate::standin::{Asked, Flags, SECRET};
-use crate::standin::{configcat as cc, statsig as st};
-use crate::vendors::{darkly_sample, sample};
 
 const WITHIN: Duration = Duration::from_secs(2);
 
@@ -100,29 +99,6 @@ fn configcat(url: &str) -> Remote {
 
 fn statsig(url: &str) -> Remote {
     remote(url, Service::Statsig, Some(WRITES_AS))
-}
-
-pub fn setting() -> cc::ConfigCat {
-    let half = |text: &str| json!({"percentage": 50, "value": {"stringValue": text}});
-    let rule = json!({"conditions": [], "percentageOptions": [half("a.v1"), half("a.v2")]});
-    let value = json!({"defaultValue": {"stringValue": "a.v1"}, "targetingRules": [rule], "readOnly": false,
-        "lastVersionId": "v0", "updatedAt": "2026-01-01T00:00:00Z", "lastUpdaterUserEmail": "ann@example.com"});
-    cc::ConfigCat::new("ai.a", value)
-}
-
-/// With an override that has to go, a rollback takes two writes.
-pub fn experiment(forced: bool) -> st::Statsig {
-    let group = |name: &str, id: &str| json!({"name": name, "id": id, "size": 50, "parameterValues": {"model": name}});
-    let data = json!({"id": "ai.a", "status": "active", "launchedGroupID": null, "allocation": 40, "lastModifiedTime": 5,
-        "groups": [group("a.v1", "g0"), group("a.v2", "g1")]});
-    let forced = if forced { json!([{"groupID": "a.v2", "ids": ["beta"]}]) } else { json!([]) };
-    st::Statsig::new(data, json!({"overrides": [], "userIDOverrides": forced}))
-}
-
-pub fn gate() -> st::Statsig {
-    let rule = json!({"name": "r", "passPercentage": 10, "conditions": []});
-    let data = json!({"id": "ai.a", "isEnabled": true, "status": "In Progress", "rules": [rule], "lastModifiedTime": 5});
-    st::Statsig::new(data, json!(null))
 }
 
 /// One try of a flip, as the worker makes it.

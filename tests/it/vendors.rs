@@ -10,6 +10,7 @@ use rearguard::dispatch::flag::vendor::{Call, KEY_IN_PATH, Vendor, Verdict};
 use serde_json::{Value, json};
 
 use crate::standin::launchdarkly as ld;
+use crate::standin::samples::sample;
 use crate::standin::server::{Fault, Standin};
 use crate::standin::unleash as un;
 use crate::standin::{Asked, Platform, SECRET};
@@ -186,34 +187,6 @@ proptest! {
         let old: Vec<&Value> = feature["environments"][1]["strategies"].as_array().unwrap().iter().collect();
         prop_assert_eq!(kept, old);
     }
-}
-
-pub fn darkly_sample() -> ld::LaunchDarkly {
-    let config = json!({
-        "on": true, "archived": false, "salt": "s", "sel": "s", "lastModified": 1_700_000_000_000_i64, "version": 3,
-        "_site": {"href": "/", "type": "text/html"}, "_environmentName": "P", "trackEvents": false,
-        "trackEventsFallthrough": false, "offVariation": 0, "contextTargets": [], "prerequisites": [],
-        "targets": [{"values": ["beta"], "variation": 1, "contextKind": "user"}],
-        "rules": [], "fallthrough": {"rollout": {"variations": [
-            {"variation": 0, "weight": 90_000}, {"variation": 1, "weight": 10_000}]}},
-    });
-    let flag = json!({
-        "name": "A", "kind": "multivariate", "key": "ai.a", "_version": 1, "creationDate": 1, "temporary": true,
-        "tags": ["ai"], "_links": {}, "archived": false,
-        "variations": [{"_id": "i0", "value": "a.v1"}, {"_id": "i1", "value": "a.v2"}],
-        "environments": {"production": config},
-    });
-    ld::LaunchDarkly::new(flag)
-}
-
-pub fn sample() -> un::Unleash {
-    let environment = json!({"name": "production", "enabled": true, "variants": [], "strategies": [{
-        "id": "s0", "name": "flexibleRollout", "disabled": false, "sortOrder": 0, "segments": [], "constraints": [],
-        "parameters": {"rollout": "50", "stickiness": "default", "groupId": "ai.a"},
-        "variants": [{"name": "a.v1", "weight": 500}, {"name": "a.v2", "weight": 500}],
-    }]});
-    let feature = json!({"name": "ai.a", "archived": false, "environments": [environment]});
-    un::Unleash::new(feature, Duration::from_millis(200))
 }
 
 async fn post(standin: &Standin<un::Unleash>, call: &Call) -> reqwest::Result<(u16, String)> {

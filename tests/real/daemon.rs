@@ -317,10 +317,12 @@ impl Daemon {
              rules: [rules/]\n\
              http: {{ listen: 127.0.0.1:{} }}\n\
              receivers:\n  oncall:\n    alertmanager: {{ url: '{alertmanager}' }}\n{receivers}\
-             outbound: {{ allow: {allowed:?} }}\n\
-             log: {{ format: json, level: info }}\n",
+             outbound: {{ allow: {allowed:?} }}\n",
             self.port
         );
+        if !config.contains("log:") {
+            yaml.push_str("log: { format: json, level: info }\n");
+        }
         if postgres.is_some() {
             yaml.push_str("store: { url: '${REARGUARD_REAL_DATABASE}' }\n");
         }

@@ -17,6 +17,10 @@ mod scenarios;
 mod servers;
 mod timeline;
 
+#[allow(dead_code, reason = "other suites use the rest")]
+#[path = "../standin/mod.rs"]
+mod standin;
+
 #[path = "../store_suite/mod.rs"]
 #[macro_use]
 mod store_suite;

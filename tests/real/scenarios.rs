@@ -14,6 +14,7 @@ mod promise;
 mod receivers;
 mod reload;
 mod replay;
+mod secrets;
 mod stage;
 mod starts;
 mod unleash;

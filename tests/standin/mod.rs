@@ -9,6 +9,7 @@ pub mod incidentio;
 pub mod jsm;
 pub mod launchdarkly;
 pub mod pagerduty;
+pub mod samples;
 pub mod server;
 pub mod slack;
 pub mod statsig;

@@ -18,11 +18,11 @@ use crate::standin::hook::Hook;
 use crate::standin::incidentio::IncidentIo;
 use crate::standin::jsm::Jsm;
 use crate::standin::pagerduty::PagerDuty;
+use crate::standin::samples::{darkly_sample, experiment, gate, sample, setting};
 use crate::standin::server::{Fault, Standin};
 use crate::standin::slack::Slack;
 use crate::standin::{Asked, Desk, Flags, Platform};
 use crate::vendor_http as vendors;
-use crate::vendors::{darkly_sample, sample};
 
 /// A running stand-in, whatever it stands for.
 pub trait Double: Send + Sync {
@@ -155,7 +155,7 @@ pub const FLAGS: [FlagAdapter; 7] = [
         name: "configcat",
         places: 4,
         writes: 1,
-        start: |servers| start(servers, vendors::setting()),
+        start: |servers| start(servers, setting()),
         service: Some(vendors::on_configcat),
         pair: PAIR,
     },
@@ -163,7 +163,7 @@ pub const FLAGS: [FlagAdapter; 7] = [
         name: "statsig gate",
         places: 4,
         writes: 1,
-        start: |servers| start(servers, vendors::gate()),
+        start: |servers| start(servers, gate()),
         service: Some(|| Service::Statsig),
         pair: ["false", "true"],
     },
@@ -171,7 +171,7 @@ pub const FLAGS: [FlagAdapter; 7] = [
         name: "statsig experiment",
         places: 4,
         writes: 1,
-        start: |servers| start(servers, vendors::experiment(false)),
+        start: |servers| start(servers, experiment(false)),
         service: Some(|| Service::Statsig),
         pair: PAIR,
     },
@@ -179,7 +179,7 @@ pub const FLAGS: [FlagAdapter; 7] = [
         name: "statsig experiment with overrides",
         places: 4,
         writes: 2,
-        start: |servers| start(servers, vendors::experiment(true)),
+        start: |servers| start(servers, experiment(true)),
         service: Some(|| Service::Statsig),
         pair: PAIR,
     },
