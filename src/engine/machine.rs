@@ -13,8 +13,8 @@ use super::input::{Answer, Command, CommandKind, Delta, FlipOutcome, Input, Sett
 use super::memory::{Blind, Floor, Memory};
 use super::message;
 use super::output::{
-    AlertKey, CommandError, Evidence, LatchChange, LatchReport, MessageKind, Order, Output, Phase, Reply,
-    Report, Transition,
+    AlertKey, CommandError, Evidence, HoldReport, LatchChange, LatchReport, MessageKind, Order, Output,
+    Phase, Reply, Report, Transition,
 };
 use super::rule::{Rule, RuleAction};
 use super::sources::Accept;
@@ -145,6 +145,15 @@ impl Engine {
                     incident: l.incident.clone(),
                     at: l.at,
                     outcome: l.outcome,
+                })
+                .collect(),
+            holds: core
+                .holds
+                .iter()
+                .map(|hold| HoldReport {
+                    flag: hold.flag.clone(),
+                    decision: hold.decision.clone(),
+                    outcome: hold.outcome,
                 })
                 .collect(),
         }

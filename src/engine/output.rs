@@ -385,6 +385,9 @@ pub struct Report {
     pub alerts: Vec<AlertReport>,
     pub series: usize,
     pub latches: Vec<LatchReport>,
+    /// Shares that humans hold.
+    #[serde(default)]
+    pub holds: Vec<HoldReport>,
 }
 
 /// One source in a [`Report`].
@@ -431,5 +434,13 @@ pub struct LatchReport {
     pub decision: DecisionId,
     pub incident: IncidentId,
     pub at: Timestamp,
+    pub outcome: Option<FlipOutcome>,
+}
+
+/// One hold in a [`Report`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HoldReport {
+    pub flag: FlagKey,
+    pub decision: DecisionId,
     pub outcome: Option<FlipOutcome>,
 }

@@ -182,9 +182,12 @@ async fn status_tells_how_things_stand() {
     daemon.break_it().await;
     let broken = daemon.ask("read", &["status"]);
     assert_eq!(broken.code, 1);
-    for line in
-        ["ARMED; 1 incident is unresolved\n", "INCIDENTS\n  inc-1  open", "TAKEN BACK\n  ai.support.v18"]
-    {
+    for line in [
+        "ARMED; 1 incident is unresolved\n",
+        "INCIDENTS\n  inc-1  open",
+        "TAKEN BACK\n  ai.support.v18",
+        "PAUSED BY HAND\n  ai.other.v2  its share is being held, not confirmed yet",
+    ] {
         assert!(broken.out.contains(line), "lacks `{line}`:\n{}", broken.out);
     }
     let json = daemon.ask("read", &["status", "--format", "json"]);

@@ -17,6 +17,7 @@ mod receivers;
 mod replay;
 mod rules;
 mod ruletest;
+mod secrets;
 mod simulate;
 mod slo;
 mod vectors;

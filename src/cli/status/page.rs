@@ -9,7 +9,7 @@ use crate::cli::output::{Ink, Paint, WIDTH, ago, brief as span, count, utc, wrap
 use crate::cli::table::{Cell, Side, Table, cell};
 use crate::dispatch::words;
 use crate::engine::input::{Fates, FlipOutcome};
-use crate::engine::output::{AlertReport, LatchReport, Phase};
+use crate::engine::output::{AlertReport, HoldReport, LatchReport, Phase};
 use crate::engine::rule::RuleAction;
 use crate::engine::verdict::brief;
 use crate::model::flag::Scope;
@@ -26,6 +26,7 @@ impl Page {
         self.facts(paint, &mut out);
         self.incidents(paint, &mut out);
         self.switched(paint, &mut out);
+        self.held(paint, &mut out);
         self.alerts(paint, &mut out);
         out
     }
@@ -162,6 +163,22 @@ impl Page {
         if !latches.is_empty() {
             let _ = writeln!(out, "  {}", paint.dim(how));
         }
+    }
+
+    /// Shares that humans hold.
+    fn held(&self, paint: Paint, out: &mut String) {
+        let holds = &self.status.report.holds;
+        if holds.is_empty() {
+            return;
+        }
+        let _ = writeln!(out, "\n{}", paint.bold("PAUSED BY HAND"));
+        let mut table = Table::new(2, &[("", Side::Left), ("", Side::Left)]);
+        for hold in holds {
+            table.row(vec![hold.flag.as_str().into(), how_held(hold)]);
+        }
+        out.push_str(&table.render(paint));
+        let how = "rearguard flag resume KEY --reason …   let the share move again";
+        let _ = writeln!(out, "  {}", paint.dim(how));
     }
 
     fn alerts(&self, paint: Paint, out: &mut String) {
@@ -328,6 +345,18 @@ fn latched(latch: &LatchReport, now: Timestamp) -> Cell {
         scope => format!("for {scope}"),
     };
     cell(ink, format!("rolled back {whom} {}; {outcome} ({})", ago(latch.at, now), latch.incident))
+}
+
+fn how_held(hold: &HoldReport) -> Cell {
+    let (ink, outcome) = match hold.outcome {
+        None => (Ink::Doubt, "its share is being held, not confirmed yet"),
+        Some(FlipOutcome::Verified | FlipOutcome::AlreadySafe) => {
+            (Ink::Doubt, "its share is held, read back")
+        }
+        Some(FlipOutcome::Superseded) => (Ink::Bad, "NOT PAUSED: another human stepped in"),
+        Some(FlipOutcome::Failed | FlipOutcome::Expired) => (Ink::Bad, "PAUSE FAILED: act by hand"),
+    };
+    cell(ink, outcome)
 }
 
 /// `14 s`, `14m`, `1h08m`, `3d`.

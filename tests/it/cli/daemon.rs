@@ -10,7 +10,7 @@ use rearguard::dispatch::incident::Renderer;
 use rearguard::engine::explain::{Answer as Explained, Question};
 use rearguard::engine::input::Command;
 use rearguard::engine::machine::Engine as Judging;
-use rearguard::engine::output::{AlertReport, LatchReport, Phase, Reply, Report};
+use rearguard::engine::output::{AlertReport, HoldReport, LatchReport, Phase, Reply, Report};
 use rearguard::engine::rule::{Confirm, RuleAction};
 use rearguard::http::{Boxed, Commander, HttpSettings, IncidentWriter, Parts, SubmitError, serve};
 use rearguard::model::flag::Scope;
@@ -122,6 +122,7 @@ impl Daemon {
             at: Clock::system().now(),
             outcome: None,
         });
+        report.holds.push(HoldReport { flag: "ai.other.v2".into(), decision: "d2".into(), outcome: None });
         self.report.store(Arc::new(report));
     }
 

@@ -241,11 +241,12 @@ async fn settled(store: &Store, around: &Around) {
 async fn record(store: &Store, clock: Clock) -> Record {
     let story = example::story();
     let flip = store.flip_state(&story.opener.id).await.unwrap();
-    let counts = store.outbox_stats(clock.now()).await.unwrap().counts;
-    let open = counts.iter().filter(|count| ["pending", "claimed"].contains(&count.status.as_str()));
+    let stats = store.outbox_stats(clock.now()).await.unwrap();
+    let open = stats.counts.iter().filter(|count| ["pending", "claimed"].contains(&count.status.as_str()));
     Record {
         flip: flip.and_then(|flip| flip.outcome),
         page: store.incident(&story.incident.as_str().into()).await.unwrap().incident.page_accepted,
-        under_way: open.map(|count| count.rows).sum(),
+        // A page that stands is due when there is news.
+        under_way: open.map(|count| count.rows).sum::<u64>() + u64::from(stats.oldest_due.is_some()),
     }
 }
