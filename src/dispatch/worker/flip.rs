@@ -94,6 +94,11 @@ impl Worker {
             }
             let seen = match platform.read(wanted, self.within(row)).await {
                 Ok(seen) => seen,
+                Err(failure) if undo.is_some() => {
+                    return Ok(Tried::Failed(
+                        failure.after_having("may have been written by an earlier try: "),
+                    ));
+                }
                 Err(failure) => return Ok(Tried::Failed(failure)),
             };
             if seen.done {
