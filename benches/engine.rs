@@ -79,6 +79,7 @@ fn settings(variants: usize, condition: &str) -> Settings {
             share: 500_000,
             frozen: false,
             served: None,
+            drill: false,
         });
     }
     let compiled = compile_rules(&[("bench.yaml", text)], &catalogue, &flags).unwrap();

@@ -154,6 +154,7 @@ impl App {
             clock,
             metrics,
             report: Arc::clone(&report),
+            timing: config.timing,
             commander: Arc::new(Gate { requests }),
             writer: Arc::new(Writer(IncidentBook::new(store.clone(), clock, Renderer::new(None)?))),
         };

@@ -8,6 +8,7 @@ mod client;
 mod database;
 mod demo;
 pub mod diagnostics;
+mod drill;
 mod explain;
 mod flag;
 mod incident;
@@ -64,6 +65,7 @@ enum Command {
     Incident(incident::IncidentArgs),
     Flag(flag::FlagArgs),
     Automation(automation::AutomationArgs),
+    Drill(drill::DrillArgs),
     Token(token::TokenArgs),
     Audit(audit::AuditArgs),
     Demo(demo::DemoArgs),
@@ -83,6 +85,7 @@ pub fn main(cli: &Cli) -> anyhow::Result<u8> {
         Command::Incident(args) => incident::run(args),
         Command::Flag(args) => flag::run(args),
         Command::Automation(args) => automation::run(args),
+        Command::Drill(args) => drill::run(args),
         Command::Token(args) => token::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Demo(args) => demo::run(args),

@@ -12,6 +12,7 @@ mod closing;
 mod confirm_tests;
 mod decide;
 pub mod detector;
+pub mod drill;
 #[cfg(test)]
 mod edge_tests;
 pub mod evidence;

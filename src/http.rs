@@ -7,6 +7,7 @@
 
 mod auth;
 mod body;
+mod drill;
 mod explain;
 mod flags;
 mod health;
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use self::auth::Doorkeeper;
 use self::problem::Problem;
 use crate::clock::Clock;
+use crate::engine::budget::Timing;
 use crate::engine::explain::{Answer as Explained, NothingMeant, Question};
 use crate::engine::input::Command;
 use crate::engine::output::{CommandError, Reply, Report};
@@ -85,6 +87,8 @@ pub struct Parts {
     pub report: Arc<ArcSwap<Report>>,
     pub commander: Arc<dyn Commander>,
     pub writer: Arc<dyn IncidentWriter>,
+    /// What of the ten minutes is configured.
+    pub timing: Timing,
 }
 
 /// Bounds of the server.
@@ -160,6 +164,7 @@ pub fn router(parts: Parts, settings: HttpSettings) -> Router {
         .route("/v1/flags/{key}/kill", post(flags::kill).delete(flags::unkill))
         .route("/v1/flags/{key}/rearm", post(flags::rearm))
         .route("/v1/flags/{key}/rollback", post(flags::roll_back))
+        .route("/v1/flags/{key}/drill", post(drill::begin))
         .route("/v1/flags/{key}/pause", post(flags::pause))
         .route("/v1/flags/{key}/resume", post(flags::resume))
         .route("/v1/decisions/{id}/flip", get(flags::flip))

@@ -16,7 +16,7 @@ use super::restore::{Cut, config_hash};
 use crate::clock::{Clock, Stopwatch};
 use crate::dispatch::siren::Siren;
 use crate::engine::explain::{Answer as Explained, NothingMeant, Question};
-use crate::engine::input::{Answer, Command, CommandKind, Input, Settings};
+use crate::engine::input::{Answer, Command, CommandKind, DrillFrom, Input, Settings};
 use crate::engine::machine::Engine;
 use crate::engine::output::{CommandError, Output, Reply, Report};
 use crate::engine::rollup::{HOUR, STORED_HOURS};
@@ -209,9 +209,11 @@ impl Core {
                     let (actor, why) = (command.actor.as_str(), command.reason.as_str());
                     batch.audit.push(NewAudit::new(actor, "automation", word, why));
                 }
+                let drill = audited(&command);
                 batch.urgent = true;
                 self.step(Input::Command(command), batch);
                 let said = batch.outputs.last_mut().and_then(|output| output.reply.take());
+                batch.audit.extend(drill.filter(|_| matches!(said, Some(Ok(_)))));
                 batch.replies.push((reply, said.unwrap_or_else(|| Ok(String::new().into()))));
             }
             Taken::Request(Request::Explain(asked, reply)) => {
@@ -423,4 +425,14 @@ impl Core {
             Ok(Err(error)) => Err(error.into()),
         }
     }
+}
+
+/// Who asked for a drill, where and why, for the audit log.
+fn audited(command: &Command) -> Option<NewAudit> {
+    let CommandKind::Drill { flag, from } = &command.kind else { return None };
+    let from = match from {
+        DrillFrom::Events => "events",
+        DrillFrom::Decision => "the decision",
+    };
+    Some(NewAudit::new(&*command.actor, "drill", flag.as_str(), format!("from {from}: {}", command.reason)))
 }

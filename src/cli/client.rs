@@ -165,7 +165,7 @@ impl Client {
             (404, Some("incidents")) => {
                 Some("`rearguard incident list --all` shows all incidents".to_owned())
             }
-            (409, Some("flags")) => {
+            (409, Some("flags")) if path.last() != Some(&"drill") => {
                 Some("`rearguard flag show KEY` shows which scopes are rolled back".to_owned())
             }
             (503, _) if said("type").is_some_and(|kind| kind.ends_with(":time-out")) => Some(

@@ -106,6 +106,8 @@ pub struct FlagView {
     pub pins: Vec<String>,
     pub killed: bool,
     pub declared: bool,
+    #[serde(default)]
+    pub drill: bool,
     pub version: u64,
     pub serving: String,
     #[serde(default)]
@@ -251,6 +253,9 @@ fn render_one(flag: &FlagView, paint: Paint) -> String {
     fact("treatment", format!("{}, configured for {}", flag.treatment, percent(flag.configured_share)));
     if !flag.pins.is_empty() {
         fact("rolled back", format!("for {}", flag.pins.join(", ")));
+    }
+    if flag.drill {
+        fact("drills", "it is there for drills: all that is decided about it is marked so".to_owned());
     }
     if !flag.declared {
         fact("note", "the configuration no longer names this flag; it keeps its rollbacks".to_owned());

@@ -26,7 +26,7 @@ impl Reader<'_, '_> {
                 self.doc.error(at, "a flag key is one word of at most 200 bytes");
                 continue;
             }
-            let known = ["control", "treatment", "share", "frozen", "platform"];
+            let known = ["control", "treatment", "share", "frozen", "platform", "drill"];
             let Some(fields) = self.doc.fields(value, &what, &known) else { continue };
             let elsewhere = fields.get("platform");
             for key in ["control", "treatment", "share"] {
@@ -51,6 +51,7 @@ impl Reader<'_, '_> {
                 Some(_) => Some(0),
             };
             let frozen = fields.get("frozen").and_then(|n| self.doc.boolean(n, "`frozen`"));
+            let drill = fields.get("drill").and_then(|n| self.doc.boolean(n, "`drill`"));
             let (Some(control), Some(treatment), Some(share)) = (control, treatment, share) else {
                 continue;
             };
@@ -70,6 +71,7 @@ impl Reader<'_, '_> {
                 share,
                 frozen: frozen.unwrap_or(false),
                 served: served.flatten(),
+                drill: drill.unwrap_or(false),
             });
         }
         flags

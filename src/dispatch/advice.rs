@@ -59,6 +59,9 @@ pub fn todo(story: &Story) -> Vec<String> {
 }
 
 fn look_at(decision: &Decision) -> String {
+    if decision.drill {
+        return "Nothing is wrong: this is a drill. Acknowledge it as you would the real thing.".into();
+    }
     if let Some(by) = &decision.by {
         return format!("Find the cause: {} rolled back because of \"{}\".", by.actor, by.reason);
     }

@@ -89,6 +89,7 @@ pub fn decision(condition: &str, line: usize) -> Decision {
         scope: Scope::All,
         action: RuleAction::Rollback,
         by: None,
+        drill: false,
         confirmed_by: Some(ConfirmedBy::Persistence),
         gate: Gate::Act,
         at: minute(60) + Duration::from_secs(30),

@@ -13,6 +13,7 @@ use super::story::{Standing, Story, budget, verdict, why};
 use super::words::{
     breach, clock_time, count, had, interval, long_time, maybe, minute_time, span, tenants, time_near,
 };
+use crate::engine::drill::marked;
 use crate::engine::input::FlipOutcome;
 use crate::engine::output::{Decision, Evidence};
 use crate::engine::rule::{ConfirmedBy, Origin, Side};
@@ -235,7 +236,7 @@ pub fn headline(story: &Story) -> String {
         Scope::All => String::new(),
         scope => format!(" for {scope}"),
     };
-    format!("{} {done}{place}{}", decision.variant, why(decision))
+    marked(decision.drill, &format!("{} {done}{place}{}", decision.variant, why(decision)))
 }
 
 fn window(evidence: &Evidence) -> String {

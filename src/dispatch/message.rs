@@ -7,6 +7,7 @@ use super::chart::sparkline;
 use super::receiver::Facts;
 use super::story::{Flip, Standing, verdict, whom, why};
 use super::words::{breach, clock_time, count, had, interval, minute_time, tenants};
+use crate::engine::drill::marked;
 use crate::engine::output::{Decision, Message, MessageKind};
 use crate::engine::rule::RuleAction;
 use crate::model::flag::Served;
@@ -80,7 +81,8 @@ fn summary(decision: &Decision, standing: Standing) -> String {
     };
     let measured =
         decision.evidence.value.map_or_else(String::new, |_| format!(" ({})", breach(&decision.evidence)));
-    one_line(&format!("{} {what}{}{measured}", decision.variant, why(decision)))
+    let text = format!("{} {what}{}{measured}", decision.variant, why(decision));
+    one_line(&marked(decision.drill, &text))
 }
 
 fn detail(decision: &Decision, flip: Option<&Flip>, served: Option<&Served>) -> String {
@@ -124,6 +126,9 @@ fn what_to_do(decision: &Decision, flip: Option<&Flip>, served: Option<&Served>)
     let (stop, _) = stop(decision, served, standing);
     match standing {
         Standing::Safe => match &decision.incident {
+            Some(incident) if decision.drill => format!(
+                "nothing is wrong, this is a drill; acknowledge it all the same, with `rearguard incident ack {incident}`."
+            ),
             Some(incident) => format!(
                 "nothing urgent; acknowledge with `rearguard incident ack {incident}`, then find the cause."
             ),
@@ -203,6 +208,23 @@ mod tests {
         decision.gate = Gate::AlreadyLatched;
         let said = with_outcome(&example::message(), &decision, None, None);
         assert!(said.summary.contains("one more rule"), "{}", said.summary);
+    }
+
+    #[test]
+    fn a_drill_begins_with_its_mark_however_it_stands() {
+        let mut decision = Decision { drill: true, ..example::story().opener };
+        decision.condition = "x".repeat(500);
+        for outcome in
+            [None, Some(FlipOutcome::Verified), Some(FlipOutcome::Failed), Some(FlipOutcome::Superseded)]
+        {
+            let flip = Flip { outcome, ..Flip::default() };
+            for gate in [Gate::Act, Gate::AutomationOff, Gate::AlreadyLatched] {
+                decision.gate = gate;
+                let said = with_outcome(&example::message(), &decision, Some(&flip), None);
+                assert!(said.summary.starts_with("[DRILL] "), "{}", said.summary);
+                assert_eq!(said.summary.chars().count(), SUMMARY);
+            }
+        }
     }
 
     #[test]

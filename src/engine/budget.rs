@@ -85,6 +85,13 @@ impl Budget {
         Self { terms, total }
     }
 
+    /// From a human's decision on: nothing is waited out.
+    pub fn by_hand(timing: &Timing) -> Self {
+        let terms = vec![("commit", COMMIT), ("flip", timing.flip_deadline), ("page", PAGE)];
+        let total = terms.iter().map(|(_, term)| *term).sum();
+        Self { terms, total }
+    }
+
     /// Whether the promise holds.
     pub fn fits(&self) -> bool {
         self.total <= PROMISE

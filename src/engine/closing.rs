@@ -13,7 +13,7 @@ use super::detector::Track;
 use super::fleet::RuleView;
 use super::gate::Gate;
 use super::grounds::Grounds;
-use super::input::Limits;
+use super::input::Settings;
 use super::interval::interval;
 use super::machine::Engine;
 use super::measure::{self, Frame};
@@ -86,7 +86,7 @@ fn judge_all(engine: &mut Engine, minute: Minute, armed: bool) -> Vec<Judged> {
         .iter()
         .flat_map(|rule| scopes(engine_now, rule).into_iter().map(move |slice| (rule, slice)))
         .collect();
-    let needed = needed_evidence(&subjects, &engine_now.settings.limits);
+    let needed = needed_evidence(&subjects, &engine_now.settings);
     let incomplete = incomplete(engine_now);
     let mut tracks = BTreeMap::new();
     let mut judged = Vec::with_capacity(subjects.len());
@@ -147,10 +147,11 @@ pub(super) fn view_of<'a>(engine: &'a Engine, rule: &Rule, slice: &'a Scope) -> 
 }
 
 /// c: the evidence at which, over all rollback rules on all their slices, one false rollback is to be expected in
-/// `false_rollback_every`. Each of them alarms falsely once in c minutes on average.
-fn needed_evidence(subjects: &[(&Arc<Rule>, Scope)], limits: &Limits) -> f64 {
-    let rollbacks = subjects.iter().filter(|(rule, _)| rule.action == RuleAction::Rollback).count().max(1);
-    rollbacks as f64 * limits.false_rollback_every.as_secs_f64() / 60.0
+/// `false_rollback_every`. Each of them alarms falsely once in c minutes on average. Drills are no false rollbacks.
+fn needed_evidence(subjects: &[(&Arc<Rule>, Scope)], settings: &Settings) -> f64 {
+    let counts = |rule: &Rule| rule.action == RuleAction::Rollback && !settings.is_drill(&rule.flag);
+    let rollbacks = subjects.iter().filter(|(rule, _)| counts(rule)).count().max(1);
+    rollbacks as f64 * settings.limits.false_rollback_every.as_secs_f64() / 60.0
 }
 
 fn move_alert(engine: &mut Engine, judged: Judged, armed: bool, world: &World, output: &mut Output) {
@@ -264,7 +265,8 @@ impl World {
     ) -> Self {
         let mut world = Self::default();
         for (rule, judgement) in judged.filter(|(rule, _)| rule.action == RuleAction::Rollback) {
-            if flags.iter().any(|f| f.control == rule.variant) || judgement.literal.is_none() {
+            let drill = flags.iter().any(|f| f.drill && f.key == rule.flag);
+            if drill || flags.iter().any(|f| f.control == rule.variant) || judgement.literal.is_none() {
                 continue;
             }
             world.fresh.insert(rule.variant.clone());

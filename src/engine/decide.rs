@@ -234,6 +234,10 @@ pub(super) fn gate_of(engine: &Engine, judged: &Judged, action: RuleAction, worl
     if let Some(control) = control_breaches(engine, judged) {
         return Gate::WorldBreach { why: format!("control {control} breaches the same condition") };
     }
+    // A drill neither waits for real trouble nor takes its place.
+    if flag.drill {
+        return Gate::Act;
+    }
     if let Some(why) = world.is_breaking() {
         return Gate::WorldBreach { why };
     }
@@ -283,6 +287,7 @@ fn decision(engine: &Engine, judged: &Judged, gate: &Gate, cause: &Cause, crossi
         scope,
         action,
         by: None,
+        drill: false,
         confirmed_by: match cause.instead {
             Some(Instead::Silence) => None,
             Some(Instead::Noise) => Some(ConfirmedBy::Persistence),
@@ -443,11 +448,13 @@ fn latch(
         escalated: false,
         by_hand: false,
     });
-    engine.memory.core.flips.push(Flip {
-        at: closed,
-        flag: decision.key.flag.clone(),
-        scope: decision.scope.clone(),
-    });
+    if !engine.settings.is_drill(&decision.key.flag) {
+        engine.memory.core.flips.push(Flip {
+            at: closed,
+            flag: decision.key.flag.clone(),
+            scope: decision.scope.clone(),
+        });
+    }
     output.latches.push(LatchChange::Open {
         flag: decision.key.flag.clone(),
         scope: decision.scope.clone(),

@@ -176,6 +176,7 @@ fn decision(
         scope: scope.clone(),
         action,
         by: Some(ByHand { actor: command.actor.clone(), reason: command.reason.clone() }),
+        drill: false,
         confirmed_by: None,
         gate: Gate::Act,
         at: command.at,

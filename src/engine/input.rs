@@ -172,6 +172,8 @@ pub enum CommandKind {
     },
     /// Rolls back by hand: pins control and latches, whatever `automation`, limits and dry runs say.
     RollBack { flag: FlagKey, scope: Scope },
+    /// Rolls back a flag that is there to practise on, or says whether its rules could.
+    Drill { flag: FlagKey, from: DrillFrom },
     /// Holds the share by hand until a human resumes.
     Pause { flag: FlagKey },
     /// Lets the share move again, whoever held it.
@@ -180,6 +182,17 @@ pub enum CommandKind {
     Automation { on: bool },
     /// Closes an incident by hand.
     ResolveIncident { incident: IncidentId },
+}
+
+/// Where a drill begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrillFrom {
+    /// With breaching events, which whoever asks writes: a rule has to decide.
+    Events,
+    /// With the decision.
+    #[default]
+    Decision,
 }
 
 /// What dispatch reports about a decision that it has carried out, or could not.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::closing;
 use super::detector::Track;
+use super::drill;
 use super::evidence;
 use super::fleet::Fleet;
 use super::hand;
@@ -84,6 +85,7 @@ impl Engine {
             Input::Answer(answer) => self.answer(&answer, &mut output),
         }
         self.progress(&mut output);
+        drill::mark(&self.settings, &mut output);
         output
     }
 
@@ -279,6 +281,7 @@ impl Engine {
                 self.rearm(flag, scope.as_ref(), *false_alarm, command, output)
             }
             CommandKind::RollBack { flag, scope } => hand::roll_back(self, flag, scope, command, output),
+            CommandKind::Drill { flag, from } => drill::begin(self, flag, *from, command, output),
             CommandKind::Pause { flag } => hand::pause(self, flag, command, output),
             CommandKind::Resume { flag } => hand::resume(self, flag, command, output),
         }
@@ -312,6 +315,9 @@ impl Engine {
         command: &Command,
         output: &mut Output,
     ) -> Result<Reply, CommandError> {
+        if false_alarm && self.settings.is_drill(flag) {
+            return Err(CommandError::NoFalseAlarm { flag: flag.clone() });
+        }
         let wanted = |s: &Scope| scope.is_none_or(|w| w == s);
         let (gone, kept): (Vec<_>, Vec<_>) =
             self.memory.core.latches.drain(..).partition(|l| l.flag == *flag && wanted(&l.scope));

@@ -100,6 +100,12 @@ pub enum CommandError {
     NotPaused { flag: FlagKey },
     #[error("flag `{flag}` is served by `{platform}`, which is changed for everybody or for nobody")]
     NoSlices { flag: FlagKey, platform: String },
+    #[error("flag `{flag}` is no flag for drills: a real rollback would be practised on it")]
+    NotForDrills { flag: FlagKey },
+    #[error("no drill on flag `{flag}` now: {why}")]
+    NoDrill { flag: FlagKey, why: String },
+    #[error("flag `{flag}` is there for drills: its rollbacks are no false alarms")]
+    NoFalseAlarm { flag: FlagKey },
 }
 
 /// Which alert: a rule applied to a slice.
@@ -159,6 +165,9 @@ pub struct Decision {
     /// Who made it and why, where no rule did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<ByHand>,
+    /// Made for practice, about a flag that is there for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drill: bool,
     /// `None` for a pause on silence, and by hand.
     pub confirmed_by: Option<ConfirmedBy>,
     pub gate: Gate,

@@ -125,6 +125,7 @@ pub fn settings(rules: Vec<Rule>) -> Settings {
             share: 500_000,
             frozen: false,
             served: None,
+            drill: false,
         });
     }
     Settings {

@@ -34,6 +34,10 @@ struct Shown<'a> {
     pins: Vec<String>,
     killed: bool,
     declared: bool,
+    /// There to practise rollbacks on.
+    drill: bool,
+    /// The platform that serves it; none for Rearguard's own store.
+    platform: Option<&'a str>,
     version: u64,
     /// In words.
     serving: String,
@@ -53,6 +57,8 @@ impl<'a> Shown<'a> {
             pins: overlay.pins.iter().map(ToString::to_string).collect(),
             killed: overlay.killed,
             declared: state.declared,
+            drill: spec.drill,
+            platform: spec.served.as_ref().map(|served| &*served.platform),
             version: overlay.version,
             serving: serving(state),
         }

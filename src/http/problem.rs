@@ -121,6 +121,12 @@ impl From<SubmitError> for Problem {
             SubmitError::Refused(CommandError::NoSlices { .. }) => Self::conflict(detail).hint(
                 "leave `scope` out to roll everybody back, or exclude the slice at the platform by hand",
             ),
+            SubmitError::Refused(CommandError::NotForDrills { .. }) => Self::bad_request(detail)
+                .hint("mark a flag of its own with `drill: true` in the configuration (docs/practice.md)"),
+            SubmitError::Refused(CommandError::NoDrill { .. }) => Self::conflict(detail),
+            SubmitError::Refused(CommandError::NoFalseAlarm { .. }) => {
+                Self::bad_request(detail).hint("leave `false_alarm` out")
+            }
             SubmitError::NothingMeant(nothing) => Self::not_found(detail).hint(nothing.hint),
             SubmitError::Unavailable(_) => {
                 Self::unavailable(detail).hint("look at GET /v1/status, then try again")

@@ -7,9 +7,9 @@ use serde_json::json;
 use super::App;
 use super::auth::{By, Operate, Read};
 use super::body::{Body, json as answer, read, reason};
-use super::problem::Answer;
+use super::problem::{Answer, Problem};
 use crate::engine::input::{Command, CommandKind};
-use crate::engine::output::Report;
+use crate::engine::output::{Reply, Report};
 use crate::store::{OutboxStats, TokenInfo};
 use crate::telemetry::facts::Commanded;
 use crate::telemetry::record;
@@ -67,6 +67,22 @@ pub async fn command(
     name: &str,
     target: &str,
 ) -> Answer {
+    let reply = submit(app, token, reason, kind, name, target).await?;
+    Ok(match reply.decision {
+        Some(decision) => answer(&json!({"done": reply.said, "decision": decision})),
+        None => answer(&json!({"done": reply.said})),
+    })
+}
+
+/// The same, for routes that say more.
+pub async fn submit(
+    app: &App,
+    token: &TokenInfo,
+    reason: &str,
+    kind: CommandKind,
+    name: &str,
+    target: &str,
+) -> Result<Reply, Problem> {
     let result = app
         .commander
         .submit(Command { actor: token.name.clone(), reason: reason.to_owned(), at: app.clock.now(), kind })
@@ -81,9 +97,5 @@ pub async fn command(
             Err(error) => error.to_string(),
         },
     });
-    let reply = result?;
-    Ok(match reply.decision {
-        Some(decision) => answer(&json!({"done": reply.said, "decision": decision})),
-        None => answer(&json!({"done": reply.said})),
-    })
+    Ok(result?)
 }

@@ -6,7 +6,7 @@ use reqwest::{Method, Response as Answer, StatusCode};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::engine::input::CommandKind;
+use crate::engine::input::{CommandKind, DrillFrom};
 use crate::model::flag::Scope;
 use crate::model::id::FlagKey;
 use bench::Bench;
@@ -132,6 +132,7 @@ async fn every_route_but_health_needs_its_scope() {
         (del.clone(), "/v1/flags/x/kill", "rearm"),
         (post.clone(), "/v1/flags/x/rearm", "rearm"),
         (post.clone(), "/v1/flags/x/rollback", "operate"),
+        (post.clone(), "/v1/flags/x/drill", "operate"),
         (post.clone(), "/v1/flags/x/pause", "operate"),
         (post.clone(), "/v1/flags/x/resume", "operate"),
         (get.clone(), "/v1/decisions/x/flip", "operate"),
@@ -210,6 +211,17 @@ async fn commands_carry_who_and_why_and_explain_refusals() {
             "no scope",
         ),
         ("/v1/flags/no.such/rollback", "operate", r#"{"reason": "x"}"#, 404, "no flag"),
+        ("/v1/flags/no.such/drill", "operate", r#"{"reason": "x"}"#, 404, "no flag"),
+        ("/v1/flags/ai.bad.v18/drill", "operate", "{}", 400, "`reason`"),
+        ("/v1/flags/ai.bad.v18/drill", "operate", r#"{"reason": "x", "from": "x"}"#, 400, "does not fit"),
+        ("/v1/flags/ai.calm.v2/drill", "operate", r#"{"reason": "x"}"#, 400, "no flag for drills"),
+        (
+            "/v1/flags/ai.bad.v18/drill",
+            "operate",
+            r#"{"reason": "x", "from": "events"}"#,
+            409,
+            "automation is switched off",
+        ),
         ("/v1/flags/ai.bad.v18/pause", "operate", r#"{"reason": " "}"#, 400, "`reason`"),
         ("/v1/flags/no.such/pause", "operate", r#"{"reason": "x"}"#, 404, "no flag"),
         ("/v1/flags/ai.calm.v2/resume", "operate", r#"{"reason": "x"}"#, 409, "not paused"),
@@ -304,6 +316,15 @@ async fn by_hand_the_engine_is_asked_and_the_answer_names_the_decision() {
     let (code, said) = bench.json(Method::POST, "/v1/flags/ai.bad.v18/rollback", "operate", rolled).await;
     assert_eq!((code, said["decision"].as_str()), (200, Some("by-hand-1")));
     let why = r#"{"reason": "x"}"#;
+    let (code, drill) = bench.json(Method::POST, "/v1/flags/ai.bad.v18/drill", "operate", why).await;
+    assert_eq!((code, drill["decision"].as_str()), (200, Some("by-hand-1")));
+    let terms = drill["budget"]["terms"].as_array().unwrap();
+    let names: Vec<&str> = terms.iter().filter_map(|term| term["term"].as_str()).collect();
+    let sum: f64 = terms.iter().filter_map(|term| term["seconds"].as_f64()).sum();
+    assert_eq!(
+        (&names[..], drill["budget"]["seconds"].as_f64()),
+        (&["commit", "flip", "page"][..], Some(sum))
+    );
     for what in ["pause", "resume"] {
         let path = format!("/v1/flags/ai.bad.v18/{what}");
         assert_eq!(bench.json(Method::POST, &path, "operate", why).await.0, 200);
@@ -318,6 +339,7 @@ async fn by_hand_the_engine_is_asked_and_the_answer_names_the_decision() {
         seen,
         [
             CommandKind::RollBack { flag: flag(), scope: acme },
+            CommandKind::Drill { flag: flag(), from: DrillFrom::Decision },
             CommandKind::Pause { flag: flag() },
             CommandKind::Resume { flag: flag() },
             CommandKind::Rearm { flag: flag(), scope: None, false_alarm: true },

@@ -59,6 +59,7 @@ impl Setup {
                     share: SHARE_MAX,
                     frozen: false,
                     served: None,
+                    drill: false,
                 });
             }
         }
@@ -164,6 +165,7 @@ mod tests {
             share: 1,
             frozen: false,
             served: None,
+            drill: false,
         };
         let given: [Variant; 2] = ["other.v1".into(), "shop.given".into()];
         let seen = census(&["shop.v2", "shop.seen", "other.v1", "shop.v2"]);

@@ -25,6 +25,9 @@ pub struct FlagSpec {
     /// The platform that serves it; `None` for Rearguard's own store.
     #[serde(default)]
     pub served: Option<Served>,
+    /// There to practise rollbacks on: whatever is decided about it is marked as a drill.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drill: bool,
 }
 
 impl FlagSpec {

@@ -23,9 +23,12 @@ impl Store {
     }
 }
 
-/// What a human rolls back goes before everything and waits for no older flip, then pins, other flips, pages, and the rest.
-fn rank(row: &NewRow) -> i64 {
+/// What a human rolls back goes before everything and waits for no older flip, then pins, other flips, pages, and the rest. A
+/// drill's flips come after every real pin, its messages after every real page.
+pub(super) fn rank(row: &NewRow) -> i64 {
     match (&row.task, row.kind) {
+        (Task::Flip(_), _) if row.drill => 1,
+        (Task::Message(_), _) if row.drill => 3,
         (Task::Flip(Flip::Pin { by: Some(_), .. }), _) => -1,
         (Task::Flip(Flip::Pin { .. }), _) => 0,
         (_, RowKind::Flip) => 1,

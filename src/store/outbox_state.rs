@@ -53,6 +53,9 @@ pub struct FlipState {
     /// Until when the promise holds.
     pub deadline: Option<Timestamp>,
     pub finished: Option<Timestamp>,
+    /// How a human puts back what stood before the first write.
+    #[serde(default)]
+    pub undo: Option<String>,
 }
 
 /// Current truth about a row, asked right before acting.
@@ -121,6 +124,7 @@ impl Store {
             last_error: row.maybe_text("last_error")?,
             deadline: row.maybe_int("deadline")?.map(Timestamp::from_millis),
             finished: row.maybe_int("finished")?.map(Timestamp::from_millis),
+            undo: row.maybe_text("undo")?,
         }))
     }
 

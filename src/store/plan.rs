@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::drill;
 use crate::engine::output::{Decision, Message, MessageKind, Order, Output};
 use crate::model::flag::{Dimension, FlagSpec, Scope, Served};
 use crate::model::id::{DecisionId, FlagKey, IncidentId, Variant};
@@ -29,7 +30,7 @@ pub struct Routes {
 
 impl Routes {
     /// Who gets a message that wakes people, or one that does not.
-    fn of(&self, kind: RowKind, message: &Message, cause: Option<Cause<'_>>) -> &[String] {
+    fn of(&self, kind: RowKind, message: &Message, cause: Option<Cause<'_>>, drill: bool) -> &[String] {
         let tenant = cause.and_then(|cause| match cause.scope {
             Scope::Only(Dimension::Tenant, tenant) => Some(&**tenant),
             _ => None,
@@ -38,7 +39,7 @@ impl Routes {
             severity: message.severity,
             flag: message.flag.as_ref().map(FlagKey::as_str),
             tenant,
-            failure_class: cause.map(|cause| cause.failure_class),
+            failure_class: cause.map(|cause| cause.failure_class).or(drill.then_some(drill::CLASS)),
         };
         let route = self.matches.iter().find(|route| route.fits(&about));
         if kind == RowKind::Page {
@@ -98,6 +99,12 @@ pub struct PlanContext<'a> {
     pub timing: Timing,
     /// The flags as configured now: they say which platform a flip goes to.
     pub flags: &'a [FlagSpec],
+}
+
+impl PlanContext<'_> {
+    fn is_drill(&self, flag: Option<&FlagKey>) -> bool {
+        self.flags.iter().any(|spec| spec.drill && Some(&spec.key) == flag)
+    }
 }
 
 /// What kind of effect an outbox row has.
@@ -213,6 +220,8 @@ pub struct NewRow {
     pub kind: RowKind,
     /// The adapter or receiver that carries it out.
     pub adapter: String,
+    /// About a flag that is there for drills: after what is real.
+    pub drill: bool,
     /// Rows of a lane are carried out one after the other, oldest first.
     pub lane: String,
     pub task: Task,
@@ -261,8 +270,10 @@ pub fn plan(
     context: &PlanContext<'_>,
 ) -> Vec<NewRow> {
     let flip = |flip| vec![flip_row(flip, number, wall, cause.map(|cause| cause.t0), context)];
-    let tell =
-        |kind, message| message_rows(kind, message, context.routes.of(kind, message, cause), wall, context);
+    let tell = |kind, message: &Message| {
+        let drill = context.is_drill(message.flag.as_ref());
+        message_rows(kind, message, context.routes.of(kind, message, cause, drill), wall, context)
+    };
     match order {
         Order::Pin { decision, flag, scope, control, by } => flip(Flip::Pin {
             decision: decision.clone(),
@@ -296,8 +307,8 @@ fn flip_row(
 ) -> NewRow {
     let timing = &context.timing;
     let flag = flip.flag().clone();
-    let served: Option<&Served> =
-        context.flags.iter().find(|spec| spec.key == flag).and_then(|spec| spec.served.as_ref());
+    let spec = context.flags.iter().find(|spec| spec.key == flag);
+    let served: Option<&Served> = spec.and_then(|spec| spec.served.as_ref());
     let platform = served.map_or(BUILTIN, |served| &served.platform);
     let at_least = served.map_or(timing.flip_at_least, |served| timing.flip_at_least.max(served.worst));
     let decision = match &flip {
@@ -311,6 +322,7 @@ fn flip_row(
         dedup: format!("flip/{platform}/{}/{which}", flip.as_str()),
         kind: RowKind::Flip,
         adapter: platform.to_owned(),
+        drill: spec.is_some_and(|spec| spec.drill),
         lane: format!("flip/{platform}/{flag}"),
         scope: Some(flip.scope()),
         flag: Some(flag),
@@ -345,6 +357,7 @@ pub fn message_rows(
             dedup: format!("{}/{receiver}/{print}", kind.as_str()),
             kind,
             adapter: receiver.clone(),
+            drill: context.is_drill(message.flag.as_ref()),
             lane: format!("message/{receiver}/{}", message.dedup_key),
             flag: message.flag.clone(),
             scope: None,
@@ -368,6 +381,7 @@ fn publish_rows(decision: &Decision, wall: Timestamp, context: &PlanContext<'_>)
         dedup: format!("publish/{receiver}/{}", decision.id),
         kind: RowKind::Publish,
         adapter: receiver.clone(),
+        drill: decision.drill,
         lane: format!("publish/{receiver}/{flag}"),
         flag: Some(flag.clone()),
         scope: Some(decision.scope.clone()),

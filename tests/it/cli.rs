@@ -2,6 +2,7 @@
 //! the API in this process. Ports are given by the system.
 
 pub mod daemon;
+mod drill;
 mod run;
 
 use std::io::Write as _;

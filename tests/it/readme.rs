@@ -9,7 +9,7 @@ use rearguard::telemetry::catalogue::METRICS;
 
 use crate::cli::rearguard;
 
-pub const DOCUMENTS: [&str; 33] = [
+pub const DOCUMENTS: [&str; 34] = [
     "README.md",
     "CHANGELOG.md",
     "deploy/README.md",
@@ -36,6 +36,7 @@ pub const DOCUMENTS: [&str; 33] = [
     "docs/metrics.md",
     "docs/operations.md",
     "docs/performance.md",
+    "docs/practice.md",
     "docs/replay.md",
     "docs/rules.md",
     "docs/simulate.md",

@@ -127,6 +127,7 @@ pub fn spec(key: &str, share: u32) -> FlagSpec {
         share,
         frozen: false,
         served: None,
+        drill: false,
     }
 }
 
@@ -152,6 +153,7 @@ pub fn decision(id: &str, action: RuleAction) -> Decision {
         scope: Scope::All,
         action,
         by: None,
+        drill: false,
         confirmed_by: Some(ConfirmedBy::Persistence),
         gate: Gate::Act,
         at: at(0),

@@ -89,6 +89,7 @@ mod tests {
             last_error: Some("503".into()),
             deadline: None,
             finished: None,
+            undo: None,
         };
         for (outcome, good, says) in [
             (Some(FlipOutcome::Verified), true, "read back"),

@@ -188,6 +188,7 @@ mod tests {
                 share,
                 frozen: false,
                 served: None,
+                drill: false,
             },
             overlay: FlagOverlay::default(),
             declared: true,

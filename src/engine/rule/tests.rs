@@ -19,6 +19,7 @@ pub(super) fn flags() -> Vec<FlagSpec> {
         share: 250_000,
         frozen: false,
         served: None,
+        drill: false,
     }]
 }
 

@@ -25,6 +25,7 @@ fn flag(share: u32) -> Flag {
         share,
         frozen: false,
         served: None,
+        drill: false,
     };
     Flag { spec, overlay: FlagOverlay::default() }
 }

@@ -6,7 +6,7 @@ use reqwest::{Client, Method, Response as Answer};
 use serde_json::Value;
 
 pub use super::super::*;
-use crate::engine::input::CommandKind;
+use crate::engine::input::{CommandKind, DrillFrom};
 use crate::model::flag::FlagSpec;
 use crate::store::TokenScope;
 
@@ -25,7 +25,13 @@ impl Commander for Engine {
                 CommandKind::Resume { flag } if flag.as_str() == "ai.calm.v2" => {
                     Err(CommandError::NotPaused { flag }.into())
                 }
-                CommandKind::RollBack { .. } => {
+                CommandKind::Drill { flag, .. } if flag.as_str() == "ai.calm.v2" => {
+                    Err(CommandError::NotForDrills { flag }.into())
+                }
+                CommandKind::Drill { flag, from: DrillFrom::Events } => {
+                    Err(CommandError::NoDrill { flag, why: "automation is switched off".into() }.into())
+                }
+                CommandKind::RollBack { .. } | CommandKind::Drill { .. } => {
                     Ok(Reply { said: "being rolled back".into(), decision: Some("by-hand-1".into()) })
                 }
                 CommandKind::ResolveIncident { .. } => {
@@ -85,6 +91,7 @@ impl Bench {
             share,
             frozen: false,
             served: None,
+            drill: false,
         };
         let flags = [spec("ai.bad.v18", 1_000_000), spec("ai.calm.v2", 0), spec("ai.split.v1", 500_000)];
         store.declare(&flags, clock.now()).await.unwrap();
@@ -101,6 +108,7 @@ impl Bench {
             clock,
             metrics: Metrics::detached().unwrap().0,
             report: Arc::clone(&report),
+            timing: Timing::default(),
             commander: Arc::clone(&engine) as Arc<dyn Commander>,
             writer: Arc::clone(&engine) as Arc<dyn IncidentWriter>,
         };

@@ -100,6 +100,7 @@ fn a_flip_goes_to_the_platform_that_serves_its_flag() {
         share: 0,
         frozen: false,
         served: Some(served),
+        drill: false,
     }];
     let context = PlanContext { routes: &routes(), timing: Timing::default(), flags: &flags };
     for (flag, adapter, lane, least) in
@@ -160,4 +161,50 @@ fn the_same_effect_has_the_same_name_and_another_another() {
     let output = Output { orders: vec![unfreeze.clone(), unfreeze], ..Output::default() };
     let rows = plan_step(7, &[output], wall(), &context);
     assert_ne!(rows[0].dedup, rows[1].dedup, "two orders without a decision are two");
+}
+
+#[test]
+fn a_drill_comes_after_what_is_real_and_routes_know_it_whatever_is_said() {
+    let spec = |key: &str, drill| FlagSpec {
+        key: key.into(),
+        control: "c".into(),
+        treatment: "t".into(),
+        share: 0,
+        frozen: false,
+        served: None,
+        drill,
+    };
+    let flags = [spec("f", true), spec("real", false)];
+    let drills = Route {
+        failure_class: vec!["drill".into()],
+        page: Some(vec!["practice".into()]),
+        ..Route::default()
+    };
+    let routes = Routes { matches: vec![drills], ..routes() };
+    let context = PlanContext { routes: &routes, timing: Timing::default(), flags: &flags };
+    let rows = |order: &Order| plan(order, (7, 0), wall(), None, &context);
+    let pin = |flag: &str| Order::Pin {
+        decision: "d".into(),
+        flag: flag.into(),
+        scope: Scope::All,
+        control: "c".into(),
+        by: Some("ann".into()),
+    };
+    // Without a decision, too: "still serving" has none.
+    let page = |flag: &str| Message {
+        flag: Some(flag.into()),
+        decision: None,
+        ..message(MessageKind::StillServing)
+    };
+    let who = |flag| rows(&Order::Page(page(flag))).into_iter().map(|row| row.adapter).collect::<Vec<_>>();
+    assert_eq!(
+        (who("f"), who("real")),
+        (vec!["practice".to_owned()], vec!["oncall".into(), "backup".into()])
+    );
+    let rank = |order: &Order| crate::store::enqueue::rank(&rows(order)[0]);
+    let real = [rank(&pin("real")), rank(&Order::Page(page("real")))];
+    for drill in [rank(&pin("f")), rank(&Order::Page(page("f")))] {
+        assert!(drill > real[0], "a drill's {drill}, real {real:?}");
+    }
+    assert!(rank(&Order::Page(page("f"))) > real[1]);
 }

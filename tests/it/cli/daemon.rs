@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use rearguard::clock::Clock;
 use rearguard::dispatch::book::IncidentBook;
 use rearguard::dispatch::incident::Renderer;
+use rearguard::engine::budget::Timing;
 use rearguard::engine::explain::{Answer as Explained, Question};
 use rearguard::engine::input::Command;
 use rearguard::engine::machine::Engine as Judging;
@@ -80,6 +81,7 @@ impl Daemon {
             clock,
             metrics: Metrics::detached().unwrap().0,
             report: Arc::clone(&report),
+            timing: Timing::default(),
             commander: Arc::clone(&engine) as Arc<dyn Commander>,
             writer: Arc::new(Writer(book)),
         };

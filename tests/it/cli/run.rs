@@ -11,10 +11,10 @@ use crate::store_suite::fixture::{Base, at};
 
 const BOUND: Duration = Duration::from_secs(60);
 
-/// Starts the daemon on a database; gives it and its address once it listens.
-fn start(base: &Base, folder: &tempfile::TempDir) -> (Child, String) {
+/// Starts the daemon on a database, with more configuration; gives it and its address once it listens.
+pub fn start(base: &Base, folder: &tempfile::TempDir, more: &str) -> (Child, String) {
     let config = format!(
-        "kafka: {{ brokers: \"127.0.0.1:1\", topics: [events] }}\nhttp: {{ listen: \"127.0.0.1:0\" }}\nstore: {{ url: \"{}\" }}\n",
+        "kafka: {{ brokers: \"127.0.0.1:1\", topics: [events] }}\nhttp: {{ listen: \"127.0.0.1:0\" }}\nstore: {{ url: \"{}\" }}\n{more}",
         base.url
     );
     std::fs::write(folder.path().join("rearguard.yaml"), config).unwrap();
@@ -40,7 +40,7 @@ fn start(base: &Base, folder: &tempfile::TempDir) -> (Child, String) {
 }
 
 /// Waits for its end, and ends it if that does not come.
-async fn ended(mut child: Child) -> Output {
+pub async fn ended(mut child: Child) -> Output {
     let began = Instant::now();
     while child.try_wait().unwrap().is_none() && began.elapsed() < BOUND {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -52,7 +52,7 @@ async fn ended(mut child: Child) -> Output {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_whose_database_was_taken_over_ends_and_says_so() {
     let (base, folder) = (Base::new("sqlite", "taken", String::new()).await, tempfile::tempdir().unwrap());
-    let (child, _) = tokio::task::block_in_place(|| start(&base, &folder));
+    let (child, _) = tokio::task::block_in_place(|| start(&base, &folder, ""));
     base.tamper("UPDATE owner SET epoch = epoch + 1").await;
     let ended = ended(child).await;
     let said = String::from_utf8(ended.stderr).unwrap();
@@ -63,7 +63,7 @@ async fn a_daemon_whose_database_was_taken_over_ends_and_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_switched_automation_off_is_in_the_audit_chain() {
     let (base, folder) = (Base::new("sqlite", "switch", String::new()).await, tempfile::tempdir().unwrap());
-    let (child, url) = tokio::task::block_in_place(|| start(&base, &folder));
+    let (child, url) = tokio::task::block_in_place(|| start(&base, &folder, ""));
     let beside = Store::open(&base.url).await.unwrap();
     let scopes = [TokenScope::Operate, TokenScope::Read];
     let token = beside.create_token("ann", &scopes, at(0)).await.unwrap();

@@ -155,6 +155,7 @@ async fn commit(store: &Store, clock: Clock, served: Option<Served>) {
         share: 1_000_000,
         frozen: false,
         served,
+        drill: false,
     }];
     store.declare(&flags, clock.now()).await.unwrap();
     let incident = decision.incident.clone().unwrap();

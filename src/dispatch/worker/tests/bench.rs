@@ -216,6 +216,7 @@ impl Bench {
             share: 1_000_000,
             frozen: false,
             served: served.clone(),
+            drill: false,
         };
         let flags = vec![spec("ai.support-copilot.prompt-v18"), spec("ai.other.v2")];
         store.declare(&flags, clock.now()).await.unwrap();

@@ -1,0 +1,201 @@
+//! `rearguard drill` against a daemon of its own: the real binaries on both sides, a stand-in that pages, a database in a file.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, Stdio};
+
+use rearguard::store::{Store, TokenScope};
+use serde_json::{Value, json};
+
+use super::run::{ended, start};
+use super::{Ended, rearguard};
+use crate::standin::Desk;
+use crate::standin::alertmanager::Alertmanager;
+use crate::standin::server::{Fault, Standin};
+use crate::store_suite::fixture::{Base, at};
+
+const BUILTIN: &str = "drill.builtin";
+const FILE: &str = "drill.file";
+const REAL: &str = "shop.v2";
+const SCOPES: [TokenScope; 4] = [TokenScope::Read, TokenScope::Operate, TokenScope::Rearm, TokenScope::Ack];
+
+/// A daemon with two flags for drills and a real one.
+struct Ground {
+    folder: tempfile::TempDir,
+    _base: Base,
+    daemon: Child,
+    url: String,
+    store: Store,
+    token: String,
+    pager: Standin<Alertmanager>,
+}
+
+impl Ground {
+    async fn new() -> Self {
+        let (base, folder) =
+            (Base::new("sqlite", "drill", String::new()).await, tempfile::tempdir().unwrap());
+        let pager = Standin::start(Alertmanager::default()).await;
+        let flags = folder.path().join("flags.json");
+        let flag = json!({"state": "ENABLED", "variants": {"v1": 1, "v2": 2}, "defaultVariant": "v2"});
+        std::fs::write(&flags, json!({"flags": {"drill": flag}}).to_string()).unwrap();
+        let flag =
+            |key: &str, more: &str| format!("  {key}: {{ control: {key}.1, treatment: {key}.2, {more} }}\n");
+        let config = [
+            format!("platforms: {{ prod: {{ flagd: {{ path: \"{}\" }} }} }}\nflags:\n", flags.display()),
+            flag(BUILTIN, "share: 50%, drill: true"),
+            flag(FILE, "platform: { name: prod, key: drill, control: v1, treatment: v2 }, drill: true"),
+            flag(REAL, "share: 50%"),
+            format!("receivers: {{ oncall: {{ alertmanager: {{ url: \"{}\" }} }} }}\n", pager.url),
+            format!("outbound: {{ allow: [\"{}\"] }}\n", pager.url.trim_start_matches("http://")),
+            "routes: { match: [{ failure_class: drill, page: [oncall] }] }\n".to_owned(),
+        ];
+        let (daemon, url) = tokio::task::block_in_place(|| start(&base, &folder, &config.concat()));
+        let store = Store::open(&base.url).await.unwrap();
+        let token = store.create_token("ann", &SCOPES, at(0)).await.unwrap();
+        Self { folder, _base: base, daemon, url, store, token, pager }
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Ended {
+        let variables = [("REARGUARD_URL", &*self.url), ("REARGUARD_TOKEN", &*self.token)];
+        tokio::task::block_in_place(|| rearguard(self.folder.path(), &variables, arguments))
+    }
+
+    fn drill(&self, flag: &str, more: &[&str]) -> Ended {
+        self.ask(&[&["drill", flag, "--reason", "first Monday"], more].concat())
+    }
+
+    /// Interrupts a drill once its flip has been read back; how it ended, and what it said.
+    fn interrupted(&self, flag: &str) -> (Option<i32>, String) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rearguard"))
+            .args(["drill", flag, "--reason", "first Monday"])
+            .envs([("REARGUARD_URL", &self.url), ("REARGUARD_TOKEN", &self.token)])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("read back") {
+            assert!(out.read_line(&mut said).unwrap() > 0, "it ended before its flip: {said}");
+        }
+        let interrupt = format!("kill -INT {}", child.id());
+        assert!(Command::new("sh").args(["-c", &interrupt]).status().unwrap().success());
+        out.read_to_string(&mut said).unwrap();
+        (child.wait().unwrap().code(), said)
+    }
+
+    fn clean_up(&self, flag: &str, incident: &str) {
+        let why = ["--reason", "drill over"];
+        assert_eq!(self.ask(&[&["flag", "rearm", flag], &why[..]].concat()).code, 0);
+        assert_eq!(self.ask(&[&["incident", "resolve", incident], &why[..]].concat()).code, 0);
+    }
+
+    async fn stop(self) {
+        let stop = format!("kill -TERM {}", self.daemon.id());
+        assert!(Command::new("sh").args(["-c", &stop]).status().unwrap().success());
+        assert_eq!(ended(self.daemon).await.status.code(), Some(0));
+    }
+}
+
+fn names(document: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let steps = document["steps"].as_array().unwrap();
+    steps.iter().map(|step| (text(&step["name"]), text(&step["verdict"]))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drill_is_a_whole_rollback_marked_timed_and_cleaned_up() {
+    let ground = Ground::new().await;
+    let said = ground.drill(BUILTIN, &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    said.says(&["decided", "read back", "commit: ", "flip: ", "page: ", "by oncall", "OK: ", "cleaned up"]);
+    said.says(&["the flag now: drill.builtin.2 for 50 %, drill.builtin.1 for the rest"]);
+    let paged = ground.pager.asked();
+    let said_of = |body: &Value| body[0]["annotations"]["summary"].as_str().map(str::to_owned);
+    let paged: Vec<String> =
+        paged.iter().filter_map(|asked| asked.body.as_ref()).filter_map(said_of).collect();
+    assert!(!paged.is_empty() && paged.iter().all(|line| line.starts_with("[DRILL] ")), "{paged:?}");
+    assert_eq!(ground.pager.platform().open(), [""; 0], "the page is resolved with its incident");
+    let list = ground.ask(&["incident", "list", "--all"]);
+    list.says(&["[DRILL] drill.builtin.2: rolled back by ann: first Monday", "resolved by ann"]);
+    let log = ground.store.audit_log(50).await.unwrap();
+    let row = log.iter().find(|row| row.kind == "drill").unwrap();
+    let told = (&*row.actor, &*row.subject, &*row.detail);
+    assert_eq!(told, ("ann", BUILTIN, "from the decision: first Monday"));
+
+    // Again, and nothing of the first one is in its way.
+    let again = ground.drill(BUILTIN, &["--format", "json"]);
+    assert_eq!(again.code, 0, "{again:?}");
+    let document = again.json();
+    assert_eq!((document["result"].as_str(), document["kept"].as_bool()), (Some("ok"), Some(false)));
+    let wanted = [
+        ("decided", "ok"),
+        ("incident opened", "done"),
+        ("flip written", "done"),
+        ("read back", "ok"),
+        ("page accepted", "ok"),
+    ];
+    assert_eq!(names(&document), wanted.map(|(name, verdict)| (name.to_owned(), verdict.to_owned())));
+    assert!(document["seconds"].as_f64().unwrap() <= document["budget"]["seconds"].as_f64().unwrap());
+    ground.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_drill_leaves_is_said_with_the_commands_that_end_it() {
+    let ground = Ground::new().await;
+    let kept = ground.drill(BUILTIN, &["--keep", "--format", "json"]);
+    assert_eq!((kept.code, kept.json()["kept"].as_bool()), (0, Some(true)), "{kept:?}");
+    let shown = ground.ask(&["flag", "show", BUILTIN]);
+    shown.says(&["rolled back", "there for drills"]);
+    assert_eq!(ground.pager.platform().open().len(), 1);
+    let again = ground.drill(BUILTIN, &[]);
+    assert_eq!(again.code, 1, "{again:?}");
+    assert!(again.err.contains("re-arm it first"), "{again:?}");
+    ground.clean_up(BUILTIN, kept.json()["incident"].as_str().unwrap());
+    assert_eq!(ground.drill(BUILTIN, &[]).code, 0);
+
+    // People put back what a platform serves; until they have, nothing can be practised there.
+    let elsewhere = ground.drill(FILE, &[]);
+    assert_eq!(elsewhere.code, 0, "{elsewhere:?}");
+    elsewhere.says(&[
+        "at `prod`",
+        "to do: put the flag back at `prod` by hand: ",
+        "\"defaultVariant\":\"v2\"",
+    ]);
+    let again = ground.drill(FILE, &["--format", "json"]);
+    assert_eq!(again.code, 1, "{again:?}");
+    let document = again.json();
+    let read_back =
+        document["steps"].as_array().unwrap().iter().find(|step| step["name"] == "read back").unwrap();
+    assert!(read_back["detail"].as_str().unwrap().contains("no write was practised"), "{read_back}");
+    ground.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_flags_are_refused_and_an_interrupted_drill_says_how_to_end_it() {
+    let ground = Ground::new().await;
+    for (flag, code, said) in [(REAL, 2, "no flag for drills"), ("no.such", 1, "no flag `no.such`")] {
+        let refused = ground.drill(flag, &[]);
+        assert_eq!(refused.code, code, "{refused:?}");
+        assert!(refused.err.contains(said), "{refused:?}");
+    }
+    assert!(ground.store.incidents(&Default::default()).await.unwrap().is_empty());
+    let rolled = ground.ask(&["flag", "rollback", BUILTIN, "--reason", "x", "--wait"]);
+    assert_eq!(rolled.code, 0, "whatever is done to a flag for drills is one: {rolled:?}");
+    let list = ground.ask(&["incident", "list", "--format", "json"]).json();
+    assert_eq!(list["incidents"][0]["failure_class"], "drill");
+    let false_alarm = ["flag", "rearm", BUILTIN, "--reason", "x", "--false-alarm"];
+    let refused = ground.ask(&false_alarm);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.err.contains("are no false alarms"), "{refused:?}");
+    ground.clean_up(BUILTIN, list["incidents"][0]["id"].as_str().unwrap());
+
+    // The pager takes nothing, and somebody does not want to wait: what goes on is said, and how to end it.
+    ground.pager.misbehave(&[Fault::Status(503); 400]);
+    let (code, said) = tokio::task::block_in_place(|| ground.interrupted(BUILTIN));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("goes on in the daemon"), "{said}");
+    assert!(
+        said.contains("rearguard flag rearm drill.builtin") && said.contains("incident resolve inc-"),
+        "{said}"
+    );
+    ground.stop().await;
+}
