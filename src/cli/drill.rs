@@ -1,9 +1,11 @@
 //! `rearguard drill`: a whole rollback of a flag that is there to practise on, timed step by step against the ten minutes.
 
+mod events;
 mod report;
 mod step;
 mod watch;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -12,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::events::{Plan, Writer};
 use self::report::{Left, Report};
 use self::step::Sum;
 use self::watch::Facts;
@@ -42,6 +45,12 @@ pub struct DrillArgs {
     /// Where it begins
     #[arg(long, value_enum, default_value_t)]
     from: From,
+    /// The daemon's configuration: its topic, and the rule that has to decide. Only from events
+    #[arg(long, short, value_name = "FILE", default_value = "rearguard.yaml")]
+    config: PathBuf,
+    /// The rule that has to decide; default: the first on the flag that events can be made for
+    #[arg(long, value_name = "ID")]
+    rule: Option<String>,
     /// Leave the incident open and the flag rolled back, to look at them
     #[arg(long)]
     keep: bool,
@@ -58,14 +67,17 @@ pub struct DrillArgs {
 /// Where a drill begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum From {
-    /// With the decision: about a minute, no event is written
+    /// With bad events, written to the daemon's own topic: minutes, as in earnest
     #[default]
+    Events,
+    /// With the decision: about a minute, no event is written
     Decision,
 }
 
 impl From {
     const fn as_str(self) -> &'static str {
         match self {
+            Self::Events => "events",
             Self::Decision => "decision",
         }
     }
@@ -124,13 +136,22 @@ fn drill(args: &DrillArgs) -> Result<u8, Trouble> {
             format!("flag `{}` is no flag for drills: a real rollback would be practised on it", args.flag);
         return Err(Trouble::wrong(text).hint("mark a flag of its own with `drill: true` (docs/practice.md)"));
     }
+    let plan = match args.from {
+        From::Events => Some(Plan::read(&args.config, &args.flag, args.rule.as_deref())?),
+        From::Decision => None,
+    };
     let body = json!({"reason": args.reason, "from": args.from.as_str()});
     let answer = api.operate.send(Method::POST, &["v1", "flags", &args.flag, "drill"], &body)?;
     let sum =
         Sum::deserialize(&answer["budget"]).map_err(|error| api.operate.stranger(&error.to_string()))?;
-    let mut report = Report::new(args, sum);
+    let mut report = Report::new(args, plan.as_ref().map_or(sum, |plan| plan.sum.clone()));
     report.begin(answer["done"].as_str().unwrap_or("begun"))?;
-    let whole = follow(&api, args, &mut pause, &mut report)?;
+    let writer = plan.as_ref().map(|plan| Writer::open(plan, watch::now(&api)?)).transpose()?;
+    if let (Some(plan), Some(writer)) = (&plan, &writer) {
+        report.begin(&plan.said())?;
+        report.facts.begun = Some(writer.begun());
+    }
+    let whole = follow(&api, args, &mut pause, &mut report, writer)?;
     if !whole {
         return report.interrupted();
     }
@@ -140,20 +161,41 @@ fn drill(args: &DrillArgs) -> Result<u8, Trouble> {
     report.end()
 }
 
-/// Looks until all has happened or the sum is used up; false when interrupted.
-fn follow(api: &Api, args: &DrillArgs, pause: &mut Pause, report: &mut Report) -> Result<bool, Trouble> {
-    let began = Instant::now();
-    let until = began + Duration::from_secs_f64(report.sum.seconds) + GRACE;
-    let until_ack = until + Duration::from_secs(args.ack_timeout);
+/// Looks until all has happened or the sum is used up; false when interrupted. Events are written until something is decided.
+fn follow(
+    api: &Api,
+    args: &DrillArgs,
+    pause: &mut Pause,
+    report: &mut Report,
+    mut writer: Option<Writer>,
+) -> Result<bool, Trouble> {
+    let real = |seconds: f64| {
+        let span = Duration::from_secs_f64(seconds);
+        writer.as_ref().map_or(span, |writer| writer.real_span(span)) + GRACE
+    };
+    let (to_page, to_decide) = (real(report.sum.after_decision()), real(report.sum.seconds));
+    let to_decide = writer.as_ref().map_or(to_decide, Writer::patience);
+    let mut until = Instant::now() + to_decide;
+    let mut decided = false;
     loop {
         // The drill may go on behind a daemon that restarts; what was seen last stays.
         report.trouble = watch::look(api, &args.flag, &mut report.facts).err();
+        if let (None, Some(writer)) = (report.facts.opened, &mut writer) {
+            writer.write()?;
+            report.trouble = watch::look_at_rule(api, writer.rule(), &mut report.facts).err();
+        }
         report.news()?;
+        if report.facts.opened.is_some() && !std::mem::replace(&mut decided, true) {
+            until = Instant::now() + to_page;
+        }
         if report.facts.complete(args.wait_ack) {
             return Ok(true);
         }
-        let deadline = if args.wait_ack && report.facts.complete(false) { until_ack } else { until };
-        if Instant::now() >= deadline {
+        let human = match args.wait_ack && report.facts.complete(false) {
+            true => Duration::from_secs(args.ack_timeout),
+            false => Duration::ZERO,
+        };
+        if Instant::now() >= until + human {
             return Ok(true);
         }
         if !pause.rest() {

@@ -4,7 +4,7 @@
 use super::hand;
 use super::input::{Command, DrillFrom, Settings};
 use super::machine::Engine;
-use super::output::{CommandError, Order, Output, Reply};
+use super::output::{CommandError, Message, MessageKind, Order, Output, Reply};
 use super::rule::RuleAction;
 use crate::model::flag::Scope;
 use crate::model::id::FlagKey;
@@ -35,6 +35,12 @@ pub(super) fn mark(settings: &Settings, output: &mut Output) {
         decision.drill = true;
         CLASS.clone_into(&mut decision.failure_class);
     }
+    // Between drills there is no traffic: silence is no news.
+    let silent = |message: &Message| {
+        message.kind == MessageKind::NoData
+            && message.flag.as_ref().is_some_and(|flag| settings.is_drill(flag))
+    };
+    output.orders.retain(|order| !matches!(order, Order::Page(told) | Order::Notify(told) if silent(told)));
     for order in &mut output.orders {
         match order {
             Order::Page(message) | Order::Notify(message) => {

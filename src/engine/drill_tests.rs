@@ -184,6 +184,18 @@ fn what_would_withhold_the_rollback_is_told_before_events_are_written() {
 }
 
 #[test]
+fn silence_between_drills_is_told_nobody() {
+    let told = |mut engine: Engine| {
+        let events = steady(TREATMENT, "faithfulness", 0..90, 60, |_, _| 0.95);
+        let output = run(&mut engine, &events, 0..300);
+        let of =
+            |order: &&Order| matches!(order, Order::Notify(message) if message.kind == MessageKind::NoData);
+        output.orders.iter().filter(of).count()
+    };
+    assert_eq!((told(engine(vec![floor()])), told(practised(vec![floor()]))), (1, 0));
+}
+
+#[test]
 fn a_drill_is_never_counted_as_a_false_alarm() {
     let mut engine = practised(vec![floor()]);
     ask(&mut engine, drill(FLAG, DrillFrom::Decision)).1.unwrap();

@@ -103,7 +103,7 @@ impl<'a> Report<'a> {
 
     /// When the drill began.
     fn start(&self) -> Timestamp {
-        self.facts.t0
+        self.facts.begun.unwrap_or(self.facts.t0)
     }
 
     fn good(&self) -> bool {
@@ -134,7 +134,7 @@ impl<'a> Report<'a> {
         let mut out = match (good, took(&self.facts)) {
             (true, Some(took)) => format!("{} {took:.2} s {of}\n", self.paint.ink(Ink::Good, "OK:")),
             (false, Some(took)) => format!("{} {took:.2} s {of}\n", self.paint.ink(Ink::Bad, "NOT GOOD:")),
-            (_, None) => format!("{} not whole after {of}\n", self.paint.ink(Ink::Bad, "FAILED:")),
+            (_, None) => format!("{}: not whole\n", self.paint.ink(Ink::Bad, "FAILED")),
         };
         let Some(left) = &self.left else { return out };
         if left.kept {

@@ -1,8 +1,11 @@
 //! The steps of a drill: when each happened, how much of which term of the ten minutes it took, and whether that was kept.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::watch::Facts;
+use crate::engine::budget::Budget;
 use crate::engine::input::FlipOutcome;
 use crate::model::time::Timestamp;
 
@@ -21,6 +24,20 @@ pub struct Term {
 }
 
 impl Sum {
+    /// The sum as `rearguard check` proves it.
+    pub fn of(budget: &Budget) -> Self {
+        let term = |(term, span): &(&'static str, Duration)| Term {
+            term: (*term).to_owned(),
+            seconds: span.as_secs_f64(),
+        };
+        Self { terms: budget.terms.iter().map(term).collect(), seconds: budget.total.as_secs_f64() }
+    }
+
+    /// What is left of it once the decision is stored, in seconds.
+    pub fn after_decision(&self) -> f64 {
+        self.one("flip").seconds + self.one("page").seconds
+    }
+
     /// One term; nothing where it is not in the sum.
     fn one(&self, name: &str) -> Term {
         self.terms

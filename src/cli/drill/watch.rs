@@ -6,12 +6,15 @@ use serde_json::Value;
 use super::Api;
 use crate::cli::output::Trouble;
 use crate::engine::input::FlipOutcome;
+use crate::engine::rule::Rule;
 use crate::model::time::Timestamp;
 use crate::store::FlipState;
 
 /// What has happened so far. All times are the daemon's.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
+    /// When the first event was made.
+    pub begun: Option<Timestamp>,
     /// The rule's window holds samples; the rule waits out `for`. Only where the drill begins with events.
     pub events_seen: Option<Timestamp>,
     pub breach_seen: Option<Timestamp>,
@@ -37,7 +40,9 @@ pub struct Facts {
 impl Facts {
     /// Whether nothing more is to come.
     pub fn complete(&self, wait_for_a_human: bool) -> bool {
-        self.flip.is_some() && self.page.is_some() && (!wait_for_a_human || self.acknowledged.is_some())
+        (self.flip.is_some() || self.withheld.is_some())
+            && self.page.is_some()
+            && (!wait_for_a_human || self.acknowledged.is_some())
     }
 }
 
@@ -93,6 +98,30 @@ pub fn flag(api: &Api, key: &str) -> Result<Flag, Trouble> {
     read(api, &api.read.get(&["v1", "flags", key], &[])?)
 }
 
+/// The daemon's time.
+pub fn now(api: &Api) -> Result<Timestamp, Trouble> {
+    let status = api.read.get(&["v1", "status"], &[])?;
+    time(&status).ok_or_else(|| api.read.stranger("its status has no time"))
+}
+
+/// Looks how far a rule is on the way to its decision.
+pub fn look_at_rule(api: &Api, rule: &Rule, facts: &mut Facts) -> Result<(), Trouble> {
+    let status = api.read.get(&["v1", "status"], &[])?;
+    let now = time(&status);
+    let mut alerts = status["report"]["alerts"].as_array().into_iter().flatten();
+    let of = |alert: &&Value| {
+        alert["key"]["flag"] == *rule.flag.as_str() && alert["key"]["rule"] == *rule.id.as_str()
+    };
+    let Some(alert) = alerts.find(of) else { return Ok(()) };
+    if alert["samples"].as_u64() > Some(0) {
+        facts.events_seen = facts.events_seen.or(now);
+    }
+    if alert["phase"] != "quiet" {
+        facts.breach_seen = facts.breach_seen.or(now);
+    }
+    Ok(())
+}
+
 /// Looks once; `facts` keeps what it has where nothing newer is known.
 pub fn look(api: &Api, key: &str, facts: &mut Facts) -> Result<(), Trouble> {
     let query = [("flag", key), ("status", "unresolved"), ("limit", "1")];
@@ -123,6 +152,10 @@ pub fn look(api: &Api, key: &str, facts: &mut Facts) -> Result<(), Trouble> {
     facts.decision = incident.decision;
     facts.incident = incident.id;
     Ok(())
+}
+
+fn time(status: &Value) -> Option<Timestamp> {
+    status["now"].as_str().and_then(Timestamp::parse)
 }
 
 fn read<'a, T: Deserialize<'a>>(api: &Api, value: &'a Value) -> Result<T, Trouble> {

@@ -2,7 +2,9 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use rdkafka::mocking::MockCluster;
 use rearguard::store::{Store, TokenScope};
 use serde_json::{Value, json};
 
@@ -16,6 +18,12 @@ use crate::store_suite::fixture::{Base, at};
 const BUILTIN: &str = "drill.builtin";
 const FILE: &str = "drill.file";
 const REAL: &str = "shop.v2";
+/// As docs/practice.md has it.
+const RULE: &str = "- variant: drill.builtin.2
+  flag: drill.builtin
+  rules:
+    - { condition: faithfulness_5m < 0.8, action: rollback, for: 1m, min_samples: 20 }
+";
 const SCOPES: [TokenScope; 4] = [TokenScope::Read, TokenScope::Operate, TokenScope::Rearm, TokenScope::Ack];
 
 /// A daemon with two flags for drills and a real one.
@@ -31,6 +39,10 @@ struct Ground {
 
 impl Ground {
     async fn new() -> Self {
+        Self::with("").await
+    }
+
+    async fn with(more: &str) -> Self {
         let (base, folder) =
             (Base::new("sqlite", "drill", String::new()).await, tempfile::tempdir().unwrap());
         let pager = Standin::start(Alertmanager::default()).await;
@@ -47,7 +59,10 @@ impl Ground {
             format!("receivers: {{ oncall: {{ alertmanager: {{ url: \"{}\" }} }} }}\n", pager.url),
             format!("outbound: {{ allow: [\"{}\"] }}\n", pager.url.trim_start_matches("http://")),
             "routes: { match: [{ failure_class: drill, page: [oncall] }] }\n".to_owned(),
+            more.to_owned(),
         ];
+        std::fs::create_dir(folder.path().join("rules")).unwrap();
+        std::fs::write(folder.path().join("rules/drill.yaml"), RULE).unwrap();
         let (daemon, url) = tokio::task::block_in_place(|| start(&base, &folder, &config.concat()));
         let store = Store::open(&base.url).await.unwrap();
         let token = store.create_token("ann", &SCOPES, at(0)).await.unwrap();
@@ -59,14 +74,26 @@ impl Ground {
         tokio::task::block_in_place(|| rearguard(self.folder.path(), &variables, arguments))
     }
 
+    /// It has read its topic to the end.
+    async fn until_armed(&self) {
+        for _ in 0..600 {
+            let status = self.ask(&["status", "--format", "json"]).json();
+            if status["report"]["armed"] == true {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("not armed: {}", self.ask(&["status"]).out);
+    }
+
     fn drill(&self, flag: &str, more: &[&str]) -> Ended {
-        self.ask(&[&["drill", flag, "--reason", "first Monday"], more].concat())
+        self.ask(&[&["drill", flag, "--from", "decision", "--reason", "first Monday"], more].concat())
     }
 
     /// Interrupts a drill once its flip has been read back; how it ended, and what it said.
     fn interrupted(&self, flag: &str) -> (Option<i32>, String) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_rearguard"))
-            .args(["drill", flag, "--reason", "first Monday"])
+            .args(["drill", flag, "--from", "decision", "--reason", "first Monday"])
             .envs([("REARGUARD_URL", &self.url), ("REARGUARD_TOKEN", &self.token)])
             .stdout(Stdio::piped())
             .spawn()
@@ -97,7 +124,7 @@ impl Ground {
 
 fn names(document: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let steps = document["steps"].as_array().unwrap();
+    let steps = document["steps"].as_array().unwrap_or_else(|| panic!("{document}"));
     steps.iter().map(|step| (text(&step["name"]), text(&step["verdict"]))).collect()
 }
 
@@ -197,5 +224,52 @@ async fn real_flags_are_refused_and_an_interrupted_drill_says_how_to_end_it() {
         said.contains("rearguard flag rearm drill.builtin") && said.contains("incident resolve inc-"),
         "{said}"
     );
+    ground.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_events_a_rule_decides_and_everything_after_it_follows() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("events", 2, 1).unwrap();
+    let brokers = cluster.bootstrap_servers();
+    let kafka = format!("kafka: {{ brokers: \"{brokers}\", topics: [events] }}\nclock: {{ rate: 20 }}\n");
+    let ground = Ground::with(&kafka).await;
+    ground.until_armed().await;
+    let drilled = ground.ask(&["drill", BUILTIN, "--reason", "first Monday", "--format", "json"]);
+    let document = drilled.json();
+    let steps = names(&document);
+    // Being in breach may pass between two looks.
+    let seen: Vec<&str> = steps.iter().map(|(name, _)| &**name).filter(|name| *name != "in breach").collect();
+    let wanted = ["events seen", "decided", "incident opened", "flip written", "read back", "page accepted"];
+    assert_eq!(seen, wanted, "{drilled:?}");
+    // How fast a busy machine is at twenty times the speed says nothing; that the exit code follows from it does.
+    let over = steps.iter().any(|(_, verdict)| verdict == "over");
+    assert!(steps.iter().all(|(_, verdict)| verdict != "failed"), "{document}");
+    assert_eq!((drilled.code, document["result"] == "ok"), (i32::from(over), !over), "{document}");
+    let terms: Vec<&str> = document["budget"]["terms"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|term| term["term"].as_str().unwrap())
+        .collect();
+    assert_eq!(terms, ["pane", "lateness", "tick", "for", "commit", "flip", "page"]);
+    let list = ground.ask(&["incident", "list", "--all", "--format", "json"]).json();
+    let incident = &list["incidents"][0];
+    assert_eq!(
+        (incident["failure_class"].as_str(), incident["status"].as_str()),
+        (Some("drill"), Some("resolved"))
+    );
+    assert!(incident["title"].as_str().unwrap().starts_with("[DRILL] drill.builtin.2: "), "{incident}");
+    let shown = ground.ask(&["flag", "show", BUILTIN, "--format", "json"]).json();
+    assert_eq!(shown["pins"], json!([]), "it is served as before");
+
+    // What would withhold the rollback is told before anything is written.
+    assert_eq!(ground.ask(&["automation", "off", "--reason", "x"]).code, 0);
+    let refused = ground.ask(&["drill", BUILTIN, "--reason", "x"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains("automation is switched off"), "{refused:?}");
+    let ruleless = ground.ask(&["drill", FILE, "--reason", "x"]);
+    assert_eq!(ruleless.code, 2, "{ruleless:?}");
+    assert!(ruleless.err.contains("has no rule on flag `drill.file`"), "{ruleless:?}");
     ground.stop().await;
 }

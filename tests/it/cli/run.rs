@@ -13,12 +13,14 @@ const BOUND: Duration = Duration::from_secs(60);
 
 /// Starts the daemon on a database, with more configuration; gives it and its address once it listens.
 pub fn start(base: &Base, folder: &tempfile::TempDir, more: &str) -> (Child, String) {
-    let config = format!(
-        "kafka: {{ brokers: \"127.0.0.1:1\", topics: [events] }}\nhttp: {{ listen: \"127.0.0.1:0\" }}\nstore: {{ url: \"{}\" }}\n{more}",
-        base.url
-    );
+    let kafka = match more.contains("kafka:") {
+        true => "",
+        false => "kafka: { brokers: \"127.0.0.1:1\", topics: [events] }\n",
+    };
+    let config =
+        format!("{kafka}http: {{ listen: \"127.0.0.1:0\" }}\nstore: {{ url: \"{}\" }}\n{more}", base.url);
     std::fs::write(folder.path().join("rearguard.yaml"), config).unwrap();
-    std::fs::create_dir(folder.path().join("rules")).unwrap();
+    std::fs::create_dir_all(folder.path().join("rules")).unwrap();
     let rule = "- variant: shop.v2\n  rules: [{ condition: cost_1h > 1, action: notify }]\n";
     std::fs::write(folder.path().join("rules/shop.yaml"), rule).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_rearguard"))
