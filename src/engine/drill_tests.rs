@@ -204,3 +204,34 @@ fn a_drill_is_never_counted_as_a_false_alarm() {
     assert_eq!(engine.memory().core.latches.len(), 1);
     ask(&mut engine, rearm(false)).1.unwrap();
 }
+
+#[test]
+fn drills_neither_make_a_world_breach_nor_wait_for_one() {
+    const REAL: [&str; 4] = ["real0.v2", "real1.v2", "real2.v2", "real3.v2"];
+    const DRILLS: [&str; 4] = ["drill0.v2", "drill1.v2", "drill2.v2", "drill3.v2"];
+    let gates = |bad_real: usize| {
+        let on = |variant: &&str| Rule {
+            flag: format!("ai.{variant}").into(),
+            variant: (*variant).into(),
+            baseline: None,
+            ..floor()
+        };
+        let mut engine = engine(REAL.iter().chain(&DRILLS).map(on).collect());
+        engine.settings.flags.iter_mut().for_each(|spec| spec.drill = spec.key.as_str().contains("drill"));
+        let healthy = |variant| steady(variant, "faithfulness", 0..90, 60, |_, _| 0.95);
+        let events: Vec<Ev> =
+            REAL[..bad_real].iter().chain(&DRILLS).flat_map(|variant| drops(variant)).collect();
+        let healthy = REAL[bad_real..].iter().flat_map(|variant| healthy(variant));
+        let events: Vec<Ev> = events.into_iter().filter(|e| e.at < 90 * 60_000).chain(healthy).collect();
+        let output = run(&mut engine, &events, 0..90);
+        let acted = |word: &str| {
+            let of = |d: &&crate::engine::output::Decision| {
+                d.variant.as_str().starts_with(word) && d.gate == Gate::Act
+            };
+            output.decisions.iter().filter(of).count()
+        };
+        (acted("real"), acted("drill"))
+    };
+    assert_eq!(gates(1), (1, 4), "four drills that breach are no world that breaks");
+    assert_eq!(gates(3), (0, 4), "a world that breaks withholds no drill");
+}

@@ -3,6 +3,7 @@
 mod aftermath;
 mod broker;
 mod commands;
+mod drill;
 mod fleet;
 mod gap;
 mod group;

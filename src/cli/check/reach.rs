@@ -52,7 +52,9 @@ pub enum Told {
 /// Simulates every rule whose levels are known.
 pub fn simulate(runs: u64, report: &Report, given: &Given<'_>, traffic: &Traffic) -> Vec<Told> {
     let rules = &report.compiled.rules.rules;
-    let rollbacks = rules.iter().filter(|rule| rule.action == RuleAction::Rollback).count();
+    let notes = &report.compiled.notes;
+    let real = rules.iter().zip(notes).filter(|(_, note)| !note.drill);
+    let rollbacks = real.filter(|(rule, _)| rule.action == RuleAction::Rollback).count();
     let threads = std::thread::available_parallelism().map_or(1, Into::into);
     let bar = progress(rules.len() as u64, "rules");
     let simulated = rules.iter().inspect(|_| bar.inc(1)).map(|rule| match given.world(rule) {
@@ -82,7 +84,7 @@ fn one(
     };
     let baseline = [Variant::new(format!("{}.simulated-baseline", rule.variant.feature()))];
     let setup = Setup::new(RuleSet { rules: vec![Arc::clone(rule)] }, &[], &baseline, None);
-    let others = rollbacks - usize::from(rule.action == RuleAction::Rollback);
+    let others = rollbacks.saturating_sub(usize::from(rule.action == RuleAction::Rollback));
     let plan = |judges| Plan::new(&setup, &bench, world.clone(), judges, others + 1, SEED);
     let lever = Lever::of(rule, &world, &report.catalogue);
     let effort = Effort { runs, horizon: HORIZON, ten: within_ten(report.timing.lateness), threads };

@@ -57,6 +57,8 @@ pub struct RuleNote {
     pub no_time_bound: Option<(String, Place)>,
     /// The platform that serves the rule's flag, unless Rearguard does.
     pub served: Option<Served>,
+    /// Whether its flag is there to practise on.
+    pub drill: bool,
 }
 
 /// Compiles rule files, each with its name and content. All errors of all files are collected.
@@ -283,6 +285,7 @@ impl Compiler<'_, '_> {
                 .as_ref()
                 .map(|reason| (reason.value.clone(), Place::of(self.doc.text, reason.at))),
             served: self.flags.iter().find(|f| f.key == *flag).and_then(|f| f.served.clone()),
+            drill: self.flags.iter().any(|f| f.drill && f.key == *flag),
         });
     }
 

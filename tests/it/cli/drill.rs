@@ -30,7 +30,7 @@ const SCOPES: [TokenScope; 4] = [TokenScope::Read, TokenScope::Operate, TokenSco
 struct Ground {
     folder: tempfile::TempDir,
     _base: Base,
-    daemon: Child,
+    daemon: Option<Child>,
     url: String,
     store: Store,
     token: String,
@@ -66,7 +66,7 @@ impl Ground {
         let (daemon, url) = tokio::task::block_in_place(|| start(&base, &folder, &config.concat()));
         let store = Store::open(&base.url).await.unwrap();
         let token = store.create_token("ann", &SCOPES, at(0)).await.unwrap();
-        Self { folder, _base: base, daemon, url, store, token, pager }
+        Self { folder, _base: base, daemon: Some(daemon), url, store, token, pager }
     }
 
     fn ask(&self, arguments: &[&str]) -> Ended {
@@ -115,10 +115,21 @@ impl Ground {
         assert_eq!(self.ask(&[&["incident", "resolve", incident], &why[..]].concat()).code, 0);
     }
 
-    async fn stop(self) {
-        let stop = format!("kill -TERM {}", self.daemon.id());
+    async fn stop(mut self) {
+        let daemon = self.daemon.take().unwrap();
+        let stop = format!("kill -TERM {}", daemon.id());
         assert!(Command::new("sh").args(["-c", &stop]).status().unwrap().success());
-        assert_eq!(ended(self.daemon).await.status.code(), Some(0));
+        assert_eq!(ended(daemon).await.status.code(), Some(0));
+    }
+}
+
+/// A test that fails leaves no daemon behind.
+impl Drop for Ground {
+    fn drop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().ok();
+            daemon.wait().ok();
+        }
     }
 }
 
