@@ -20,6 +20,7 @@ use self::step::Sum;
 use self::watch::Facts;
 use super::client::{Client, ServerArgs};
 use super::output::{Format, Trouble, end};
+use crate::dispatch::advice::quoted;
 use crate::model::time::Timestamp;
 use crate::store::TokenScope;
 
@@ -208,19 +209,22 @@ fn follow(
 fn clean_up(api: &Api, args: &DrillArgs, facts: &Facts, pause: &mut Pause) -> Left {
     let why = json!({"reason": format!("drill over: {}", args.reason)});
     let mut left = Left::default();
+    let [rearm, resolve] = by_hand(&args.flag, &facts.incident);
+    let quoted = quoted(&args.flag);
     if facts.opened.is_none() {
         left.todo
-            .push(format!("look for what it may have left: rearguard incident list --flag {}", args.flag));
+            .push(format!("look later for what it may have left: rearguard incident list --flag {quoted}"));
         return left;
     }
-    let flag = ["v1", "flags", &args.flag, "rearm"];
-    if let Err(trouble) = api.rearm.send(Method::POST, &flag, &why) {
-        left.todo.push(format!("{trouble}: rearguard flag rearm {} --reason 'drill over'", args.flag));
+    // What was withheld has no rollback to take off.
+    if facts.withheld.is_none()
+        && let Err(trouble) = api.rearm.send(Method::POST, &["v1", "flags", &args.flag, "rearm"], &why)
+    {
+        left.todo.push(format!("{trouble}: {rearm}"));
     }
     let incident = ["v1", "incidents", &facts.incident, "resolve"];
     if let Err(trouble) = api.ack.send(Method::POST, &incident, &why) {
-        let what = format!("rearguard incident resolve {} --reason 'drill over'", facts.incident);
-        left.todo.push(format!("{trouble}: {what}"));
+        left.todo.push(format!("{trouble}: {resolve}"));
     }
     let until = Instant::now() + UNPIN_WITHIN;
     let mut flag = watch::flag(api, &args.flag);
@@ -234,8 +238,7 @@ fn clean_up(api: &Api, args: &DrillArgs, facts: &Facts, pause: &mut Pause) -> Le
     match flag {
         Ok(flag) => {
             if !flag.pins.is_empty() && left.todo.is_empty() {
-                left.todo
-                    .push(format!("the flag is not served as before yet: rearguard flag show {}", args.flag));
+                left.todo.push(format!("the flag is not served as before yet: rearguard flag show {quoted}"));
             }
             if let Some(platform) = &flag.platform {
                 let how = facts.undo.as_deref().unwrap_or("see its history there");
@@ -261,7 +264,7 @@ fn kept(api: &Api, args: &DrillArgs) -> Left {
 fn by_hand(flag: &str, incident: &str) -> [String; 2] {
     let incident = if incident.is_empty() { "INCIDENT" } else { incident };
     [
-        format!("rearguard flag rearm {flag} --reason 'drill over'"),
+        format!("rearguard flag rearm {} --reason 'drill over'", quoted(flag)),
         format!("rearguard incident resolve {incident} --reason 'drill over'"),
     ]
 }

@@ -19,6 +19,11 @@ pub fn marked(drill: bool, text: &str) -> String {
     if drill { format!("{MARK}{text}") } else { text.to_owned() }
 }
 
+/// Whether a line is marked.
+pub fn is_marked(text: &str) -> bool {
+    text.starts_with(MARK)
+}
+
 impl Settings {
     /// Whether a flag is there to practise on.
     pub fn is_drill(&self, flag: &FlagKey) -> bool {

@@ -63,6 +63,7 @@ fn a_drill_goes_the_way_of_a_rollback_and_is_marked_all_along() {
     let decision = &output.decisions[0];
     assert_eq!(reply.unwrap().decision.as_ref(), Some(&decision.id));
     assert_eq!((decision.drill, &*decision.failure_class, &decision.gate), (true, CLASS, &Gate::Act));
+    assert_eq!(serde_json::to_value(decision).unwrap()["drill"], true, "as it is published");
     let [Order::OpenIncident(incident), Order::Pin { by, .. }, Order::Page(page)] = &output.orders[..] else {
         panic!("{output:?}")
     };

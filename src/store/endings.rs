@@ -12,6 +12,7 @@ use super::db::Columns;
 use super::enqueue;
 use super::error::StoreError;
 use super::plan::{NewRow, PlanContext, Routes, RowKind, Task, Timing, message_rows};
+use crate::engine::drill::{is_marked, marked};
 use crate::engine::output::{Message, MessageKind};
 use crate::model::id::IncidentId;
 use crate::model::incident::Severity;
@@ -37,7 +38,10 @@ pub(super) async fn of_incident(
             kind: MessageKind::Resolved,
             severity: Severity::Info,
             decision: None,
-            summary: format!("incident {id} is resolved by {actor}: {why}"),
+            summary: marked(
+                is_marked(&last.summary),
+                &format!("incident {id} is resolved by {actor}: {why}"),
+            ),
             detail: String::new(),
             at: wall,
             ..last

@@ -73,9 +73,14 @@ impl<'a> Report<'a> {
     /// Somebody has pressed Ctrl-C: what goes on, and how to end it.
     pub fn interrupted(&self) -> Result<u8, Trouble> {
         let commands = by_hand(&self.args.flag, &self.facts.incident);
-        let what = "interrupted; the drill goes on in the daemon";
+        let what = match self.facts.opened {
+            Some(_) => "interrupted; the drill goes on in the daemon. To end it:",
+            None => {
+                "interrupted; no more events are written. Should a rule still decide on those that are, end the drill with:"
+            }
+        };
         match self.args.server.format {
-            Format::Human => show(&format!("{what}. To end it:\n  {}\n", commands.join("\n  ")))?,
+            Format::Human => show(&format!("{what}\n  {}\n", commands.join("\n  ")))?,
             Format::Json => {
                 let mut document = self.document();
                 document["result"] = json!("interrupted");
