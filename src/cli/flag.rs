@@ -132,6 +132,7 @@ impl FlagView {
             () if !self.pins.is_empty() => (Ink::Doubt, "partly back"),
             () if self.paused => (Ink::Doubt, "paused"),
             () if !self.declared => (Ink::Dim, "undeclared"),
+            () if self.drill => (Ink::Dim, "for drills"),
             () => (Ink::Good, "live"),
         }
     }
@@ -305,6 +306,8 @@ mod tests {
         for (more, state) in [
             (json!({}), "live"),
             (json!({"declared": false}), "undeclared"),
+            (json!({"drill": true}), "for drills"),
+            (json!({"drill": true, "pins": ["all"]}), "rolled back"),
             (json!({"declared": false, "paused": true}), "paused"),
             (json!({"paused": true, "pins": ["tenant:acme"]}), "partly back"),
             (json!({"pins": ["all", "tenant:acme"]}), "rolled back"),

@@ -1,5 +1,6 @@
 //! How a drill is told: step by step while it happens, or as one document at its end.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::output::{Format, Ink, Paint, Trouble, show, show_json};
@@ -20,6 +21,18 @@ pub struct Left {
     pub by_hand: Option<String>,
     /// What could not be cleaned up, and how to do it.
     pub todo: Vec<String>,
+}
+
+/// How a drill went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    Ok,
+    /// Done, and some of it took longer than is proven.
+    Over,
+    Failed,
+    /// Well done, but something is left to clean up.
+    Left,
 }
 
 /// A drill from its beginning to its end.
@@ -93,13 +106,13 @@ impl<'a> Report<'a> {
 
     /// The sum, what is left, and the exit code.
     pub fn end(&self) -> Result<u8, Trouble> {
-        let good = self.good();
+        let outcome = self.outcome();
         if self.args.server.format == Format::Json {
             show_json(&self.document())?;
         } else {
-            show(&self.ending(good))?;
+            show(&self.ending(outcome))?;
         }
-        Ok(if good { GOOD } else { FAILED })
+        Ok(if outcome == Outcome::Ok { GOOD } else { FAILED })
     }
 
     fn say(&self, text: &str) -> Result<(), Trouble> {
@@ -111,11 +124,16 @@ impl<'a> Report<'a> {
         self.facts.begun.unwrap_or(self.facts.t0)
     }
 
-    fn good(&self) -> bool {
-        let kept = |step: &Step| matches!(step.verdict, Verdict::Ok | Verdict::Done);
-        let in_time = took(&self.facts).is_some_and(|took| took <= self.sum.seconds);
-        let clean = self.left.as_ref().is_none_or(|left| left.todo.is_empty());
-        self.told.iter().all(kept) && in_time && clean
+    /// How it went in all: the worst of its steps, and of what is left of it.
+    fn outcome(&self) -> Outcome {
+        let any = |verdict| self.told.iter().any(|step| step.verdict == verdict);
+        match took(&self.facts) {
+            None => Outcome::Failed,
+            Some(_) if any(Verdict::Failed) => Outcome::Failed,
+            Some(took) if any(Verdict::Over) || took > self.sum.seconds => Outcome::Over,
+            Some(_) if self.left.as_ref().is_some_and(|left| !left.todo.is_empty()) => Outcome::Left,
+            Some(_) => Outcome::Ok,
+        }
     }
 
     fn line(&self, step: &Step) -> String {
@@ -134,12 +152,16 @@ impl<'a> Report<'a> {
         format!("{since} s  {:<15} {}{}{word}\n", step.name, step.detail, self.paint.dim(&of))
     }
 
-    fn ending(&self, good: bool) -> String {
-        let of = format!("of the {:.0} s that `rearguard check` proves", self.sum.seconds);
-        let mut out = match (good, took(&self.facts)) {
-            (true, Some(took)) => format!("{} {took:.2} s {of}\n", self.paint.ink(Ink::Good, "OK:")),
-            (false, Some(took)) => format!("{} {took:.2} s {of}\n", self.paint.ink(Ink::Bad, "NOT GOOD:")),
-            (_, None) => format!("{}: not whole\n", self.paint.ink(Ink::Bad, "FAILED")),
+    fn ending(&self, outcome: Outcome) -> String {
+        let took = took(&self.facts).unwrap_or_default();
+        let sum = format!("{took:.2} s of the {:.0} s that `rearguard check` proves", self.sum.seconds);
+        let mut out = match outcome {
+            Outcome::Ok => format!("{} {sum}\n", self.paint.ink(Ink::Good, "OK:")),
+            Outcome::Over => format!("{} {sum}\n", self.paint.ink(Ink::Bad, "OVER:")),
+            Outcome::Left => format!("{} {sum}\n", self.paint.ink(Ink::Doubt, "OK, BUT NOT CLEANED UP:")),
+            Outcome::Failed => {
+                format!("{} this rollback would not have been whole\n", self.paint.ink(Ink::Bad, "FAILED:"))
+            }
         };
         let Some(left) = &self.left else { return out };
         if left.kept {
@@ -181,11 +203,60 @@ impl<'a> Report<'a> {
             "steps": steps,
             "seconds": took(facts),
             "budget": self.sum,
-            "result": if self.good() { "ok" } else { "failed" },
+            "result": self.outcome(),
             "serving": left.and_then(|left| left.serving.as_ref()),
             "kept": left.is_some_and(|left| left.kept),
             "by_hand": left.and_then(|left| left.by_hand.as_ref()),
             "to_do": left.map(|left| left.todo.clone()).unwrap_or_default(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, FromArgMatches};
+
+    use super::super::step::Term;
+    use super::*;
+    use crate::engine::input::FlipOutcome;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(1_689_158_580_000 + seconds * 1_000)
+    }
+
+    #[test]
+    fn the_worst_of_it_decides() {
+        let command = DrillArgs::augment_args(clap::Command::new("drill"));
+        let parsed = command.get_matches_from(["drill", "ai.drill.v2", "--reason", "x"]);
+        let args = DrillArgs::from_arg_matches(&parsed).unwrap();
+        let term = |(term, seconds): (&str, f64)| Term { term: term.to_owned(), seconds };
+        let terms = [("commit", 5.0), ("flip", 90.0), ("page", 60.0)].map(term).to_vec();
+        let good = Facts {
+            t0: at(0),
+            opened: Some(at(1)),
+            flip: Some((at(2), FlipOutcome::Verified)),
+            page: Some((at(3), "oncall".into())),
+            ..Facts::default()
+        };
+        let slow = Facts { flip: Some((at(93), FlipOutcome::Verified)), ..good.clone() };
+        let failed = Facts { flip: Some((at(93), FlipOutcome::Failed)), ..good.clone() };
+        let unpaged = Facts { page: None, ..good.clone() };
+        for (facts, todo, outcome, begins) in [
+            (&good, false, Outcome::Ok, "OK: 3.00 s of the 155 s"),
+            (&good, true, Outcome::Left, "OK, BUT NOT CLEANED UP: 3.00 s"),
+            (&slow, false, Outcome::Over, "OVER: 93.00 s of the 155 s"),
+            (&slow, true, Outcome::Over, "OVER: "),
+            (&failed, true, Outcome::Failed, "FAILED: "),
+            (&unpaged, false, Outcome::Failed, "FAILED: "),
+        ] {
+            let sum = Sum { terms: terms.clone(), seconds: 155.0 };
+            let mut report = Report { paint: Paint::plain(), ..Report::new(&args, sum) };
+            report.facts = facts.clone();
+            report.told = steps(report.start(), facts, &report.sum);
+            let todo = if todo { vec!["run this".to_owned()] } else { Vec::new() };
+            report.left = Some(Left { todo, ..Left::default() });
+            assert_eq!(report.outcome(), outcome, "{facts:?}");
+            assert!(report.ending(outcome).starts_with(begins), "{}", report.ending(outcome));
+        }
     }
 }

@@ -263,6 +263,22 @@ async fn real_flags_are_refused_and_an_interrupted_drill_says_how_to_end_it() {
     assert!(refused.err.contains("are no false alarms"), "{refused:?}");
     ground.clean_up(BUILTIN, list["incidents"][0]["id"].as_str().unwrap());
 
+    // A platform that cannot be rolled back: that is what a drill is for.
+    std::fs::write(ground.folder.path().join("flags.json"), r#"{"flags": {}}"#).unwrap();
+    let failed = ground.drill(FILE, &[]);
+    assert_eq!(failed.code, 1, "{failed:?}");
+    failed.says(&[
+        "ROLLBACK FAILED: ",
+        "FAILED\n",
+        "page accepted",
+        "FAILED: this rollback would",
+        "cleaned up",
+    ]);
+    let told = ground.pager.asked().into_iter().filter_map(|asked| asked.body);
+    let mut told = told.filter_map(|body| body[0]["annotations"]["summary"].as_str().map(str::to_owned));
+    let page = told.rfind(|line| line.contains("ROLLBACK FAILED"));
+    assert!(page.is_some_and(|line| line.starts_with("[DRILL] drill.file.2 ROLLBACK FAILED, ACT BY HAND")));
+
     // The pager takes nothing, and somebody does not want to wait: what goes on is said, and how to end it.
     ground.pager.misbehave(&[Fault::Status(503); 400]);
     let interrupt = |drill: &Child| {
