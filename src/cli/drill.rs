@@ -71,7 +71,7 @@ pub enum From {
     /// With bad events, written to the daemon's own topic: minutes, as in earnest
     #[default]
     Events,
-    /// With the decision: about a minute, no event is written
+    /// With the decision: seconds, no event is written
     Decision,
 }
 

@@ -56,7 +56,7 @@ fn scopes() -> PossibleValuesParser {
             TokenScope::Read => word.help("people and dashboards: status, incidents, flags"),
             TokenScope::Ack => word.help("people: acknowledge and resolve incidents"),
             TokenScope::Operate => {
-                word.help("people: `flag rollback|pause|resume|kill`, `automation on|off`")
+                word.help("people: `flag rollback|pause|resume|kill`, `automation on|off`, `drill`")
             }
             TokenScope::Rearm => {
                 word.help("people: `flag rearm`, `flag unkill`, which serve a variant again")
