@@ -12,6 +12,7 @@ use super::Secret;
 use super::outward::Url;
 use super::read::Reader;
 use crate::config::Outbound;
+use crate::engine::budget::flip_at_worst;
 use crate::engine::rule::diagnostic::{Span, nearest, one_of};
 use crate::engine::rule::yaml::{Fields, Node, Value};
 use crate::model::flag::Served;
@@ -80,13 +81,10 @@ pub struct Platform {
     pub settles: Duration,
 }
 
-/// Read, write and read-back: each may take one attempt of the outbox worker.
-const ATTEMPTS: Duration = Duration::from_secs(3 * 10);
-
 impl Platform {
-    /// From the first try of a flip to its read-back, at the longest, when the platform answers as it should.
-    pub fn worst(&self) -> Duration {
-        ATTEMPTS + self.settles
+    /// From a decision to its flip read back there, at the longest, with one fault on the way.
+    pub const fn worst(&self) -> Duration {
+        flip_at_worst(self.settles)
     }
 }
 

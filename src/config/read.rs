@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Config, Environment, Http, Kafka, Log, LogFormat, Secret, Store};
-use crate::engine::budget::Timing;
+use crate::engine::budget::{Timing, flip_at_worst};
 use crate::engine::input::Limits;
 use crate::engine::rule::diagnostic::Span;
 use crate::engine::rule::yaml::{Document, Fields, Node, Value};
@@ -174,10 +174,11 @@ impl Reader<'_, '_> {
         let Some(fields) = self.doc.fields(node, "`timing`", &keys) else {
             return defaults;
         };
+        let at_worst = flip_at_worst(Duration::ZERO).as_secs();
         Timing {
             lateness: self.span(&fields, "lateness", (0, 600), defaults.lateness),
             tick: self.span(&fields, "tick", (1, 60), defaults.tick),
-            flip_deadline: self.span(&fields, "flip_deadline", (5, 600), defaults.flip_deadline),
+            flip_deadline: self.span(&fields, "flip_deadline", (at_worst, 600), defaults.flip_deadline),
             page_after: self.span(&fields, "page_after", (5, 600), defaults.page_after),
             snapshot_every: self.span(&fields, "snapshot_every", (10, 3_600), defaults.snapshot_every),
         }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::failure::Failure;
+use crate::engine::budget::BACKOFF;
 
 /// Bounds of the waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// For flips: quick, since every second is somebody's bad answer.
-    pub const FLIP: Self = Self { first: Duration::from_millis(250), most: Duration::from_secs(10) };
+    pub const FLIP: Self = Self { first: Duration::from_millis(250), most: BACKOFF };
     /// For messages.
     pub const MESSAGE: Self = Self { first: Duration::from_secs(1), most: Duration::from_secs(60) };
 

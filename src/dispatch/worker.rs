@@ -23,6 +23,7 @@ use super::flag::FlagPlatform;
 use super::receiver::Receiver;
 use super::siren::Siren;
 use crate::clock::{Clock, Stopwatch};
+use crate::engine::budget;
 use crate::engine::input::Answer;
 use crate::model::time::Timestamp;
 use crate::store::{OutboxRow, RowKind, Store, StoreError, Task as Work};
@@ -59,13 +60,13 @@ impl Default for WorkerSettings {
     fn default() -> Self {
         Self {
             worker: u64::from(std::process::id()),
-            poll: Duration::from_millis(200),
-            lease: Duration::from_secs(30),
-            attempt: Duration::from_secs(10),
+            poll: budget::POLL,
+            lease: budget::LEASE,
+            attempt: budget::ATTEMPT,
             flips: 32,
             per_receiver: 4,
             second_channel: Vec::new(),
-            second_after: Duration::from_secs(180),
+            second_after: budget::SECOND_CHANNEL,
             notice_after: Duration::from_secs(120),
             link: None,
         }

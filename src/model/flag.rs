@@ -52,7 +52,7 @@ pub struct Served {
     pub control: String,
     /// The platform's name of the treatment variation.
     pub treatment: String,
-    /// From the first try of a flip to its read-back, at the longest, when the platform answers as it should.
+    /// From a decision to its flip read back, at the longest, with one fault on the way.
     pub worst: Duration,
 }
 

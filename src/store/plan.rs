@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::budget::{PAGE, flip_at_worst};
 use crate::engine::drill;
 use crate::engine::output::{Decision, Message, MessageKind, Order, Output};
 use crate::model::flag::{Dimension, FlagSpec, Scope, Served};
@@ -70,7 +71,7 @@ impl<'a> Cause<'a> {
 pub struct Timing {
     /// A page leaves when its flip has finished, at the latest this long after the commit.
     pub page_after: Duration,
-    /// The promise that a flip's deadline is counted from: T1 − T0.
+    /// The promise: T1 − T0. A flip's deadline leaves time in it for the page that says how it ended.
     pub promise: Duration,
     /// A flip gets at least this long, however late it was decided.
     pub flip_at_least: Duration,
@@ -85,7 +86,7 @@ impl Default for Timing {
         Self {
             page_after: Duration::from_secs(120),
             promise: Duration::from_secs(600),
-            flip_at_least: Duration::from_secs(90),
+            flip_at_least: flip_at_worst(Duration::ZERO),
             flip_ttl: Duration::from_secs(3600),
             message_ttl: Duration::from_secs(24 * 3600),
         }
@@ -317,7 +318,8 @@ fn flip_row(
     };
     let which =
         decision.as_ref().map_or_else(|| format!("{flag}/{}.{}", number.0, number.1), ToString::to_string);
-    let promised = t0.unwrap_or(wall) + timing.promise;
+    // What is told then has to be taken within the promise as well.
+    let promised = t0.unwrap_or(wall) + timing.promise.saturating_sub(PAGE);
     NewRow {
         dedup: format!("flip/{platform}/{}/{which}", flip.as_str()),
         kind: RowKind::Flip,

@@ -314,7 +314,7 @@ fn an_export_is_reproducible_and_all_or_nothing() {
     assert_eq!(file(), shown.out);
     let data: Value = serde_saphyr::from_str(&shown.out).unwrap();
     assert_eq!((&data["format"], &data["promise_seconds"]), (&json!("rearguard.rules/1"), &json!(600)));
-    assert_eq!(data["variants"][0]["rules"][0]["audit"]["seconds"], 435);
+    assert_eq!(data["variants"][0]["rules"][0]["audit"]["seconds"], 448);
 
     for (rules, code) in [
         ("- variant: shop.v2\n  rules: [{ condition: cost_1h > 1, action: rollback, for: 9m }]\n", 1),

@@ -18,7 +18,7 @@ pub async fn flips_come_first(base: &Base) {
     assert_eq!(due(&store, at(1)).await, ["builtin", "chat", "decisions"]);
     let row = claim_one(&store, at(1), "builtin").await;
     assert!(matches!(row.task, Task::Flip(Flip::Pin { .. })), "the pin overtakes the freeze");
-    assert_eq!(row.deadline, Some(at(-180 + 600)));
+    assert_eq!(row.deadline, Some(at(-180 + 540)));
     assert_eq!((row.kind, row.flag, row.scope), (RowKind::Flip, Some(flag()), Some(Scope::All)));
 }
 

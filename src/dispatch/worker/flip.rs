@@ -51,7 +51,7 @@ impl Worker {
             return;
         };
         let watch = self.clock.stopwatch();
-        let tried = match self.try_flip(&row, flip, platform).await {
+        let tried = match self.try_in_time(&row, flip, platform).await {
             Ok(tried) => tried,
             Err(error) => Tried::Failed(Failure::retryable(error.to_string())),
         };
@@ -75,6 +75,25 @@ impl Worker {
             }
             Tried::Lost => {}
         }
+    }
+
+    /// One try. When the promised time is over before it has ended, the pages say so without waiting for it.
+    async fn try_in_time(
+        &self,
+        row: &OutboxRow,
+        flip: &Flip,
+        platform: &Arc<dyn FlagPlatform>,
+    ) -> Result<Tried, StoreError> {
+        let mut trying = std::pin::pin!(self.try_flip(row, flip, platform));
+        let Some(deadline) = row.deadline else { return trying.await };
+        let left = self.clock.real_span(deadline.since(self.clock.now()));
+        tokio::select! {
+            biased;
+            tried = &mut trying => return tried,
+            () = self.clock.sleep_real(left) => {}
+        }
+        self.overdue(row, &Failure::retryable(format!("`{}` has not answered yet", platform.name()))).await;
+        trying.await
     }
 
     async fn try_flip(

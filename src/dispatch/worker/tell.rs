@@ -182,6 +182,11 @@ impl Worker {
         if row.kind == RowKind::Page && !is_late(row, now) {
             // A page is worth asking for more often than a notice.
             wait = wait.min(std::time::Duration::from_secs(15)).max(failure.after().unwrap_or_default());
+            // However long the receiver wants to be left alone: the second channel is not put off.
+            let second = self.settings.second_after.saturating_sub(waited);
+            if row.revision == 0 && !second.is_zero() {
+                wait = wait.min(second);
+            }
         }
         let stored = self.store.retry(row, now + wait, &failure.to_string()).await;
         self.recorded(row, stored);

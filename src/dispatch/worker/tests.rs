@@ -3,6 +3,7 @@
 
 mod bench;
 mod elsewhere;
+mod worst;
 
 use sqlx::{Connection as _, Executor as _};
 

@@ -77,9 +77,9 @@ fn a_flip_keeps_the_promise_or_gets_its_least_time() {
         let t0 = wall() - Duration::from_secs(used);
         rows(&pin, Some(t0))[0].deadline
     };
-    assert_eq!(deadline(300), Some(wall() + Duration::from_secs(300)));
-    assert_eq!(deadline(599), Some(wall() + Duration::from_secs(90)));
-    assert_eq!(rows(&pin, None)[0].deadline, Some(wall() + Duration::from_secs(600)));
+    assert_eq!(deadline(300), Some(wall() + Duration::from_secs(240)));
+    assert_eq!(deadline(599), Some(wall() + Duration::from_secs(103)));
+    assert_eq!(rows(&pin, None)[0].deadline, Some(wall() + Duration::from_secs(540)));
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_flip_goes_to_the_platform_that_serves_its_flag() {
     }];
     let context = PlanContext { routes: &routes(), timing: Timing::default(), flags: &flags };
     for (flag, adapter, lane, least) in
-        [("f", "prod", "flip/prod/f", 200), ("g", "builtin", "flip/builtin/g", 90)]
+        [("f", "prod", "flip/prod/f", 200), ("g", "builtin", "flip/builtin/g", 103)]
     {
         let order = Order::Unfreeze { flag: flag.into(), why: String::new(), by: None };
         let long_ago = wall() - Duration::from_secs(900);

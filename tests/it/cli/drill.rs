@@ -170,7 +170,7 @@ async fn a_drill_is_a_whole_rollback_marked_timed_and_cleaned_up() {
         "flip: ",
         "page: ",
         "by oncall",
-        "of the 155 s",
+        "of the 168 s",
         "cleaned up",
     ]);
     said.says(&["the flag now: drill.builtin.2 for 50 %, drill.builtin.1 for the rest"]);

@@ -51,6 +51,8 @@ pub enum Step {
     LoseAnswer,
     /// Says yes and does nothing.
     SayYes,
+    /// Does not answer until the test says so.
+    Hang(Arc<Notify>),
     /// The write takes effect and the daemon goes no further.
     Die,
 }
@@ -91,6 +93,10 @@ impl FlagPlatform for Scripted {
                 None => self.inner.write(wanted, version, now, within).await,
                 Some(Step::Fail(failure)) => Err(failure),
                 Some(Step::SayYes) => Ok(()),
+                Some(Step::Hang(gate)) => {
+                    gate.notified().await;
+                    self.inner.write(wanted, version, now, within).await
+                }
                 Some(Step::Die) => {
                     self.inner.write(wanted, version, now, within).await?;
                     std::future::pending().await
@@ -199,7 +205,11 @@ impl Bench {
         let url = format!("sqlite:{}", folder.path().join("test.db").display());
         let store = Store::open_exclusive(&url, "test").await.unwrap();
         let clock = Clock::scaled(example::story().committed, RATE);
-        let dies = script.iter().any(|step| matches!(step, Step::Die));
+        let lease = match script.first() {
+            Some(Step::Die) => Duration::from_secs(3),
+            Some(Step::Hang(_)) => Duration::from_secs(36_000),
+            _ => WorkerSettings::default().lease,
+        };
         let served = elsewhere.as_ref().map(|platform| Served {
             platform: platform.name().to_owned(),
             kind: platform.adapter().to_owned(),
@@ -239,7 +249,7 @@ impl Bench {
             topic: Arc::clone(&topic),
             answers,
             sender,
-            lease: if dies { Duration::from_secs(3) } else { WorkerSettings::default().lease },
+            lease,
             stop: CancellationToken::new(),
             timing: Timing::default(),
             flags,
