@@ -101,6 +101,7 @@ pub fn notice(kind: MessageKind) -> Notice {
         content: Content::Message(Box::new(message)),
         link: Some("https://rearguard.example.com/v1/incidents/x/markdown".into()),
         wakes: true,
+        update: false,
         facts: None,
     }
 }

@@ -53,6 +53,8 @@ pub struct Notice {
     pub since: Timestamp,
     /// Whether it is to wake somebody.
     pub wakes: bool,
+    /// Whether the receiver has taken an earlier state of it: what was told then may be over.
+    pub update: bool,
     /// What it is about in single facts, if a decision stands behind it.
     pub facts: Option<Box<Facts>>,
 }
@@ -112,7 +114,7 @@ pub const fn stands(kind: MessageKind) -> bool {
         | MessageKind::NoData
         | MessageKind::Masked
         | MessageKind::Blind => true,
-        MessageKind::Notice | MessageKind::Resolved | MessageKind::Gap => false,
+        MessageKind::Notice | MessageKind::Resolved | MessageKind::Gap | MessageKind::Acknowledged => false,
     }
 }
 

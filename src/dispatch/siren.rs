@@ -56,6 +56,7 @@ impl Siren {
             link: None,
             since: now,
             wakes: true,
+            update: false,
             facts: None,
         };
         let mut taken = false;

@@ -358,6 +358,8 @@ pub enum MessageKind {
     Blind,
     Gap,
     StillServing,
+    /// A human is on it.
+    Acknowledged,
 }
 
 impl MessageKind {
@@ -375,6 +377,7 @@ impl MessageKind {
             Self::Blind => "blind",
             Self::Gap => "gap",
             Self::StillServing => "still_serving",
+            Self::Acknowledged => "acknowledged",
         }
     }
 }

@@ -51,6 +51,35 @@ pub(super) async fn of_incident(
     Ok(())
 }
 
+/// Passes an acknowledgement on to whoever rang for an incident: somebody is on it, nobody else need be woken.
+pub(super) async fn acknowledged(
+    tx: &mut AnyConnection,
+    id: &IncidentId,
+    actor: &str,
+    wall: Timestamp,
+) -> Result<(), StoreError> {
+    let rows = sqlx::query(
+        "SELECT adapter, lane, payload FROM outbox WHERE incident = $1 AND kind = 'page' AND revision > 0 ORDER BY id",
+    )
+    .bind(id.as_str())
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(StoreError::db("looking for an incident's pages"))?;
+    for (receiver, last) in open_lanes(&rows)? {
+        let word = Message {
+            kind: MessageKind::Acknowledged,
+            severity: Severity::Info,
+            decision: None,
+            summary: format!("incident {id} is acknowledged by {actor}"),
+            detail: String::new(),
+            at: wall,
+            ..last
+        };
+        tell(tx, &word, receiver, wall).await?;
+    }
+    Ok(())
+}
+
 /// Takes the `Resolved` messages among `rows`, which are stored already, to receivers that they do not name and that believe
 /// otherwise: a page may have gone to other receivers than notices go to.
 pub(super) async fn of_messages(
@@ -86,7 +115,8 @@ fn open_lanes(rows: &[AnyRow]) -> Result<Vec<(String, Message)>, StoreError> {
             lanes.insert(row.text("lane")?, (row.text("adapter")?, message));
         }
     }
-    Ok(lanes.into_values().filter(|(_, last)| last.kind != MessageKind::Resolved).collect())
+    let over = |last: &Message| matches!(last.kind, MessageKind::Resolved | MessageKind::Acknowledged);
+    Ok(lanes.into_values().filter(|(_, last)| !over(last)).collect())
 }
 
 async fn tell(
@@ -98,7 +128,11 @@ async fn tell(
     let end = Message { receiver: None, ..end.clone() };
     let routes = Routes::default();
     let context = PlanContext { routes: &routes, timing: Timing::default(), flags: &[] };
-    for row in message_rows(RowKind::Notify, &end, &[receiver], wall, &context) {
+    for mut row in message_rows(RowKind::Notify, &end, &[receiver], wall, &context) {
+        // Beside what stands, which goes on standing.
+        if end.kind == MessageKind::Acknowledged {
+            row.lane.push_str("/acknowledged");
+        }
         enqueue::insert(tx, &row, wall).await?;
     }
     Ok(())

@@ -162,7 +162,7 @@ impl Store {
         if get(&mut tx, id).await?.status == IncidentStatus::Resolved {
             return Err(StoreError::IncidentResolved(id.clone()));
         }
-        sqlx::query(
+        let first = sqlx::query(
             "UPDATE incidents SET status = $1, acked = $2, acked_by = $3 WHERE id = $4 AND acked IS NULL",
         )
         .bind(IncidentStatus::Acknowledged.as_str())
@@ -172,6 +172,9 @@ impl Store {
         .execute(&mut *tx)
         .await
         .map_err(StoreError::db("acknowledging an incident"))?;
+        if first.rows_affected() > 0 {
+            endings::acknowledged(&mut tx, id, actor, now).await?;
+        }
         let entry = NewEntry::by(EntryKind::Acknowledged, actor, "");
         timeline::add(&mut tx, id, None, &entry, now).await?;
         let row = NewAudit::new(actor, "incident_ack", id.as_str(), "");

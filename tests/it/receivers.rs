@@ -1,5 +1,6 @@
 //! Paging services against their stand-ins: one thing told is one thing open, whatever goes wrong in between.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use rearguard::dispatch::receiver::{Content, Notice, Receiver, ReceiverKind, Rec
 use rearguard::dispatch::{example, story::Flip};
 use rearguard::engine::output::{Message, MessageKind};
 use rearguard::model::incident::Severity;
+use serde_json::Value;
 
 use crate::standin::Desk;
 use crate::standin::incidentio::{IncidentIo, SOURCE};
@@ -68,6 +70,7 @@ fn notice(kind: MessageKind) -> Notice {
         content: Content::Message(Box::new(Message { kind, ..message })),
         link: Some("https://rearguard.example.com/v1/incidents/x/markdown".into()),
         wakes: kind != MessageKind::Resolved,
+        update: false,
         facts: Some(Box::new(facts(&story.opener, story.flip.as_ref()))),
     }
 }
@@ -195,13 +198,19 @@ async fn follows<D: Desk>(desk: D, kind: fn(&str) -> ReceiverKind) -> D {
     for (told, open, rung) in [
         (MessageKind::Rollback, 1, 1),
         (MessageKind::Rollback, 1, 1),
+        (MessageKind::Acknowledged, 1, 1),
         (MessageKind::Superseded, 1, 1),
         (MessageKind::RollbackFailed, 1, 2),
         (MessageKind::RollbackFailed, 1, 2),
-        (MessageKind::Resolved, 0, 2),
-        (MessageKind::Resolved, 0, 2),
+        // It got through after all: that rings once more, and the failure is over.
+        (MessageKind::Rollback, 1, 3),
+        (MessageKind::Acknowledged, 1, 3),
+        (MessageKind::Resolved, 0, 3),
+        (MessageKind::Resolved, 0, 3),
+        (MessageKind::Acknowledged, 0, 3),
     ] {
-        receiver.tell(&notice(told), WITHIN).await.unwrap();
+        let update = told != MessageKind::Resolved;
+        receiver.tell(&Notice { update, ..notice(told) }, WITHIN).await.unwrap();
         let desk = standin.platform();
         assert_eq!((desk.open().len(), desk.rung()), (open, rung), "{name} {told:?}: {:?}", desk.open());
     }
@@ -214,6 +223,23 @@ async fn what_was_opened_is_resolved_and_a_failure_rings_anew() {
     follows(Jsm::new(KEY, PREFIX), jsm).await;
     let desk = follows(IncidentIo::new(KEY, OTHER), incidentio).await;
     assert_eq!(desk.incidents.len(), 1, "people close it");
+}
+
+#[tokio::test]
+async fn an_acknowledgement_is_passed_on_where_the_service_knows_one() {
+    let seen = |alerts: &BTreeMap<String, Value>| alerts.values().all(|alert| alert["acknowledged"] == true);
+    let (standin, receiver) = start(PagerDuty::new(KEY), pagerduty).await;
+    for kind in [MessageKind::Rollback, MessageKind::Acknowledged, MessageKind::Acknowledged] {
+        receiver.tell(&notice(kind), WITHIN).await.unwrap();
+    }
+    let desk = standin.platform();
+    assert!(desk.open().len() == 1 && desk.rung() == 1 && seen(&desk.alerts), "{:?}", desk.alerts);
+    let (standin, receiver) = start(Jsm::new(KEY, PREFIX), jsm).await;
+    for kind in [MessageKind::RollbackFailed, MessageKind::Acknowledged] {
+        receiver.tell(&notice(kind), WITHIN).await.unwrap();
+    }
+    let desk = standin.platform();
+    assert!(desk.open().len() == 1 && desk.rung() == 1 && seen(&desk.alerts), "{:?}", desk.alerts);
 }
 
 #[tokio::test]

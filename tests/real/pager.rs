@@ -35,6 +35,7 @@ fn notice(kind: MessageKind) -> Notice {
         link: None,
         since: at,
         wakes: true,
+        update: false,
         facts: None,
     }
 }

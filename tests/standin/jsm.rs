@@ -35,13 +35,18 @@ impl Jsm {
             }
             return Ok(());
         }
-        let alias = place.strip_prefix("/v2/alerts/").and_then(|rest| rest.strip_suffix("/close"));
-        let alias = alias.filter(|alias| !alias.contains('/')).ok_or("no such path")?;
+        let (alias, action) =
+            place.strip_prefix("/v2/alerts/").and_then(|rest| rest.split_once('/')).ok_or("no such path")?;
         if !asked.path.ends_with("?identifierType=alias") {
             return Err("an alias needs identifierType=alias".into());
         }
-        // What is not open cannot be closed; that shows in the status of the request only.
-        self.alerts.remove(alias);
+        // What is not open cannot be taken further; that shows in the status of the request only.
+        match (action, self.alerts.get_mut(alias)) {
+            ("close", _) => drop(self.alerts.remove(alias)),
+            ("acknowledge", Some(alert)) => alert["acknowledged"] = true.into(),
+            ("acknowledge", None) => {}
+            _ => return Err("no such path".into()),
+        }
         Ok(())
     }
 }

@@ -39,6 +39,11 @@ impl PagerDuty {
             }
             // An event for a key that is not open is dropped, without a word.
             Some("resolve") => drop(self.alerts.remove(&key)),
+            Some("acknowledge") => {
+                if let Some(alert) = self.alerts.get_mut(&key) {
+                    alert["acknowledged"] = true.into();
+                }
+            }
             _ => return Err("`event_action` must be trigger, acknowledge or resolve".into()),
         }
         Ok(())

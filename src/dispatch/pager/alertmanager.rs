@@ -96,6 +96,10 @@ impl Alertmanager {
                 "Alertmanager takes messages; publish decisions to a webhook or a topic",
             ));
         };
+        // Alertmanager knows no acknowledgement; a silence would keep the next alert back as well.
+        if message.kind == MessageKind::Acknowledged {
+            return Ok(());
+        }
         let each = within / 3;
         // What stands decides whose labels are used. Not knowing must not keep a page back; resolving needs it.
         let standing = match self.standing(&message.dedup_key, each).await {
@@ -262,6 +266,7 @@ const fn alert_name(kind: MessageKind) -> &'static str {
         MessageKind::Gap => "RearguardGap",
         MessageKind::Notice => "RearguardNotice",
         MessageKind::Resolved => "RearguardResolved",
+        MessageKind::Acknowledged => "RearguardAcknowledged",
     }
 }
 

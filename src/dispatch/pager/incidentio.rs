@@ -13,7 +13,7 @@ use super::parts::{self, Keys, answered, cut, details, endpoint};
 use crate::dispatch::client::{Outbound, Request, Secret};
 use crate::dispatch::failure::Failure;
 use crate::dispatch::receiver::{Attempt, Notice, Receiver, State};
-use crate::engine::output::Message;
+use crate::engine::output::{Message, MessageKind};
 
 /// The contract names no limits; these keep a mistake from being sent.
 const KEY: usize = 255;
@@ -57,7 +57,11 @@ impl IncidentIo {
 
     async fn events(&self, notice: &Notice, within: Duration) -> Result<(), Failure> {
         let message = parts::message(notice, "incident.io")?;
-        let keys = Keys::of(message, KEY);
+        // A source's alert can be firing or resolved there, and nothing else.
+        if message.kind == MessageKind::Acknowledged {
+            return Ok(());
+        }
+        let keys = Keys::of(message, KEY, notice.update);
         let declare = self.declare.as_ref().filter(|_| declares(notice, message));
         let each = within / (keys.calls() + u32::from(declare.is_some()));
         if let Some(key) = &keys.open {

@@ -13,7 +13,7 @@ use super::parts::{self, Keys, answered, cut, details, endpoint};
 use crate::dispatch::client::{Outbound, Request, Secret};
 use crate::dispatch::failure::Failure;
 use crate::dispatch::receiver::{Attempt, Notice, Receiver};
-use crate::engine::output::Message;
+use crate::engine::output::{Message, MessageKind};
 use crate::model::incident::Severity;
 
 /// The longest `alias`.
@@ -50,16 +50,32 @@ impl Jsm {
 
     async fn alerts(&self, notice: &Notice, within: Duration) -> Result<(), Failure> {
         let message = parts::message(notice, "JSM")?;
-        let keys = Keys::of(message, ALIAS);
+        if message.kind == MessageKind::Acknowledged {
+            return self.follow("acknowledge", &Keys::all(message, ALIAS), message, within).await;
+        }
+        let keys = Keys::of(message, ALIAS, notice.update);
         let each = within / keys.calls();
         if let Some(key) = &keys.open {
             self.send(endpoint(&self.base, &["v2", "alerts"])?, &alert(notice, message, key), each).await?;
         }
-        for key in &keys.close {
-            let mut url = endpoint(&self.base, &["v2", "alerts", &alias(key), "close"])?;
+        let within = each * u32::try_from(keys.close.len()).unwrap_or(1);
+        self.follow("close", &keys.close, message, within).await
+    }
+
+    /// Takes the alerts under these keys further. Where none is open, that shows in the state of the request only.
+    async fn follow(
+        &self,
+        action: &str,
+        keys: &[String],
+        message: &Message,
+        within: Duration,
+    ) -> Result<(), Failure> {
+        let each = within / u32::try_from(keys.len().max(1)).unwrap_or(u32::MAX);
+        for key in keys {
+            let mut url = endpoint(&self.base, &["v2", "alerts", &alias(key), action])?;
             url.query_pairs_mut().append_pair("identifierType", "alias");
-            let close = json!({"source": "Rearguard", "note": cut(&message.summary, DESCRIPTION)});
-            self.send(url, &close, each).await?;
+            let body = json!({"source": "Rearguard", "note": cut(&message.summary, DESCRIPTION)});
+            self.send(url, &body, each).await?;
         }
         Ok(())
     }

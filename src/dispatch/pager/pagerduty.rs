@@ -13,7 +13,7 @@ use super::parts::{self, Keys, answered, cut, details, endpoint};
 use crate::dispatch::client::{Outbound, Request, Secret};
 use crate::dispatch::failure::Failure;
 use crate::dispatch::receiver::{Attempt, Notice, Receiver};
-use crate::engine::output::Message;
+use crate::engine::output::{Message, MessageKind};
 
 /// The longest `dedup_key`.
 const KEY: usize = 255;
@@ -40,7 +40,10 @@ impl PagerDuty {
 
     async fn events(&self, notice: &Notice, within: Duration) -> Result<(), Failure> {
         let message = parts::message(notice, "PagerDuty")?;
-        let keys = Keys::of(message, KEY);
+        if message.kind == MessageKind::Acknowledged {
+            return self.follow("acknowledge", &Keys::all(message, KEY), within).await;
+        }
+        let keys = Keys::of(message, KEY, notice.update);
         if keys.open.is_some() && !notice.wakes {
             return self.send(&self.changes, &self.change(notice, message), within).await;
         }
@@ -48,11 +51,17 @@ impl PagerDuty {
         if let Some(key) = &keys.open {
             self.send(&self.alerts, &self.trigger(notice, message, key), each).await?;
         }
-        for key in &keys.close {
-            let resolve = json!({
-                "routing_key": self.routing_key.reveal(), "event_action": "resolve", "dedup_key": key,
+        self.follow("resolve", &keys.close, each * u32::try_from(keys.close.len()).unwrap_or(1)).await
+    }
+
+    /// Takes what stands under these keys further. An event for a key under which nothing is open is dropped there.
+    async fn follow(&self, action: &str, keys: &[String], within: Duration) -> Result<(), Failure> {
+        let each = within / u32::try_from(keys.len().max(1)).unwrap_or(u32::MAX);
+        for key in keys {
+            let event = json!({
+                "routing_key": self.routing_key.reveal(), "event_action": action, "dedup_key": key,
             });
-            self.send(&self.alerts, &resolve, each).await?;
+            self.send(&self.alerts, &event, each).await?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::engine::output::{Message, MessageKind};
 ///
 /// An open incident takes further events under its key without ringing again, and keeps its first title. So ROLLBACK FAILED has a
 /// key of its own, derived from the one key, and ends what stood there before: at any time one incident is open, and this one
-/// rings. A resolution ends both.
+/// rings. A rollback that gets through after all opens the first key anew and ends the other. A resolution ends both.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Keys {
     pub open: Option<String>,
@@ -21,15 +21,25 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The keys of a message, each of at most `most` bytes.
-    pub fn of(message: &Message, most: usize) -> Self {
+    /// The keys of a message, each of at most `most` bytes. `update`: an earlier state of it has been told, maybe a failure.
+    pub fn of(message: &Message, most: usize, update: bool) -> Self {
         let plain = key(&message.dedup_key, most);
         let failed = key(&format!("{}/failed", message.dedup_key), most);
         match (State::of(message.kind), message.kind) {
             (State::Resolved, _) => Self { open: None, close: vec![plain, failed] },
             (State::Firing, MessageKind::RollbackFailed) => Self { open: Some(failed), close: vec![plain] },
+            (State::Firing, MessageKind::Rollback | MessageKind::Superseded) if update => {
+                Self { open: Some(plain), close: vec![failed] }
+            }
             (State::Firing, _) => Self { open: Some(plain), close: Vec::new() },
         }
+    }
+
+    /// All that may be open for a message.
+    pub fn all(message: &Message, most: usize) -> Vec<String> {
+        [message.dedup_key.clone(), format!("{}/failed", message.dedup_key)]
+            .map(|text| key(&text, most))
+            .into()
     }
 
     /// How many calls they take.
@@ -132,7 +142,7 @@ mod tests {
     use crate::dispatch::fake::notice;
 
     fn of(kind: MessageKind) -> Keys {
-        Keys::of(message(&notice(kind), "x").unwrap(), 255)
+        Keys::of(message(&notice(kind), "x").unwrap(), 255, false)
     }
 
     #[test]
@@ -141,8 +151,15 @@ mod tests {
         let failed = of(MessageKind::RollbackFailed);
         assert_eq!(failed.close, std::slice::from_ref(&plain));
         assert_ne!(failed.open.as_ref(), Some(&plain));
-        assert_eq!(of(MessageKind::Resolved).close, [plain, failed.open.unwrap()]);
+        let failed = failed.open.unwrap();
+        let after_all = Keys::of(message(&notice(MessageKind::Rollback), "x").unwrap(), 255, true);
+        assert_eq!((after_all.open.as_ref(), &*after_all.close), (Some(&plain), &[failed.clone()][..]));
+        assert_eq!(of(MessageKind::Resolved).close, [plain.clone(), failed.clone()]);
         assert_eq!(of(MessageKind::Resolved).open, None);
+        assert_eq!(
+            Keys::all(message(&notice(MessageKind::Acknowledged), "x").unwrap(), 255),
+            [plain, failed]
+        );
     }
 
     proptest! {

@@ -15,7 +15,7 @@ use super::parts::{self, cut};
 use crate::dispatch::client::{Outbound, Request, Secret};
 use crate::dispatch::failure::Failure;
 use crate::dispatch::receiver::{Attempt, Notice, Receiver, State};
-use crate::engine::output::Message;
+use crate::engine::output::{Message, MessageKind};
 
 /// Between two messages, in real time.
 const SPACING: Duration = Duration::from_secs(1);
@@ -112,9 +112,10 @@ impl Receiver for Slack {
 }
 
 fn text(notice: &Notice, message: &Message) -> String {
-    let state = match State::of(message.kind) {
-        State::Firing => message.severity.as_str(),
-        State::Resolved => "resolved",
+    let state = match (message.kind, State::of(message.kind)) {
+        (MessageKind::Acknowledged, _) => "acknowledged",
+        (_, State::Firing) => message.severity.as_str(),
+        (_, State::Resolved) => "resolved",
     };
     let link =
         notice.link.as_deref().map_or_else(String::new, |link| format!("\n<{}|Read more>", escape(link)));
@@ -131,7 +132,6 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::dispatch::fake::notice;
-    use crate::engine::output::MessageKind;
 
     #[test]
     fn a_text_mentions_nobody() {

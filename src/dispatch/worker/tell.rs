@@ -93,6 +93,7 @@ impl Worker {
                     since: message.at,
                     link: self.link(row, runbook),
                     wakes: row.kind == RowKind::Page,
+                    update: row.revision > 0,
                     facts: facts.map(Box::new),
                     content: Content::Message(Box::new(message)),
                 }))
@@ -102,6 +103,7 @@ impl Worker {
                 since: decision.at,
                 link: self.link(row, decision.runbook.clone()),
                 wakes: false,
+                update: false,
                 facts: None,
                 content: Content::Decision(decision.clone()),
             })),

@@ -11,7 +11,7 @@ use rearguard::model::incident::IncidentStatus;
 use rearguard::store::{Flip, IncidentFilter, Store};
 
 use super::cell::Run;
-use super::subject::Trust;
+use super::subject::{DeskDouble, Trust};
 use crate::standin::Asked;
 use crate::standin::server::Fault;
 
@@ -99,19 +99,19 @@ async fn page(run: &Run, store: &Store, name: &str, rolled_back: bool) -> &'stat
         assert!(once(first) && second == (0, 0), "{name}: {first:?} {second:?}");
         "paged once"
     };
-    let last = run.second.asked().pop().or_else(|| said(run)).unwrap();
+    let last = said(&*run.second).or_else(|| said(&*run.oncall)).unwrap();
     let last = String::from_utf8_lossy(&last.bytes).into_owned();
     let failed = last.contains("ROLLBACK FAILED");
     assert!(failed != rolled_back && (failed || last.contains("rolled back")), "{name}: {last}");
     channel
 }
 
-/// The last thing said to the receiver. PagerDuty is told of a failure under a key of its own, and then of the end of the other.
-fn said(run: &Run) -> Option<Asked> {
+/// The last thing said to a receiver. PagerDuty is told of a failure under a key of its own, and then of the end of the other.
+fn said(desk: &dyn DeskDouble) -> Option<Asked> {
     let says = |asked: &Asked| {
         asked.method == "POST" && asked.body.as_ref().is_some_and(|body| body["event_action"] != "resolve")
     };
-    run.oncall.asked().into_iter().rfind(says)
+    desk.asked().into_iter().rfind(says)
 }
 
 /// What every secret of the stand-ins has in it.

@@ -14,6 +14,7 @@ fn notice() -> Notice {
         content: Content::Decision(Box::new(decision)),
         link: None,
         wakes: false,
+        update: false,
         facts: None,
     }
 }

@@ -1,4 +1,4 @@
-//! What the ten minutes count on: nothing that hangs keeps the pages from saying so.
+//! What the ten minutes count on: nothing that hangs keeps the pages from saying so; and what follows a page.
 
 use super::bench::{Bench, Keeper, Step};
 use super::*;
@@ -40,4 +40,36 @@ async fn a_receiver_that_wants_to_be_left_alone_does_not_put_the_second_channel_
     assert!(page.summary.contains("rolled back"), "{}", page.summary);
     // It is asked again when the flip ends and when the second channel is due, not all the time.
     assert!(bench.oncall.failures.lock().unwrap().len() > 90);
+}
+
+/// Passed on to whoever rang, once, and over with the incident: what is resolved is not resolved twice because of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acknowledgement_follows_the_page_and_the_resolution_follows_both() {
+    let bench = Bench::new(Vec::new(), Keeper::new("oncall")).await;
+    bench.roll_back(&bench.decision()).await;
+    bench.until("paged", |b| !b.oncall.messages().is_empty()).await;
+    let id = bench.decision().incident.unwrap();
+    // Only what was taken and recorded is followed.
+    let mut accepted = false;
+    for _ in 0..3000 {
+        accepted = accepted || bench.incident().await.incident.page_accepted.is_some();
+        if accepted {
+            break;
+        }
+        bench.clock.sleep_real(Duration::from_millis(10)).await;
+    }
+    assert!(accepted);
+    let pages = bench.oncall.messages().len();
+    for who in ["ann", "bob"] {
+        bench.store.acknowledge(&id, who, bench.clock.now()).await.unwrap();
+    }
+    bench.until("acknowledged", |b| b.oncall.messages().len() > pages).await;
+    bench.store.resolve(&id, "ann", "mended", bench.clock.now()).await.unwrap();
+    bench.until("resolved", |b| b.oncall.messages().len() > pages + 1).await;
+    let told = bench.oncall.messages();
+    let kinds: Vec<_> = told[pages..].iter().map(|message| message.kind).collect();
+    assert_eq!(kinds, [MessageKind::Acknowledged, MessageKind::Resolved]);
+    assert!(told[pages].summary.ends_with("is acknowledged by ann"), "{}", told[pages].summary);
+    assert_eq!(told[pages].dedup_key, told[0].dedup_key);
+    assert!(bench.second.messages().is_empty(), "who was not woken is not told");
 }
