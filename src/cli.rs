@@ -15,6 +15,7 @@ mod incident;
 mod levels;
 mod meaning;
 mod output;
+mod receivers;
 mod recorded;
 mod replay;
 mod rules;
@@ -66,6 +67,7 @@ enum Command {
     Flag(flag::FlagArgs),
     Automation(automation::AutomationArgs),
     Drill(drill::DrillArgs),
+    Receivers(receivers::ReceiversArgs),
     Token(token::TokenArgs),
     Audit(audit::AuditArgs),
     Demo(demo::DemoArgs),
@@ -86,6 +88,7 @@ pub fn main(cli: &Cli) -> anyhow::Result<u8> {
         Command::Flag(args) => flag::run(args),
         Command::Automation(args) => automation::run(args),
         Command::Drill(args) => drill::run(args),
+        Command::Receivers(args) => receivers::run(args),
         Command::Token(args) => token::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Demo(args) => demo::run(args),

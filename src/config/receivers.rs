@@ -57,6 +57,19 @@ const INCIDENT_IO: &str = "https://api.incident.io";
 const KINDS: [&str; 7] = ["alertmanager", "pagerduty", "jsm", "incidentio", "slack", "webhook", "kafka"];
 
 impl Receiver {
+    /// The word of the configuration.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Alertmanager { .. } => "alertmanager",
+            Self::Webhook { .. } => "webhook",
+            Self::Pagerduty { .. } => "pagerduty",
+            Self::Jsm { .. } => "jsm",
+            Self::Incidentio { .. } => "incidentio",
+            Self::Slack { .. } => "slack",
+            Self::Kafka { .. } => "kafka",
+        }
+    }
+
     /// Where it is, unless it is a topic.
     pub fn url(&self) -> Option<&str> {
         match self {

@@ -3,6 +3,7 @@
 
 pub mod daemon;
 mod drill;
+mod receivers;
 mod run;
 
 use std::io::Write as _;
