@@ -61,6 +61,7 @@ fn remote(vendor: &Vendor) -> RemoteSpec {
         At::Launchdarkly { project, environment } => Service::LaunchDarkly { project, environment },
         At::Configcat { environment } => Service::ConfigCat { environment },
         At::Statsig => Service::Statsig,
+        At::Webhook => Service::Webhook,
     };
     RemoteSpec {
         service,

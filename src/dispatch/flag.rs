@@ -12,6 +12,7 @@ pub mod statsig;
 pub mod text;
 pub mod unleash;
 pub mod vendor;
+pub mod webhook;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Vendors' platforms behind the trait, over HTTP against the stand-in: whole flips, and every fault in every place.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rearguard::clock::Clock;
@@ -13,7 +15,7 @@ use rearguard::store::Flip;
 use serde_json::json;
 
 use crate::standin::launchdarkly as ld;
-use crate::standin::samples::{darkly_sample, experiment, gate, sample, setting};
+use crate::standin::samples::{darkly_sample, experiment, gate, in_house, sample, setting};
 use crate::standin::server::{Fault, Standin};
 use crate::standin::unleash as un;
 use crate::standin::{Asked, Flags, SECRET};
@@ -99,6 +101,10 @@ fn configcat(url: &str) -> Remote {
 
 fn statsig(url: &str) -> Remote {
     remote(url, Service::Statsig, Some(WRITES_AS))
+}
+
+fn house(url: &str) -> Remote {
+    remote(url, Service::Webhook, None)
 }
 
 /// One try of a flip, as the worker makes it.
@@ -249,6 +255,67 @@ async fn statsig_survives_every_fault_in_every_place() {
     for forced in [false, true] {
         survives_all(experiment(forced), statsig).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_of_ones_own_survives_every_fault_in_every_place() {
+    survives_all(in_house(), house).await;
+}
+
+#[tokio::test]
+async fn a_service_of_ones_own_holds_a_share_and_says_what_is_locked() {
+    let standin = Standin::start(in_house()).await;
+    let freeze = wanted(Flip::Freeze { decision: "d-1".into(), flag: "ai.a".into(), by: None });
+    flip(&house(&standin.url), &freeze).await.unwrap();
+    assert!(standin.platform().flag["moves"].is_null());
+    flip(&house(&standin.url), &freeze).await.unwrap();
+    assert_eq!(writes(&standin.asked()), 1, "what stands is not held again");
+    let mut locked = in_house();
+    locked.flag["locked"] = json!("two people have to agree");
+    let standin = Standin::start(locked).await;
+    let platform = house(&standin.url);
+    let seen = platform.read(&wanted(pin()), WITHIN).await.unwrap();
+    assert_eq!(seen.locked.as_deref(), Some("two people have to agree"));
+    let failed = platform.write(&wanted(pin()), &seen.version, Timestamp::from_millis(0), WITHIN).await;
+    assert!(failed.unwrap_err().to_string().contains("another person has to approve"));
+}
+
+/// Ends with the test.
+struct Example(Child);
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// The service of docs/integrations/webhook-platform.py.
+#[tokio::test]
+async fn the_example_of_a_service_of_ones_own_is_rolled_back_on() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/integrations/webhook-platform.py");
+    let started = Command::new("python3")
+        .args([script, "0"])
+        .env("WEBHOOK_SECRET", SECRET)
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut service = match started {
+        Ok(child) => Example(child),
+        Err(error) => return println!("not run: python3 does not start: {error}"),
+    };
+    let mut url = String::new();
+    BufReader::new(service.0.stdout.as_mut().unwrap()).read_line(&mut url).unwrap();
+    let mut wanted = wanted(pin());
+    let served = wanted.served.as_mut().unwrap();
+    (served.key, served.control, served.treatment) = ("support-prompt".into(), "v17".into(), "v18".into());
+    let platform = house(url.trim());
+    let seen = platform.read(&wanted, WITHIN).await.unwrap();
+    assert_eq!((seen.done, seen.safe), (false, false));
+    let told = flip(&platform, &wanted).await.unwrap();
+    assert_eq!(told, "prod gives nobody `v18` (revision 2)");
+    assert!(platform.read(&wanted, WITHIN).await.unwrap().done);
+    let late = platform.write(&wanted, &seen.version, Timestamp::from_millis(0), WITHIN).await.unwrap_err();
+    assert!(matches!(late, Failure::Conflict { .. }), "{late:?}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ pub mod alertmanager;
 pub mod configcat;
 pub mod contract;
 pub mod hook;
+pub mod house;
 pub mod incidentio;
 pub mod jsm;
 pub mod launchdarkly;

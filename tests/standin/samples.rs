@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{configcat as cc, launchdarkly as ld, statsig as st, unleash as un};
+use super::{configcat as cc, house, launchdarkly as ld, statsig as st, unleash as un};
 
 pub fn sample() -> un::Unleash {
     let environment = json!({"name": "production", "enabled": true, "variants": [], "strategies": [{
@@ -55,4 +55,13 @@ pub fn gate() -> st::Statsig {
     let rule = json!({"name": "r", "passPercentage": 10, "conditions": []});
     let data = json!({"id": "ai.a", "isEnabled": true, "status": "In Progress", "rules": [rule], "lastModifiedTime": 5});
     st::Statsig::new(data, json!(null))
+}
+
+/// Ten percent more every hour.
+pub fn in_house() -> house::House {
+    let flag = json!({
+        "version": 7, "variants": ["a.v1", "a.v2"], "serving": ["a.v1", "a.v2"], "pinned": null,
+        "moves": "10 % an hour", "changed": {"by": "ann", "at": "2026-11-01T09:00:00Z"},
+    });
+    house::House::new("ai.a", flag)
 }

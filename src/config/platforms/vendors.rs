@@ -30,14 +30,24 @@ pub struct Vendor {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Service {
-    Unleash { project: String, environment: String },
-    Launchdarkly { project: String, environment: String },
-    Configcat { environment: String },
+    Unleash {
+        project: String,
+        environment: String,
+    },
+    Launchdarkly {
+        project: String,
+        environment: String,
+    },
+    Configcat {
+        environment: String,
+    },
     Statsig,
+    /// A flag service of one's own.
+    Webhook,
 }
 
 /// The words of the configuration.
-pub const KINDS: [&str; 4] = ["unleash", "launchdarkly", "configcat", "statsig"];
+pub const KINDS: [&str; 5] = ["unleash", "launchdarkly", "configcat", "statsig", "webhook"];
 
 /// Public addresses; none where everybody has their own.
 struct Public {
@@ -75,6 +85,7 @@ impl Service {
             Self::Launchdarkly { .. } => "launchdarkly",
             Self::Configcat { .. } => "configcat",
             Self::Statsig => "statsig",
+            Self::Webhook => "webhook",
         }
     }
 
@@ -84,11 +95,12 @@ impl Service {
     }
 
     /// From a written change to its being served, at the longest, by the intervals at which the vendors' SDKs poll unless they
-    /// are told otherwise: Unleash 15 s, LaunchDarkly streams, ConfigCat 60 s, Statsig 10 s behind a CDN.
+    /// are told otherwise: Unleash 15 s, LaunchDarkly streams, ConfigCat 60 s, Statsig 10 s behind a CDN. A
+    /// service of one's own has to say.
     pub const fn settles(&self) -> Duration {
         Duration::from_secs(match self {
             Self::Unleash { .. } => 20,
-            Self::Launchdarkly { .. } => 10,
+            Self::Launchdarkly { .. } | Self::Webhook => 10,
             Self::Configcat { .. } => 75,
             Self::Statsig => 30,
         })
@@ -104,6 +116,9 @@ impl Reader<'_, '_> {
         node: &Node,
         outbound: &Outbound,
     ) -> Option<Platform> {
+        if kind == "webhook" {
+            return self.webhook(what, node, outbound);
+        }
         let common = ["url", "token", "client_url", "client_token", "web", "writes_as", "settles"];
         let own: &[&str] = match kind {
             "configcat" => &["user", "environment"],
@@ -150,6 +165,27 @@ impl Reader<'_, '_> {
             client_token: client_token?,
             web,
             writes_as,
+        };
+        Some(self.settled(&fields, PlatformKind::Vendor(vendor)))
+    }
+
+    /// A flag service that implements Rearguard's own contract: one secret signs all requests.
+    fn webhook(&mut self, what: &str, node: &Node, outbound: &Outbound) -> Option<Platform> {
+        let keys = ["url", "secret", "client_url", "web", "writes_as", "settles"];
+        let fields = self.doc.fields(node, what, &keys)?;
+        let url = self.place(&fields, "url", what, outbound, None);
+        let secret = self.needed(&fields, "secret", what);
+        let (url, secret) = (url?, secret?);
+        let web = fields.get("web").map(|node| self.url(node, "`web`"));
+        let vendor = Vendor {
+            service: Service::Webhook,
+            user: None,
+            token: secret.clone(),
+            client_url: self.place(&fields, "client_url", what, outbound, Some(&url))?,
+            client_token: secret,
+            web: web.flatten().map(|web| web.text),
+            writes_as: self.said(&fields, "writes_as", what, Some("rearguard")),
+            url,
         };
         Some(self.settled(&fields, PlatformKind::Vendor(vendor)))
     }

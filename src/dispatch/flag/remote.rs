@@ -14,9 +14,11 @@ use super::launchdarkly::LaunchDarkly;
 use super::statsig::{self, Statsig};
 use super::unleash::Unleash;
 use super::vendor::{Auth, Call, KEY_IN_PATH, Meaning, Plane, State, Vendor, Verdict, reset_after};
+use super::webhook::Webhook;
 use super::{FlagPlatform, Result, Seen, Wanted, bounded, patiently, question};
 use crate::dispatch::client::{Answer, MAX_ANSWER, Outbound, Request, Secret};
 use crate::dispatch::failure::{Failure, http_date};
+use crate::dispatch::pager::webhook::sign;
 use crate::dispatch::receiver::Attempt;
 use crate::model::flag::{Scope, Served};
 use crate::model::time::Timestamp;
@@ -55,6 +57,7 @@ pub enum Service {
     LaunchDarkly { project: String, environment: String },
     ConfigCat { environment: String },
     Statsig,
+    Webhook,
 }
 
 impl Service {
@@ -65,6 +68,7 @@ impl Service {
             Self::LaunchDarkly { .. } => "launchdarkly",
             Self::ConfigCat { .. } => "configcat",
             Self::Statsig => "statsig",
+            Self::Webhook => "webhook",
         }
     }
 
@@ -91,6 +95,7 @@ impl Service {
                 };
                 Box::new(Statsig { id: key, kind })
             }
+            Self::Webhook => Box::new(Webhook { key, control, treatment }),
         })
     }
 }
@@ -267,7 +272,7 @@ impl Remote {
         let auth = vendor.auth(call.plane);
         let path = match auth {
             Auth::Path => call.path.replace(KEY_IN_PATH, &super::vendor::segment(endpoint.secret.reveal())),
-            Auth::Header(_) | Auth::Basic => call.path.clone(),
+            Auth::Header(_) | Auth::Basic | Auth::Signed => call.path.clone(),
         };
         let url = Url::parse(&format!("{}{path}", endpoint.url.trim_end_matches('/')))
             .map_err(|error| Failure::permanent(format!("not an address: {error}")))?;
@@ -276,12 +281,20 @@ impl Remote {
         if let Auth::Header(name) = auth {
             headers.push((name, endpoint.secret.reveal().to_owned()));
         }
+        let body = call.body.as_ref().map(|body| body.to_string().into_bytes());
+        if auth == Auth::Signed {
+            let stamp = (self.outbound.clock().real_now().as_millis() / 1000).to_string();
+            let mut signed = format!("{} {}\n", call.method, url.path()).into_bytes();
+            signed.extend(body.iter().flatten());
+            headers.push(("x-rearguard-signature", sign(&endpoint.secret, &stamp, &signed)?));
+            headers.push(("x-rearguard-timestamp", stamp));
+        }
         let user = endpoint.user.as_deref().filter(|_| auth == Auth::Basic);
         let request = Request {
             method: call.method.clone(),
             headers,
             basic: user.map(|user| (user, &endpoint.secret)),
-            body: call.body.as_ref().map(|body| body.to_string().into_bytes()),
+            body,
             ..Request::get(url)
         };
         self.outbound.ask(request, within, most).await

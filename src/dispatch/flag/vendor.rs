@@ -78,6 +78,8 @@ pub enum Auth {
     Basic,
     /// In place of [`KEY_IN_PATH`].
     Path,
+    /// Not at all: it signs time, method, path and body.
+    Signed,
 }
 
 /// One HTTP request, without base address and secret.

@@ -18,7 +18,7 @@ use crate::standin::hook::Hook;
 use crate::standin::incidentio::IncidentIo;
 use crate::standin::jsm::Jsm;
 use crate::standin::pagerduty::PagerDuty;
-use crate::standin::samples::{darkly_sample, experiment, gate, sample, setting};
+use crate::standin::samples::{darkly_sample, experiment, gate, in_house, sample, setting};
 use crate::standin::server::{Fault, Standin};
 use crate::standin::slack::Slack;
 use crate::standin::{Asked, Desk, Flags, Platform};
@@ -126,7 +126,7 @@ impl Flags for Nobody {
 /// What the variations of most stand-ins are called.
 const PAIR: [&str; 2] = ["a.v1", "a.v2"];
 
-pub const FLAGS: [FlagAdapter; 7] = [
+pub const FLAGS: [FlagAdapter; 8] = [
     FlagAdapter {
         name: "builtin",
         places: 1,
@@ -181,6 +181,14 @@ pub const FLAGS: [FlagAdapter; 7] = [
         writes: 2,
         start: |servers| start(servers, experiment(true)),
         service: Some(|| Service::Statsig),
+        pair: PAIR,
+    },
+    FlagAdapter {
+        name: "webhook",
+        places: 4,
+        writes: 1,
+        start: |servers| start(servers, in_house()),
+        service: Some(|| Service::Webhook),
         pair: PAIR,
     },
 ];
