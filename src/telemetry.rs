@@ -13,7 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tracing::{Dispatch, Level};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Something that happened, worth a log line, a number or both.
 pub trait Fact {
@@ -51,28 +56,35 @@ pub enum TelemetryError {
 
 /// Sends log lines to standard error, filtered as `RUST_LOG` would.
 pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|why| TelemetryError::Filter { filter: filter.to_owned(), why: why.to_string() })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let done = match format {
-        LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
-    };
-    done.map_err(|_| TelemetryError::LogsTwice)
+    let colours = format == LogFormat::Human && std::io::stderr().is_terminal();
+    let lines = lines(format, filter, std::io::stderr, colours)?;
+    lines.try_init().map_err(|_| TelemetryError::LogsTwice)
 }
 
 /// Sends log lines to a file instead, for commands that have something else to say on the terminal.
 pub fn init_logs_to_file(path: &Path, format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
+    let file = File::create(path).map_err(|why| TelemetryError::File { path: path.to_owned(), why })?;
+    let lines = lines(format, filter, Mutex::new(file), false)?;
+    lines.try_init().map_err(|_| TelemetryError::LogsTwice)
+}
+
+/// What becomes of what is logged. No filter gets more than `info` out of the watcher of the configuration's folder: a log
+/// that is written into that folder would have it tell of each line, in another line.
+fn lines<W>(format: LogFormat, filter: &str, to: W, colours: bool) -> Result<Dispatch, TelemetryError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let filter = EnvFilter::try_new(filter)
         .map_err(|why| TelemetryError::Filter { filter: filter.to_owned(), why: why.to_string() })?;
-    let file = File::create(path).map_err(|why| TelemetryError::File { path: path.to_owned(), why })?;
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(Mutex::new(file)).with_ansi(false);
-    let done = match format {
-        LogFormat::Human => lines.with_target(false).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
-    };
-    done.map_err(|_| TelemetryError::LogsTwice)
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(to).with_ansi(colours);
+    let no_echo =
+        filter_fn(|of| *of.level() <= Level::INFO || of.target().split("::").next() != Some("notify"));
+    Ok(match format {
+        LogFormat::Human => lines.with_target(false).finish().with(no_echo).into(),
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_current_span(false).finish().with(no_echo).into()
+        }
+    })
 }
 
 /// Renders `/metrics` in Prometheus' text format.
@@ -126,5 +138,40 @@ mod tests {
     fn a_bad_filter_is_explained() {
         let error = init_logs(LogFormat::Json, "info,=,=nonsense").unwrap_err();
         assert!(error.to_string().contains("is no log filter"), "{error}");
+    }
+
+    #[test]
+    fn the_watcher_of_the_folder_is_never_louder_than_info() {
+        let levels = ["trace", "debug", "info", "warn"];
+        for (filter, watcher, others) in [
+            ("trace", &levels[2..], &levels[..]),
+            ("debug,notify=trace", &levels[2..], &levels[1..]),
+            ("notify::inotify=trace", &levels[2..], &[][..]),
+            ("info", &levels[2..], &levels[2..]),
+            ("warn", &levels[3..], &levels[3..]),
+            ("trace,notify=off", &[], &levels[..]),
+        ] {
+            for format in [LogFormat::Human, LogFormat::Json] {
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join("log");
+                let to = Mutex::new(File::create(&path).unwrap());
+                tracing::dispatcher::with_default(&lines(format, filter, to, false).unwrap(), || {
+                    tracing::trace!(target: "notify::inotify", "watcher-trace.");
+                    tracing::debug!(target: "notify::inotify", "watcher-debug.");
+                    tracing::info!(target: "notify::inotify", "watcher-info.");
+                    tracing::warn!(target: "notify::inotify", "watcher-warn.");
+                    tracing::trace!(target: "others", "other-trace.");
+                    tracing::debug!(target: "others", "other-debug.");
+                    tracing::info!(target: "others", "other-info.");
+                    tracing::warn!(target: "others", "other-warn.");
+                });
+                let log = std::fs::read_to_string(&path).unwrap();
+                for (who, expected) in [("watcher", watcher), ("other", others)] {
+                    let told = |level: &&&str| log.contains(&format!("{who}-{level}."));
+                    let told: Vec<&str> = levels.iter().filter(told).copied().collect();
+                    assert_eq!(told, expected, "{who} under `{filter}`: {log}");
+                }
+            }
+        }
     }
 }

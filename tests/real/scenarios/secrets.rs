@@ -104,7 +104,7 @@ impl World {
         yaml
     }
 
-    /// The log lies in the folder that is watched for changes: what the watcher says of each line would be the next line.
+    /// The log lies in the folder that is watched for changes, and does not feed on itself at any level.
     fn config(&self, secrets: &Path) -> String {
         let tokens = |more: &str| {
             let file = format!("{{ file: '{}' }}", secrets.join("secret").display());
@@ -112,7 +112,7 @@ impl World {
         };
         let at = |url: &str| format!("url: '{url}', client_url: '{url}'");
         format!(
-            "log: {{ format: json, level: 'trace,notify=info' }}\n\
+            "log: {{ format: json, level: trace }}\n\
              routes: {{ page: [oncall, pd, jsm, io, hook], notify: [oncall, chat] }}\n\
              platforms:\n\
              \x20 un:\n    unleash: {{ {}, {} }}\n\
