@@ -141,15 +141,26 @@ pub struct Routes {
 pub struct Outbound {
     /// `host` (any port) or `host:port`, lower case.
     pub allow: Vec<String>,
+    /// Those of them that may be talked to without TLS. Loopback always may.
+    pub plain_http: Vec<String>,
 }
 
 impl Outbound {
     /// Whether a host and port are on the list.
     pub fn allows(&self, host: &str, port: u16) -> bool {
-        let host = host.to_lowercase();
-        let with_port = format!("{host}:{port}");
-        self.allow.iter().any(|entry| *entry == host || *entry == with_port)
+        named(&self.allow, host, port)
     }
+
+    /// Whether a host and port may be talked to without TLS.
+    pub fn allows_plain_http(&self, host: &str, port: u16) -> bool {
+        named(&self.plain_http, host, port)
+    }
+}
+
+fn named(list: &[String], host: &str, port: u16) -> bool {
+    let host = host.to_lowercase();
+    let with_port = format!("{host}:{port}");
+    list.iter().any(|entry| *entry == host || *entry == with_port)
 }
 
 /// A clock for demos and tests. Anything but the real one is refused unless all is on loopback.

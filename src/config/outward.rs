@@ -13,6 +13,8 @@ pub(super) struct Url {
     pub text: String,
     pub host: String,
     pub port: u16,
+    /// Whether it is `https`.
+    tls: bool,
 }
 
 impl Url {
@@ -23,18 +25,25 @@ impl Url {
         if !url.username().is_empty() || url.password().is_some() {
             return Some(Err(()));
         }
-        Some(Ok(Self { text: url.as_str().trim_end_matches('/').to_owned(), host, port }))
+        let tls = url.scheme() == "https";
+        Some(Ok(Self { text: url.as_str().trim_end_matches('/').to_owned(), host, port, tls }))
     }
 }
 
 impl Reader<'_, '_> {
     pub(super) fn outbound(&mut self, node: &Node) -> Outbound {
-        let mut allow = Vec::new();
-        let fields = self.doc.fields(node, "`outbound`", &["allow"]);
-        let Some(list) = fields.as_ref().and_then(|f| f.get("allow")) else {
+        let Some(fields) = self.doc.fields(node, "`outbound`", &["allow", "plain_http"]) else {
             return Outbound::default();
         };
-        for (entry, at) in self.words(list, "`outbound.allow`") {
+        let mut hosts = |key: &str| {
+            fields.get(key).map(|list| self.hosts(list, &format!("`outbound.{key}`"))).unwrap_or_default()
+        };
+        Outbound { allow: hosts("allow"), plain_http: hosts("plain_http") }
+    }
+
+    fn hosts(&mut self, list: &Node, what: &str) -> Vec<String> {
+        let mut hosts = Vec::new();
+        for (entry, at) in self.words(list, what) {
             if entry.contains("://") || entry.contains('/') || entry.contains('*') {
                 self.doc.error_help(
                     at,
@@ -42,24 +51,31 @@ impl Reader<'_, '_> {
                     "write `host` or `host:port`, without scheme, path or pattern",
                 );
             } else {
-                allow.push(entry.to_lowercase());
+                hosts.push(entry.to_lowercase());
             }
         }
-        Outbound { allow }
+        hosts
     }
 
+    /// An address must be on the list of hosts, and have TLS unless it is on loopback or the operator said otherwise.
     pub(super) fn must_be_allowed(&mut self, url: &Url, at: Span, what: &str, outbound: &Outbound) {
-        if outbound.allows(&url.host, url.port) {
-            return;
+        let (host, port) = (&url.host, url.port);
+        if !outbound.allows(host, port) {
+            self.doc.error_help(
+                at,
+                format!(
+                    "{what} is at `{host}:{port}`, which is not on the list of hosts that Rearguard may talk to"
+                ),
+                format!("add `- {host}:{port}` under `outbound: allow:`"),
+            );
         }
-        self.doc.error_help(
-            at,
-            format!(
-                "{what} is at `{}:{}`, which is not on the list of hosts that Rearguard may talk to",
-                url.host, url.port
-            ),
-            format!("add `- {}:{}` under `outbound: allow:`", url.host, url.port),
-        );
+        if !url.tls && !is_loopback(host) && !outbound.allows_plain_http(host, port) {
+            self.doc.error_help(
+                at,
+                format!("{what} is at `{host}:{port}` without TLS: anybody on the way can read and change what is said"),
+                format!("write `https://`, or add `- {host}:{port}` under `outbound: plain_http:` if the network is yours"),
+            );
+        }
     }
 
     /// An `http` or `https` address without credentials.
@@ -144,4 +160,56 @@ impl Reader<'_, '_> {
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn without_tls_only_on_loopback_or_where_the_operator_says_so() {
+        let places = [
+            "receivers: { r: { alertmanager: { url: 'URL' } } }",
+            "receivers: { r: { webhook: { url: 'URL', secret: '${KEY}' } } }",
+            "receivers: { s: { slack: { url: '${URL}' } }, a: { alertmanager: { url: 'https://h:1' } } }",
+            "receivers: { r: { pagerduty: { url: 'URL', routing_key: '${KEY}' } } }",
+            "platforms: { p: { flagd: { path: f.json, ofrep: 'URL' } } }",
+            "platforms: { p: { gofeatureflag: { path: f.yaml, relay: 'URL' } } }",
+        ];
+        for place in places {
+            for (url, plain_http, fine) in [
+                ("https://h:1", "[nobody]", true),
+                ("http://h:1", "[nobody]", false),
+                ("http://h:1", "['h:2', g]", false),
+                ("http://h:1", "['H:1']", true),
+                ("http://H:1", "[h]", true),
+                ("http://127.0.0.1.h:1", "[nobody]", false),
+                ("http://10.0.0.1:1", "[nobody]", false),
+                ("http://localhost:1", "[nobody]", true),
+                ("http://127.9.0.1:1", "[nobody]", true),
+                ("http://[::1]:1", "[nobody]", true),
+            ] {
+                let place = place.replace("${URL}", "@").replace("URL", url).replace('@', "${URL}");
+                let text = format!(
+                    "kafka: {{ brokers: 'localhost:9092', topics: [t] }}\n{place}\noutbound:\n\
+                     \x20 allow: [h, 127.0.0.1.h, 10.0.0.1, localhost, 127.9.0.1, '[::1]']\n\
+                     \x20 plain_http: {plain_http}\n"
+                );
+                let outside = |name: &str| Some(if name == "URL" { url } else { "key" }.to_owned());
+                let said = match Config::parse(Path::new("etc/rearguard.yaml"), &text, &outside) {
+                    Ok(_) => Vec::new(),
+                    Err(said) => said,
+                };
+                let tls = |d: &&crate::engine::rule::diagnostic::Diagnostic| {
+                    assert_eq!(d.line, 2, "{d:?}");
+                    d.message.contains("without TLS")
+                        && d.help.as_ref().is_some_and(|help| help.contains("under `outbound: plain_http:`"))
+                };
+                assert_eq!(said.iter().filter(tls).count(), usize::from(!fine), "{text}: {said:?}");
+                assert_eq!(said.len(), usize::from(!fine), "{text}: {said:?}");
+            }
+        }
+    }
 }

@@ -175,6 +175,7 @@ external_url: rearguard
         "23:15 `store.url` must be the path of an SQLite file or a PostgreSQL address (write `sqlite:data/rearguard.db` or `postgres://user@host:5432/database`)",
         "24:17 `http.listen` must be text, not a number (put it in quotes: \"8080\")",
         "26:30 receiver `am` is at `10.0.0.1:9093`, which is not on the list of hosts that Rearguard may talk to (add `- 10.0.0.1:9093` under `outbound: allow:`)",
+        "26:30 receiver `am` is at `10.0.0.1:9093` without TLS: anybody on the way can read and change what is said (write `https://`, or add `- 10.0.0.1:9093` under `outbound: plain_http:` if the network is yours)",
         "27:27 `url` must be an http or https address (write `http://host:port`)",
         "28:3 receiver `two` must be exactly one thing (it may be `alertmanager`, `pagerduty`, `jsm`, `incidentio`, `slack`, `webhook` or `kafka`)",
         "29:18 there is no receiver `an` (did you mean `am`?)",
