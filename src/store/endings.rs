@@ -34,19 +34,8 @@ pub(super) async fn of_incident(
     .await
     .map_err(StoreError::db("looking for an incident's messages"))?;
     for (receiver, last) in open_lanes(&rows)? {
-        let end = Message {
-            kind: MessageKind::Resolved,
-            severity: Severity::Info,
-            decision: None,
-            summary: marked(
-                is_marked(&last.summary),
-                &format!("incident {id} is resolved by {actor}: {why}"),
-            ),
-            detail: String::new(),
-            at: wall,
-            ..last
-        };
-        tell(tx, &end, receiver, wall).await?;
+        let summary = format!("incident {id} is resolved by {actor}: {why}");
+        tell(tx, &after(last, MessageKind::Resolved, &summary, wall), receiver, wall).await?;
     }
     Ok(())
 }
@@ -66,18 +55,23 @@ pub(super) async fn acknowledged(
     .await
     .map_err(StoreError::db("looking for an incident's pages"))?;
     for (receiver, last) in open_lanes(&rows)? {
-        let word = Message {
-            kind: MessageKind::Acknowledged,
-            severity: Severity::Info,
-            decision: None,
-            summary: format!("incident {id} is acknowledged by {actor}"),
-            detail: String::new(),
-            at: wall,
-            ..last
-        };
-        tell(tx, &word, receiver, wall).await?;
+        let summary = format!("incident {id} is acknowledged by {actor}");
+        tell(tx, &after(last, MessageKind::Acknowledged, &summary, wall), receiver, wall).await?;
     }
     Ok(())
+}
+
+/// What is said about an incident after its last message, marked as a drill where that was.
+fn after(last: Message, kind: MessageKind, summary: &str, wall: Timestamp) -> Message {
+    Message {
+        kind,
+        severity: Severity::Info,
+        decision: None,
+        summary: marked(is_marked(&last.summary), summary),
+        detail: String::new(),
+        at: wall,
+        ..last
+    }
 }
 
 /// Takes the `Resolved` messages among `rows`, which are stored already, to receivers that they do not name and that believe

@@ -16,6 +16,9 @@ use crate::store::{
 use crate::telemetry::facts::{GaveUp, Paged};
 use crate::telemetry::record;
 
+/// Before the name of the receiver that did not take a page which is told to the second channel.
+const NOT_TAKEN: &str = "This page was not taken by ";
+
 impl Worker {
     /// Sends a claimed message, or gives it back.
     pub(super) async fn tell(&self, row: OutboxRow, receiver: Arc<dyn Receiver>) {
@@ -132,8 +135,12 @@ impl Worker {
         let flip = self.flip(id).await?;
         let flags = self.store.flags();
         let served = flags.get(&stored.decision.key.flag).and_then(|state| state.spec.served.as_ref());
-        let message = with_outcome(&plain, &stored.decision, flip.as_ref(), served);
-        Ok((message, Some(facts(&stored.decision, flip.as_ref()))))
+        let mut told = with_outcome(&plain, &stored.decision, flip.as_ref(), served);
+        // The second channel's page has to say why it comes that way, whatever else it says anew.
+        if let Some(note) = message.detail.lines().rfind(|line| line.starts_with(NOT_TAKEN)) {
+            told.detail = format!("{}\n{note}", told.detail);
+        }
+        Ok((told, Some(facts(&stored.decision, flip.as_ref()))))
     }
 
     async fn flip(&self, decision: &DecisionId) -> Result<Option<story::Flip>, StoreError> {
@@ -230,7 +237,7 @@ impl Worker {
         let context = PlanContext { routes: &routes, timing: Timing::default(), flags: &[] };
         let message = Message {
             receiver: None,
-            detail: format!("{}\n(Receiver `{}` did not take this page.)", message.detail, row.adapter),
+            detail: format!("{}\n{NOT_TAKEN}`{}`.", message.detail, row.adapter),
             ..message.clone()
         };
         let mut rows = message_rows(RowKind::Page, &message, &others, now, &context);

@@ -38,6 +38,7 @@ async fn a_receiver_that_wants_to_be_left_alone_does_not_put_the_second_channel_
     bench.until("second channel", |b| !b.second.messages().is_empty()).await;
     let page = bench.second.messages().remove(0);
     assert!(page.summary.contains("rolled back"), "{}", page.summary);
+    assert!(page.detail.ends_with("\nThis page was not taken by `oncall`."), "{}", page.detail);
     // It is asked again when the flip ends and when the second channel is due, not all the time.
     assert!(bench.oncall.failures.lock().unwrap().len() > 90);
 }
