@@ -86,15 +86,16 @@ proptest! {
             "[[x.targeting]]\nquery = 'a'\n", "[x.rule]\n# why\npercentage = { v17 = 1 }\n",
             "[[x.targeting]]\nquery = 'b'\n[x.targeting.percentage]\nv17 = 5.5\n", "[x.metadata]\nn = 1\n",
         ]),
-        disabled in any::<bool>(), one in remark("#"), two in remark("#"),
+        disabled in any::<bool>(), one in remark("#"), two in remark("#"), crlf in any::<bool>(),
     ) {
+        let eol = |text: String| if crlf { text.replace('\n', "\r\n") } else { text };
         let mut members = members;
         // Both targetings have to stand together, as one list.
         members.sort_by_key(|member| !member.starts_with("[[x.targeting"));
         let state = if disabled { "state = 'DISABLED'\n" } else { "" };
-        let before = format!("{one}[a]\nk  =  1 # keep\n{two}[x]\n");
-        let flag = format!("{state}variants = {{ v17 = 'a # b' }}\n{}", members.concat());
-        law(Format::Toml, &before, &flag, &format!("{one}[z]\ntargeting=[ 1,2 ]\n"))?;
+        let before = eol(format!("{one}[a]\nk  =  1 # keep\n{two}[x]\n"));
+        let flag = eol(format!("{state}variants = {{ v17 = 'a # b' }}\n{}", members.concat()));
+        law(Format::Toml, &before, &flag, &eol(format!("{one}[z]\ntargeting=[ 1,2 ]\n")))?;
     }
 }
 
@@ -110,7 +111,7 @@ fn what_cannot_be_edited_is_refused_with_its_reason() {
         (Format::Yaml, "flags:\n  x:\n    state: a\n    targeting: &t [1]\n  y: *t\n", "an anchor"),
         (Format::Yaml, "flags:\n  y: &y\n    state: a\n  x: *y\n", "`x`"),
         (Format::Toml, "flags = ", "not valid TOML: line 1"),
-        (Format::Toml, "[flags.x]\r\nstate = 1\r\n", "line ends"),
+        (Format::Toml, "[flags.x]\r\nstate = 1\n", "some in LF"),
     ] {
         let refused = format.edit(text, &["flags", "x"], &pin()).expect_err(text);
         assert!(refused.contains(why), "{text}: {refused}");

@@ -9,12 +9,21 @@ pub(super) fn parse(text: &str) -> Result<Value, String> {
     Ok(table(document(text)?.as_table()))
 }
 
+/// The document knows plain line ends only: others are taken away before and put back afterwards.
 pub(super) fn edit(text: &str, path: &[&str], changes: &[Change]) -> Result<String, String> {
+    let plain = text.replace("\r\n", "\n");
+    let ends = text.len() - plain.len();
+    if ends > 0 && ends != plain.matches('\n').count() {
+        return Err("some of its lines end in CRLF and some in LF: save it with one of both".into());
+    }
+    let edited = edit_plain(&plain, path, changes)?;
+    Ok(if ends > 0 { edited.replace('\n', "\r\n") } else { edited })
+}
+
+fn edit_plain(text: &str, path: &[&str], changes: &[Change]) -> Result<String, String> {
     let mut document = document(text)?;
     if document.to_string() != text {
-        return Err(
-            "its line ends or spacing would change elsewhere, too: save it with plain line ends".into()
-        );
+        return Err("its spacing would change elsewhere, too".into());
     }
     let mut at: &mut Item = document.as_item_mut();
     for step in path {
