@@ -81,6 +81,22 @@ proptest! {
     }
 
     #[test]
+    fn yaml_in_braces_keeps_what_is_around(
+        members in members([
+            "state: DISABLED", "targeting: [{ query: 'it''s } [', \"n\": \"\\\"}\" }, { p: it's # no } end\n }]",
+            "rule: { percentage: { v17: 1 } }", "name: a b",
+        ]),
+        one in remark("#"), wide in any::<bool>(), open in any::<bool>(), crlf in any::<bool>(),
+    ) {
+        let eol = |text: String| if crlf { text.replace('\n', "\r\n") } else { text };
+        let (between, comma) = (if wide { ",\n    " } else { ", " }, if open { "," } else { "" });
+        let flag = format!("{{ variants: {{ v17: 'a # b' }}{between}{}{comma} }}", members.join(between));
+        law(Format::Yaml, &eol(format!("{one}a: {{ x: {{}} }}\nx: ")), &eol(flag), &eol(format!(" # {{ end\n{one}z: {{ y: 1 }}\n")))?;
+        let flag = format!("{{{}{between}variants: {{ v17: \"a # b\" }}}}", members.join(between));
+        law(Format::Yaml, &eol(format!("{one}x: ")), &eol(flag), "")?;
+    }
+
+    #[test]
     fn toml_keeps_what_is_around(
         members in members([
             "[[x.targeting]]\nquery = 'a'\n", "[x.rule]\n# why\npercentage = { v17 = 1 }\n",
@@ -106,7 +122,6 @@ fn what_cannot_be_edited_is_refused_with_its_reason() {
         (Format::Json, "{\"flags\": {\"y\": {}}}", "there is no flag `x`"),
         (Format::Json, "{\"flags\": {\"x\": {\"state\": 1, \"state\": 2}}}", "`state` stands 2 times"),
         (Format::Json, "{\"flags\": {\"x\": {}, \"x\": {}}}", "`x` stands 2 times"),
-        (Format::Yaml, "flags: { x: { state: a } }\n", "written in braces"),
         (Format::Yaml, "flags:\n  x:\n\t- a\n", "not valid YAML"),
         (Format::Yaml, "flags:\n  x:\n    state: a\n    targeting: &t [1]\n  y: *t\n", "an anchor"),
         (Format::Yaml, "flags:\n  y: &y\n    state: a\n  x: *y\n", "`x`"),

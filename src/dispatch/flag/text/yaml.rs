@@ -1,4 +1,6 @@
-//! YAML in block style: edited by lines, where the reader of rule files says that keys and values stand.
+//! YAML: in block style edited by lines, in braces by members, where the reader of rule files says that keys and values stand.
+
+mod flow;
 
 use serde_json::Value;
 
@@ -14,10 +16,12 @@ pub(super) fn edit(text: &str, path: &[&str], changes: &[Change]) -> Result<Stri
     let mut text = text.to_owned();
     for change in changes {
         let root = tree(&text)?;
-        let flag = Block::find(&text, &root, path)?;
-        text = match change {
-            Change::Set(key, value) => flag.set(key, value)?,
-            Change::Remove(key) => flag.remove(key)?,
+        let (flag, after) = find(&root, path)?;
+        text = match (flow::Flow::of(&text, flag), change) {
+            (Some(flag), Change::Set(key, value)) => flag.set(key, value)?,
+            (Some(flag), Change::Remove(key)) => flag.remove(key)?,
+            (None, Change::Set(key, value)) => Block::of(&text, flag, after, path)?.set(key, value)?,
+            (None, Change::Remove(key)) => Block::of(&text, flag, after, path)?.remove(key)?,
         };
     }
     Ok(text)
@@ -55,6 +59,30 @@ fn name(key: &Node) -> String {
     }
 }
 
+/// A flag's definition, and where the key that it stands under ends.
+fn find<'t>(root: &'t Node, path: &[&str]) -> Result<(&'t Node, usize), String> {
+    let missing = || no_flag(path);
+    let (mut at, mut after) = (root, 0);
+    for step in path {
+        match &at.value {
+            Yaml::Map(entries) => {
+                let (key, value) = entries.iter().find(|(key, _)| name(key) == **step).ok_or_else(missing)?;
+                (at, after) = (value, key.at.end());
+            }
+            Yaml::List(items) => {
+                at = items.iter().find(|item| meant(item)["key"] == **step).ok_or_else(missing)?;
+            }
+            _ => return Err(missing()),
+        }
+    }
+    Ok((at, after))
+}
+
+/// The place of a key among entries.
+fn place(entries: &[(Node, Node)], key: &str) -> Option<usize> {
+    entries.iter().position(|(other, _)| name(other) == key)
+}
+
 /// A mapping in block style: each entry begins a line.
 struct Block<'t> {
     text: &'t str,
@@ -62,51 +90,25 @@ struct Block<'t> {
 }
 
 impl<'t> Block<'t> {
-    fn find(text: &'t str, root: &'t Node, path: &[&str]) -> Result<Self, String> {
+    fn of(text: &'t str, flag: &'t Node, after: usize, path: &[&str]) -> Result<Self, String> {
         let missing = || no_flag(path);
-        let (mut at, mut after) = (root, 0);
-        for step in path {
-            match &at.value {
-                Yaml::Map(entries) => {
-                    let (key, value) =
-                        entries.iter().find(|(key, _)| name(key) == **step).ok_or_else(missing)?;
-                    (at, after) = (value, key.at.end());
-                }
-                Yaml::List(items) => {
-                    at = items.iter().find(|item| meant(item)["key"] == **step).ok_or_else(missing)?;
-                }
-                _ => return Err(missing()),
-            }
-        }
-        let Yaml::Map(entries) = &at.value else { return Err(missing()) };
+        let Yaml::Map(entries) = &flag.value else { return Err(missing()) };
         let first = entries.first().ok_or_else(missing)?.0.at.offset;
-        let between = text.get(after..first).ok_or_else(|| Self::unusual(path))?;
-        if between.lines().any(|line| line.split(" #").next().unwrap_or(line).contains('{')) {
-            return Err(format!(
-                "`{}` is written in braces, which Rearguard does not edit in YAML: write each key on a line of its own",
-                path.last().unwrap_or(&"")
-            ));
+        if text.get(after..first).is_none() {
+            return Err(format!("`{}` is an alias: write its definition out", path.last().unwrap_or(&"")));
         }
         Ok(Self { text, entries })
     }
 
-    fn unusual(path: &[&str]) -> String {
-        format!("`{}` is an alias: write its definition out", path.last().unwrap_or(&""))
-    }
-
-    fn place(&self, key: &str) -> Option<usize> {
-        self.entries.iter().position(|(other, _)| name(other) == key)
-    }
-
     fn remove(&self, key: &str) -> Result<String, String> {
-        let Some(place) = self.place(key) else { return Ok(self.text.to_owned()) };
+        let Some(place) = place(self.entries, key) else { return Ok(self.text.to_owned()) };
         let (from, to) = self.lines(place)?;
         Ok(format!("{}{}", &self.text[..from], &self.text[to..]))
     }
 
     fn set(&self, key: &str, value: &Value) -> Result<String, String> {
         let (text, eol) = (self.text, if self.text.contains("\r\n") { "\r\n" } else { "\n" });
-        let Some(place) = self.place(key) else {
+        let Some(place) = place(self.entries, key) else {
             let last = self.entries.len() - 1;
             let (from, to) = self.lines(last)?;
             let indent = &text[from..self.entries[last].0.at.offset];
