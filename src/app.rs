@@ -3,6 +3,7 @@
 //! The only place that knows all layers. Commands call [`App::build`] with a validated configuration; what goes wrong here
 //! goes wrong before anything has been touched outside.
 
+mod canary;
 mod core;
 mod facts;
 mod reload;
@@ -23,6 +24,7 @@ use self::core::{Core, Inlets, Outlets, Request};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dispatch::book::{BookError, IncidentBook};
+use crate::dispatch::deadman::Deadman;
 use crate::dispatch::flag::FlagPlatform;
 use crate::dispatch::incident::Renderer;
 use crate::dispatch::receiver::Receiver;
@@ -55,14 +57,20 @@ pub struct App {
     store: Store,
     metrics: Metrics,
     listener: TcpListener,
-    receivers: Vec<Arc<dyn Receiver>>,
-    platforms: Vec<Arc<dyn FlagPlatform>>,
+    outside: Outside,
     settings: Settings,
     snapshots: Snapshots,
 }
 
-/// Where flips and messages go.
-type Outside = (Vec<Arc<dyn FlagPlatform>>, Vec<Arc<dyn Receiver>>);
+type Platforms = Vec<Arc<dyn FlagPlatform>>;
+type Receivers = Vec<Arc<dyn Receiver>>;
+
+/// Where flips, messages and calls go.
+struct Outside {
+    platforms: Platforms,
+    receivers: Receivers,
+    switch: Option<Deadman>,
+}
 
 /// A running daemon.
 pub struct Running {
@@ -90,17 +98,20 @@ impl App {
             .await
             .with_context(|| format!("listening on {}", config.http.listen))?;
         let outbound = wiring::outbound(&config, clock)?;
-        let receivers = wiring::receivers(&config, &outbound)?;
-        let platforms = wiring::platforms(&config, &outbound, &store)?;
+        let outside = Outside {
+            platforms: wiring::platforms(&config, &outbound, &store)?,
+            receivers: wiring::receivers(&config, &outbound)?,
+            switch: canary::open(&config, &outbound)?,
+        };
         let snapshots = Snapshots::open(data.join("snapshots"))?;
-        Ok(Self { config, clock, store, metrics, listener, receivers, platforms, settings, snapshots })
+        Ok(Self { config, clock, store, metrics, listener, outside, settings, snapshots })
     }
 
     /// Starts every task.
     pub async fn spawn(self) -> anyhow::Result<Running> {
         let supervisor = Supervisor::new();
-        let Self { config, clock, store, metrics, listener, receivers, platforms, settings, snapshots } =
-            self;
+        let Self { config, clock, store, metrics, listener, outside, settings, snapshots } = self;
+        let Outside { platforms, receivers, switch } = outside;
         let loaded = store.load().await?;
         let mut restored = restore::restore(settings, &loaded, &snapshots)?;
         // Without a time the engine does not know that it is behind: nobody may be told that it is armed before it has read.
@@ -109,10 +120,7 @@ impl App {
         let from = wiring::window_start(now, &config);
 
         let schema = Arc::new(ArcSwap::new(Arc::clone(&restored.engine.settings().schema)));
-        // An engine that has not heard of the time yet knows no reason why it should not act: nobody is to be told that.
-        let starting =
-            Report { armed: false, why_not_armed: Some("starting".to_owned()), ..restored.engine.report() };
-        let report = Arc::new(ArcSwap::from_pointee(starting));
+        let report = Arc::new(ArcSwap::from_pointee(starting(restored.engine.report())));
         let (sink, ingest) = mpsc::channel(FROM_INGEST);
         let (requests, asked) = mpsc::channel(REQUESTS);
         let (answers, answered) = mpsc::channel(ANSWERS);
@@ -124,6 +132,7 @@ impl App {
         let worker = worker(&config, clock, &store, (platforms, receivers), siren.clone(), answers);
         let waker = worker.waker();
         worker.spawn(&supervisor);
+        let committed = canary::Committed::default();
         let by_time = config.kafka.start == crate::config::Start::OneLongestWindow;
         let core = Core {
             engine: restored.engine,
@@ -141,12 +150,21 @@ impl App {
                 snapshots,
                 waker,
                 report: Arc::clone(&report),
+                committed: Arc::clone(&committed),
                 schema,
                 siren,
             },
         };
         spawn_core(core, &supervisor);
         spawn_upkeep(metrics.clone(), &supervisor);
+        let seen = canary::Seen {
+            clock,
+            store: store.clone(),
+            report: Arc::clone(&report),
+            committed,
+            standing: Arc::default(),
+        };
+        let canary = canary::spawn(&config, switch, seen, &supervisor)?;
         reload::spawn(&config, requests.clone(), store.clone(), clock, &supervisor);
         let address = listener.local_addr()?;
         let parts = Parts {
@@ -154,6 +172,7 @@ impl App {
             clock,
             metrics,
             report: Arc::clone(&report),
+            canary,
             timing: config.timing,
             commander: Arc::new(Gate { requests }),
             writer: Arc::new(Writer(IncidentBook::new(store.clone(), clock, Renderer::new(None)?))),
@@ -182,6 +201,11 @@ impl Running {
         }
         ended.map_err(|why| anyhow::anyhow!(why))
     }
+}
+
+/// An engine that has not heard of the time yet knows no reason why it should not act: nobody is to be told that.
+fn starting(report: Report) -> Report {
+    Report { armed: false, why_not_armed: Some("starting".to_owned()), ..report }
 }
 
 fn spawn_core(core: Core, supervisor: &Supervisor) {
@@ -237,7 +261,7 @@ fn worker(
     config: &Config,
     clock: Clock,
     store: &Store,
-    (platforms, receivers): Outside,
+    (platforms, receivers): (Platforms, Receivers),
     siren: Siren,
     answers: mpsc::Sender<crate::engine::input::Answer>,
 ) -> Worker {

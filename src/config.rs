@@ -3,6 +3,7 @@
 //! Flows in: the file, the environment and secret files. Flows out: [`Config`]. Paths in the file are relative to the folder
 //! it stands in. Nothing else in the crate reads the environment for settings.
 
+mod canary;
 mod expected;
 mod files;
 mod kafka;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+pub use canary::{Canary, PingMethod};
 pub use expected::{Entry, Expected, Usual};
 pub use files::{read_file, readable_rule_files, rule_files, yaml_files};
 pub use platforms::{Platform, PlatformKind, Service, Vendor};
@@ -43,6 +45,8 @@ pub struct Config {
     /// The file it was read from; empty for the built-in defaults.
     pub path: PathBuf,
     pub kafka: Kafka,
+    /// Rearguard's own events and the dead-man's switch that they feed.
+    pub canary: Option<Canary>,
     /// Files, folders and patterns that hold rules.
     pub rules: Vec<PathBuf>,
     pub flags: Vec<FlagSpec>,
@@ -251,6 +255,7 @@ impl Config {
                 start: Start::default(),
                 properties: BTreeMap::new(),
             },
+            canary: None,
             rules: vec![PathBuf::from("rules")],
             flags: Vec::new(),
             platforms: BTreeMap::new(),

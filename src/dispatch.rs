@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod book;
 pub mod chart;
 pub mod client;
+pub mod deadman;
 pub mod example;
 pub mod failure;
 #[cfg(test)]

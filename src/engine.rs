@@ -7,6 +7,7 @@ pub mod alert;
 #[cfg(test)]
 mod attack_tests;
 pub mod budget;
+mod canary;
 mod closing;
 #[cfg(test)]
 mod confirm_tests;

@@ -41,6 +41,7 @@ use crate::engine::budget::Timing;
 use crate::engine::explain::{Answer as Explained, NothingMeant, Question};
 use crate::engine::input::Command;
 use crate::engine::output::{CommandError, Reply, Report};
+use crate::model::canary::Standing;
 use crate::model::id::IncidentId;
 use crate::store::Store;
 use crate::telemetry::facts::Answered;
@@ -85,6 +86,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The engine's latest report, replaced by the engine's loop.
     pub report: Arc<ArcSwap<Report>>,
+    /// How the canary stands, replaced by its task; `None` without one.
+    pub canary: Option<Arc<ArcSwap<Standing>>>,
     pub commander: Arc<dyn Commander>,
     pub writer: Arc<dyn IncidentWriter>,
     /// What of the ten minutes is configured.

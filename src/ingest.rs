@@ -4,6 +4,7 @@
 //! ([`consumer`]) owns one operating-system thread. Nothing here judges anything.
 
 pub mod batch;
+pub mod canary;
 pub mod config;
 pub mod consumer;
 pub mod dead_letter;

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O, reads a clock or imports another part of the crate.
 
+pub mod canary;
 pub mod event;
 pub mod flag;
 pub mod id;

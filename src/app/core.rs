@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::canary::Committed;
 use super::facts;
 use super::restore::{Cut, config_hash};
 use crate::clock::{Clock, Stopwatch};
@@ -72,6 +73,7 @@ pub struct Outlets {
     pub snapshots: Snapshots,
     pub waker: Arc<Notify>,
     pub report: Arc<ArcSwap<Report>>,
+    pub committed: Committed,
     /// What ingest records; swapped by a reload.
     pub schema: Arc<ArcSwap<Schema>>,
     pub siren: Siren,
@@ -310,6 +312,7 @@ impl Core {
         let positions = self.engine.memory().core.sources.positions();
         self.reader.stored(positions.map(|(source, next, _, _)| (source.clone(), next)));
         *stored = self.clock.stopwatch();
+        self.outlets.committed.store(Arc::new(Some(*stored)));
         facts::committed(&done.outputs);
         for (reply, said) in done.replies {
             // Whoever asked may have gone.

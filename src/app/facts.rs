@@ -65,6 +65,7 @@ pub fn read(delta: &Delta, counters: &Counters) {
             ("dead_letter", fates.dead_letter),
             ("other", fates.other),
             ("refused", fates.refused),
+            ("canary", fates.canary),
         ],
     });
     let poison = Poison::ALL.iter().map(|p| p.as_str()).zip(counters.poison);

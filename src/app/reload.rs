@@ -133,8 +133,11 @@ impl Reloader {
         let mut config = Config::load(&self.config.path)?;
         if config.catalogue != self.config.catalogue {
             let path = self.config.path.display().to_string();
-            let message =
-                "`metrics` has changed: a metric keeps its meaning while Rearguard runs; restart it";
+            let message = if config.canary.is_some() == self.config.canary.is_some() {
+                "`metrics` has changed: a metric keeps its meaning while Rearguard runs; restart it"
+            } else {
+                "`canary` was added or taken away, which needs a restart"
+            };
             return Err(vec![Diagnostic::whole_file(&path, message)]);
         }
         let running = |flag: &&FlagSpec| {
@@ -162,6 +165,7 @@ fn refused(found: &[Diagnostic]) {
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let pairs = [
         ("kafka", format!("{:?}", old.kafka) != format!("{:?}", new.kafka)),
+        ("canary", old.canary != new.canary),
         ("store", old.store != new.store),
         ("data_dir", old.data_dir != new.data_dir),
         ("http", old.http != new.http),

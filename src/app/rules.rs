@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use crate::config::{Config, Receiver, readable_rule_files, rule_files};
 use crate::engine::input::Settings;
-use crate::engine::rule::Page;
 use crate::engine::rule::compile::{Compiled, attempt, compile_rules, schema_for};
 use crate::engine::rule::diagnostic::{Diagnostic, nearest};
 use crate::engine::rule::review::{check_budgets, review};
+use crate::engine::rule::{Page, Rule};
 use crate::engine::schema::Schema;
+use crate::model::canary::CANARY;
 
 /// Compiles the rules of a configuration. `previous` keeps the numbers of variants over a reload.
 ///
@@ -21,8 +22,9 @@ pub fn settings(
     previous: Option<&Schema>,
 ) -> Result<(Settings, Vec<Diagnostic>), Vec<Diagnostic>> {
     let files = rule_files(&config.rules)?;
-    let compiled = compile_rules(&files, &config.catalogue, &config.flags)?;
-    let wrong = check_receivers(&compiled, config);
+    let mut compiled = compile_rules(&files, &config.catalogue, &config.flags)?;
+    let mut wrong = check_receivers(&compiled, config);
+    wrong.extend(check_names(&compiled));
     if !wrong.is_empty() {
         return Err(wrong);
     }
@@ -33,7 +35,13 @@ pub fn settings(
     }
     let mut warnings = compiled.warnings;
     warnings.extend(late);
-    let schema = schema_for(&compiled.rules, &config.flags, &config.catalogue, previous);
+    let mut schema = schema_for(&compiled.rules, &config.flags, &config.catalogue, previous);
+    if config.canary.is_some() {
+        let rule = canary_rule(config)?;
+        let variant = schema.add_variant(&rule.variant);
+        schema.set_canary(variant, instance(config).into());
+        compiled.rules.canary = Some(rule);
+    }
     let settings = Settings {
         rules: Arc::new(compiled.rules),
         flags: config.flags.clone(),
@@ -67,10 +75,47 @@ pub fn inspect(config: &Config, places: &[PathBuf]) -> Inspected {
     wrong.extend(errors);
     if !config.path.as_os_str().is_empty() {
         wrong.extend(check_receivers(&compiled, config));
+        wrong.extend(check_names(&compiled));
     }
     found.extend(review(&compiled, &config.catalogue, wrong.is_empty()));
     found.extend(check_budgets(&compiled, &config.timing));
     Inspected { files, compiled, wrong, found }
+}
+
+/// The rule of the canary, in the words of rule files: it passes while the canary of the last minutes is there and true.
+const CANARY_RULES: &str = "
+- variant: rearguard.canary
+  flag: rearguard.canary
+  rules:
+    - { id: rearguard.canary, condition: rearguard.canary_rate_5m < 0.5, action: notify, confirm: persistence, min_samples: 1 }
+";
+
+fn canary_rule(config: &Config) -> Result<Arc<Rule>, Vec<Diagnostic>> {
+    let compiled = compile_rules(&[("the canary", CANARY_RULES)], &config.catalogue, &[])?;
+    let none = || vec![Diagnostic::whole_file("the canary", "has no rule")];
+    compiled.rules.rules.into_iter().next().ok_or_else(none)
+}
+
+/// What marks canary events as this Rearguard's own. Two that read the same topics are in different groups, or in different
+/// clusters when their topics are mirrored.
+pub fn instance(config: &Config) -> String {
+    let place = format!("{}\n{}", config.kafka.bootstrap(), config.kafka.group);
+    blake3::hash(place.as_bytes()).to_hex()[..16].to_owned()
+}
+
+/// The canary's name is nobody else's.
+fn check_names(compiled: &Compiled) -> Vec<Diagnostic> {
+    let taken = |rule: &Rule| rule.variant.as_str() == CANARY || rule.flag.as_str() == CANARY;
+    let rules = compiled.rules.rules.iter().zip(&compiled.notes);
+    rules
+        .filter(|(rule, _)| taken(rule))
+        .map(|(rule, note)| {
+            let message = format!("`{}` is about `{CANARY}`, which Rearguard judges itself", rule.id);
+            let help = "name a variant of your own; `canary:` in the configuration is all there is to set"
+                .to_owned();
+            note.at.warning(&rule.origin.file, message, help).as_error()
+        })
+        .collect()
 }
 
 /// `page: <receiver>` has to name one that is configured.
@@ -96,4 +141,18 @@ fn check_receivers(compiled: &Compiled, config: &Config) -> Vec<Diagnostic> {
         wrong.push(note.at.warning(&rule.origin.file, message, help).as_error());
     }
     wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::canary;
+    use crate::model::metric::Catalogue;
+
+    #[test]
+    fn the_canarys_rule_compiles() {
+        let catalogue = Arc::new(Catalogue::with(vec![canary::metric()]));
+        let rule = canary_rule(&Config { catalogue, ..Config::built_in() }).unwrap();
+        assert_eq!((rule.variant.as_str(), rule.min_samples, rule.by), (CANARY, 1, None));
+    }
 }

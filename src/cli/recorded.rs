@@ -344,7 +344,7 @@ impl BadLines {
     pub fn note(&mut self, fate: Fate, place: Place<'_>, strict: bool) -> Result<(), Trouble> {
         match fate {
             Fate::DeadLetter(_) | Fate::Refused(_) => self.note_bad(fate, place, strict),
-            Fate::Windowed | Fate::Late | Fate::Duplicate | Fate::Other => Ok(()),
+            Fate::Windowed | Fate::Late | Fate::Duplicate | Fate::Other | Fate::Canary => Ok(()),
         }
     }
 

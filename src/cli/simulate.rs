@@ -286,7 +286,7 @@ fn variants(rules: Vec<Arc<Rule>>) -> Vec<RuleSet> {
     for rule in rules {
         match sets.iter_mut().find(|set| set.rules[0].variant == rule.variant) {
             Some(set) => set.rules.push(rule),
-            None => sets.push(RuleSet { rules: vec![rule] }),
+            None => sets.push(RuleSet { rules: vec![rule], ..Default::default() }),
         }
     }
     sets

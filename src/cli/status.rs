@@ -12,6 +12,7 @@ use super::incident::IncidentView;
 use super::output::{Format, Paint, Trouble, end, show, show_json};
 use super::{FAILED, GOOD};
 use crate::engine::output::Report;
+use crate::model::canary::Standing;
 use crate::model::time::Timestamp;
 use crate::store::TokenScope;
 
@@ -34,6 +35,7 @@ struct Status {
     now: String,
     database: String,
     report: Report,
+    canary: Option<Standing>,
     outbox: Outbox,
     outbox_oldest_seconds: f64,
 }
@@ -115,6 +117,14 @@ impl Page {
         }
         if !report.automation {
             attention.push("automation is off: it judges and pages, and rolls nothing back".to_owned());
+        }
+        // Not to be armed is told already.
+        let canary = self.status.canary.iter().filter(|canary| report.armed && !canary.starting);
+        for doubt in canary.clone().flat_map(|canary| canary.doubts.first()) {
+            attention.push(format!("the dead-man's switch is not called: {doubt}"));
+        }
+        for why in canary.filter_map(|canary| canary.refused.as_ref()) {
+            attention.push(format!("the dead-man's switch does not take calls: {why}"));
         }
         let withheld: Vec<_> =
             self.incidents.iter().filter_map(|i| Some((i, i.withheld.as_ref()?))).collect();

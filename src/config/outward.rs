@@ -135,9 +135,13 @@ impl Reader<'_, '_> {
         let platforms = config.platforms.iter();
         let platforms = platforms
             .flat_map(|(name, one)| one.kind.urls().into_iter().map(move |url| ("platform", name, url)));
+        let switch =
+            config.canary.iter().flat_map(|canary| std::iter::once(&canary.url).chain(&canary.fail_url));
+        if switch.into_iter().any(|url| !is_local(url.expose())) {
+            outside.push("`canary`".to_owned());
+        }
         for (what, name, url) in receivers.chain(platforms) {
-            let host = reqwest::Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_owned));
-            if !host.is_some_and(|host| is_loopback(&host)) {
+            if !is_local(url) {
                 outside.push(format!("{what} `{name}`"));
             }
         }
@@ -155,6 +159,10 @@ impl Reader<'_, '_> {
             );
         }
     }
+}
+
+fn is_local(url: &str) -> bool {
+    reqwest::Url::parse(url).is_ok_and(|url| url.host_str().is_some_and(is_loopback))
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -9,10 +9,12 @@ use crate::engine::budget::{Timing, flip_at_worst};
 use crate::engine::input::Limits;
 use crate::engine::rule::diagnostic::Span;
 use crate::engine::rule::yaml::{Document, Fields, Node, Value};
+use crate::model::canary;
 use crate::model::metric::Catalogue;
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "kafka",
+    "canary",
     "rules",
     "flags",
     "platforms",
@@ -62,7 +64,12 @@ impl Reader<'_, '_> {
         let receivers = fields.get("receivers").map(|n| self.receivers(n, &outbound)).unwrap_or_default();
         let routes = self.routes(fields.get("routes"), fields.get("receivers"), &receivers);
         let platforms = fields.get("platforms").map(|n| self.platforms(n, &outbound)).unwrap_or_default();
-        let catalogue = fields.get("metrics").map_or_else(Catalogue::default, |n| self.metrics(n));
+        let canary = fields.get("canary").and_then(|n| self.canary(n, kafka.as_ref(), &outbound));
+        let own = canary.iter().map(|_| canary::metric()).collect();
+        let catalogue = match fields.get("metrics") {
+            Some(node) => self.metrics(node, own),
+            None => Catalogue::with(own),
+        };
         let slos = fields.get("slos").map(|n| self.slos(n, &catalogue)).unwrap_or_default();
         let catalogue = catalogue.with_slos(slos);
         let expected = fields.get("expected").map(|n| self.expected(n, &catalogue)).unwrap_or_default();
@@ -73,6 +80,7 @@ impl Reader<'_, '_> {
         let url = fields.get("external_url").and_then(|n| self.url(n, "`external_url`"));
         Config {
             path: path.to_owned(),
+            canary,
             rules: self.rules(fields),
             flags: fields.get("flags").map(|n| self.flags(n, &platforms)).unwrap_or_default(),
             platforms,
@@ -241,7 +249,7 @@ impl Reader<'_, '_> {
     }
 
     /// A span of time in seconds between two bounds, or the default.
-    fn span(
+    pub(super) fn span(
         &mut self,
         fields: &Fields<'_>,
         key: &str,

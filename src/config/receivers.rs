@@ -175,7 +175,7 @@ impl Reader<'_, '_> {
     }
 
     /// A mapping with all of the needed keys, or an error for each that is not there.
-    fn needing<'n>(
+    pub(super) fn needing<'n>(
         &mut self,
         node: &'n Node,
         what: &str,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Platform;
 use super::read::Reader;
 use crate::engine::rule::yaml::{Fields, Node, Value};
+use crate::model::canary::CANARY;
 use crate::model::flag::{FlagSpec, SHARE_MAX};
 use crate::model::metric::{Catalogue, Direction, Kind, Metric};
 
@@ -17,6 +18,13 @@ const KINDS: [(&str, Kind); 3] = [("score", Kind::Score), ("boolean", Kind::Bool
 const DIRECTIONS: [(&str, Direction); 2] =
     [("higher_is_better", Direction::HigherIsBetter), ("lower_is_better", Direction::LowerIsBetter)];
 
+/// What is wrong with a name that Rearguard keeps for itself.
+fn taken(names: &[&str]) -> Option<String> {
+    names.contains(&CANARY).then(|| {
+        format!("`{CANARY}` is the name of Rearguard's own events and cannot be given to anything else")
+    })
+}
+
 impl Reader<'_, '_> {
     pub(super) fn flags(&mut self, node: &Node, platforms: &BTreeMap<String, Platform>) -> Vec<FlagSpec> {
         let mut flags = Vec::new();
@@ -24,6 +32,10 @@ impl Reader<'_, '_> {
             let what = format!("flag `{key}`");
             if key.trim().is_empty() || key.len() > 200 || key.chars().any(char::is_whitespace) {
                 self.doc.error(at, "a flag key is one word of at most 200 bytes");
+                continue;
+            }
+            if let Some(reserved) = taken(&[key]) {
+                self.doc.error(at, reserved);
                 continue;
             }
             let known = ["control", "treatment", "share", "frozen", "platform", "drill"];
@@ -55,6 +67,10 @@ impl Reader<'_, '_> {
             let (Some(control), Some(treatment), Some(share)) = (control, treatment, share) else {
                 continue;
             };
+            if let Some(reserved) = taken(&[&control, &treatment]) {
+                self.doc.error(at, reserved);
+                continue;
+            }
             if control == treatment {
                 self.doc.error(at, format!("{what} serves the same variant as control and as treatment"));
                 continue;
@@ -111,9 +127,10 @@ impl Reader<'_, '_> {
         }
     }
 
-    pub(super) fn metrics(&mut self, node: &Node) -> Catalogue {
+    /// `own` are those that Rearguard adds itself.
+    pub(super) fn metrics(&mut self, node: &Node, own: Vec<Metric>) -> Catalogue {
         let built_in = Catalogue::default();
-        let mut extra = Vec::new();
+        let mut extra = own;
         let entries = self.doc.entries(node, "`metrics`").unwrap_or_default();
         if entries.len() > MOST_METRICS {
             self.doc.error(node.at, format!("more than {MOST_METRICS} metrics"));
@@ -128,8 +145,9 @@ impl Reader<'_, '_> {
                 || name.len() > 100
                 || reserved.contains(&name.to_lowercase().as_str())
                 || name.starts_with("slo.")
+                || name == CANARY
             {
-                self.doc.error_help(at, format!("`{name}` cannot be the name of a metric"), "a name begins with a letter and holds letters, digits, `_` and `.`; `baseline` and `slo.…` are taken");
+                self.doc.error_help(at, format!("`{name}` cannot be the name of a metric"), "a name begins with a letter and holds letters, digits, `_` and `.`; `baseline`, `slo.…` and `rearguard.canary` are taken");
                 continue;
             }
             let known = built_in.find(name).map(|id| built_in.get(id));

@@ -59,8 +59,9 @@ fn the_example_loads_and_shows_the_defaults() {
     let errors = Config::parse(Path::new("r.yaml"), &all, &env)
         .expect_err("a clock beside a host that is not loopback");
     let said: Vec<String> = errors.iter().map(|e| e.message.clone()).collect();
-    assert_eq!(said.len(), 2, "{said:#?}");
-    assert!(said[0].contains("not on the list") && said[1].contains("receiver `chat` is not"), "{said:#?}");
+    assert_eq!(said.len(), 4, "{said:#?}");
+    assert!(said[..3].iter().all(|line| line.contains("not on the list")), "{said:#?}");
+    assert!(said[3].contains("`canary`, receiver `chat` is not"), "{said:#?}");
 }
 
 #[test]
@@ -166,8 +167,8 @@ external_url: rearguard
         "15:3 flag `c` has no `share`",
         "15:20 unknown key `treatmnt` in flag `c` (did you mean `treatment`?)",
         "16:3 flag `d` serves the same variant as control and as treatment",
-        "18:3 `9lives` cannot be the name of a metric (a name begins with a letter and holds letters, digits, `_` and `.`; `baseline` and `slo.…` are taken)",
-        "19:3 `baseline` cannot be the name of a metric (a name begins with a letter and holds letters, digits, `_` and `.`; `baseline` and `slo.…` are taken)",
+        "18:3 `9lives` cannot be the name of a metric (a name begins with a letter and holds letters, digits, `_` and `.`; `baseline`, `slo.…` and `rearguard.canary` are taken)",
+        "19:3 `baseline` cannot be the name of a metric (a name begins with a letter and holds letters, digits, `_` and `.`; `baseline`, `slo.…` and `rearguard.canary` are taken)",
         "20:35 `direction` cannot be `up` (it may be `higher_is_better` or `lower_is_better`)",
         "21:12 metric `depth` has no `resolution` (values need `resolution`, the smallest step told apart, and `max`, the largest value)",
         "21:12 metric `depth` has no `max` (values need `resolution`, the smallest step told apart, and `max`, the largest value)",

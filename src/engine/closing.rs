@@ -8,6 +8,7 @@ use std::sync::Arc;
 use late::why_no_pass;
 
 use super::alert::{Alert, Change, Closing, State};
+use super::canary;
 use super::decide;
 use super::detector::Track;
 use super::fleet::RuleView;
@@ -58,6 +59,7 @@ pub(super) fn close(engine: &mut Engine, minute: Minute, output: &mut Output) {
         count(&mut output.verdicts, &one.judgement.verdict.seen(blind.as_ref()));
         move_alert(engine, one, armed, &world, output);
     }
+    engine.canary = canary::judged(engine, minute, armed);
     second_proof(engine, minute, output);
     close_quiet_episodes(engine, minute, output);
     forget_old(engine, minute);
@@ -473,6 +475,11 @@ pub(super) fn report(engine: &Engine) -> Vec<AlertReport> {
 }
 
 impl Rule {
+    /// Whether an alert is this rule's: flag, id and hash are its identity.
+    pub fn is(&self, key: &AlertKey) -> bool {
+        self.id == key.rule && self.flag == key.flag && self.hash == key.hash
+    }
+
     /// The key of this rule's alert on a slice.
     pub fn key(&self, slice: &Scope) -> AlertKey {
         AlertKey {

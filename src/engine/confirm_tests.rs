@@ -171,8 +171,10 @@ fn the_fleet_shares_one_budget_of_false_rollbacks() {
     let before = engine.report().alerts[0].evidence.unwrap();
     assert_eq!(needed(&engine), Some(365.0 * 1440.0));
     let mut settings = engine.settings().clone();
-    settings.rules =
-        Arc::new(super::rule::RuleSet { rules: vec![Arc::new(rule), Arc::new(notice), Arc::new(second)] });
+    settings.rules = Arc::new(super::rule::RuleSet {
+        rules: vec![Arc::new(rule), Arc::new(notice), Arc::new(second)],
+        ..Default::default()
+    });
     engine.step(Input::Reload(Box::new(settings)));
     run(&mut engine, &events, 50..51);
     assert_eq!(needed(&engine), Some(2.0 * 365.0 * 1440.0), "one more rule changes what is needed");

@@ -53,13 +53,29 @@ fn every_closing_counts_one_verdict_of_each_rule() {
 
 #[test]
 fn the_fate_of_every_event_is_added_up() {
-    let one =
-        Fates { consumed: 21, windowed: 1, late: 2, duplicate: 3, dead_letter: 4, other: 5, refused: 6 };
+    let one = Fates {
+        consumed: 28,
+        windowed: 1,
+        late: 2,
+        duplicate: 3,
+        dead_letter: 4,
+        other: 5,
+        refused: 6,
+        canary: 7,
+    };
     let mut sum = one;
     sum.add(&one);
-    let fates =
-        [sum.consumed, sum.windowed, sum.late, sum.duplicate, sum.dead_letter, sum.other, sum.refused];
-    assert_eq!(fates, [42, 2, 4, 6, 8, 10, 12]);
+    let fates = [
+        sum.consumed,
+        sum.windowed,
+        sum.late,
+        sum.duplicate,
+        sum.dead_letter,
+        sum.other,
+        sum.refused,
+        sum.canary,
+    ];
+    assert_eq!(fates, [56, 2, 4, 6, 8, 10, 12, 14]);
     assert!(sum.balance());
     for lost in [
         Fates { windowed: 0, ..one },
@@ -68,6 +84,7 @@ fn the_fate_of_every_event_is_added_up() {
         Fates { dead_letter: 0, ..one },
         Fates { other: 0, ..one },
         Fates { refused: 0, ..one },
+        Fates { canary: 0, ..one },
     ] {
         assert!(!lost.balance(), "{lost:?}");
     }

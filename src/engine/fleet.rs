@@ -68,7 +68,7 @@ impl Fleet {
         self.schema = schema;
         self.slice_quota = slice_quota;
         self.wanted.clear();
-        for rule in &rules.rules {
+        for rule in rules.rules.iter().chain(&rules.canary) {
             for slot in rule.condition.slots.iter().chain(&rule.clear.slots) {
                 for variant in [Some(&rule.variant), rule.baseline.as_ref()].into_iter().flatten() {
                     let Some(id) = self.schema.find(variant.as_str()) else {

@@ -30,6 +30,9 @@ pub struct Fates {
     pub dead_letter: u64,
     pub other: u64,
     pub refused: u64,
+    /// Written by a Rearguard to see whether it sees: this one or another.
+    #[serde(default)]
+    pub canary: u64,
 }
 
 impl Fates {
@@ -42,12 +45,19 @@ impl Fates {
         self.dead_letter += more.dead_letter;
         self.other += more.other;
         self.refused += more.refused;
+        self.canary += more.canary;
     }
 
     /// The invariant: every event consumed has exactly one fate.
     pub fn balance(&self) -> bool {
         self.consumed
-            == self.windowed + self.late + self.duplicate + self.dead_letter + self.other + self.refused
+            == self.windowed
+                + self.late
+                + self.duplicate
+                + self.dead_letter
+                + self.other
+                + self.refused
+                + self.canary
     }
 }
 

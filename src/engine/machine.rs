@@ -14,8 +14,8 @@ use super::input::{Answer, Command, CommandKind, Delta, FlipOutcome, Input, Sett
 use super::memory::{Blind, Floor, Memory};
 use super::message;
 use super::output::{
-    AlertKey, CommandError, Evidence, HoldReport, LatchChange, LatchReport, MessageKind, Order, Output,
-    Phase, Reply, Report, Transition,
+    AlertKey, CanaryReport, CommandError, Evidence, HoldReport, LatchChange, LatchReport, MessageKind, Order,
+    Output, Phase, Reply, Report, Transition,
 };
 use super::rule::{Rule, RuleAction};
 use super::sources::Accept;
@@ -37,6 +37,8 @@ pub struct Engine {
     pub(super) last: BTreeMap<AlertKey, Judgement>,
     /// What the change detector has computed from panes, to save time; made anew whenever it is missing.
     pub(super) tracks: BTreeMap<AlertKey, Track>,
+    /// How the canary's rule was judged last.
+    pub(super) canary: Option<CanaryReport>,
     /// Panes are being restored: nothing is judged.
     pub(super) loading: bool,
 }
@@ -53,6 +55,7 @@ impl Engine {
             memory: Memory::default(),
             last: BTreeMap::new(),
             tracks: BTreeMap::new(),
+            canary: None,
             loading: false,
         }
     }
@@ -137,6 +140,7 @@ impl Engine {
             sources: core.sources.report(),
             alerts: closing::report(self),
             series: self.fleet.len(),
+            canary: self.canary.clone(),
             latches: core
                 .latches
                 .iter()
@@ -475,13 +479,6 @@ impl Engine {
 fn wanted_slice(latches: &[super::memory::Latch], rule: &Rule, slice: &Scope) -> bool {
     let scope = if rule.whole_flag { &Scope::All } else { slice };
     latches.iter().any(|l| l.scope == Scope::All || l.scope == *scope)
-}
-
-impl Rule {
-    /// Whether an alert is this rule's: flag, id and hash are its identity.
-    pub fn is(&self, key: &AlertKey) -> bool {
-        self.id == key.rule && self.flag == key.flag && self.hash == key.hash
-    }
 }
 
 /// The kind of message that a rule's action sends.

@@ -396,10 +396,25 @@ pub struct Report {
     pub sources: Vec<SourceReport>,
     pub alerts: Vec<AlertReport>,
     pub series: usize,
+    /// What the canary's rule said at the last closing; `None` without a canary and before the first closing.
+    #[serde(default)]
+    pub canary: Option<CanaryReport>,
     pub latches: Vec<LatchReport>,
     /// Shares that humans hold.
     #[serde(default)]
     pub holds: Vec<HoldReport>,
+}
+
+/// How the canary's own rule was judged at a closing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryReport {
+    /// The minute that closed.
+    pub closed: Minute,
+    pub passed: bool,
+    /// The verdict in a few words.
+    pub verdict: String,
+    /// The newest minute whose panes hold a canary event.
+    pub newest: Option<Minute>,
 }
 
 /// One source in a [`Report`].

@@ -39,6 +39,8 @@ use crate::model::time::Minute;
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
     pub rules: Vec<Arc<Rule>>,
+    /// The rule that judges Rearguard's own events. It never acts, and counts nowhere.
+    pub canary: Option<Arc<Rule>>,
 }
 
 /// One compiled rule.

@@ -22,12 +22,14 @@ pub struct Schema {
     variants: Vec<Variant>,
     /// Per variant: the metrics that some rule wants by a dimension, sorted.
     sliced: Vec<Vec<(Dimension, MetricId)>>,
+    /// The variant of Rearguard's own events, and the instance that marks them as its own.
+    canary: Option<(VariantId, Arc<str>)>,
 }
 
 impl Schema {
     /// A schema of no variants.
     pub fn new(catalogue: Arc<Catalogue>) -> Self {
-        Self { catalogue, variants: Vec::new(), sliced: Vec::new() }
+        Self { catalogue, ..Self::default() }
     }
 
     /// The number of a variant, given one if it is new.
@@ -46,6 +48,16 @@ impl Schema {
         if let Err(place) = wanted.binary_search(&(dimension, metric)) {
             wanted.insert(place, (dimension, metric));
         }
+    }
+
+    /// Records the canary events of `instance` under this variant.
+    pub fn set_canary(&mut self, variant: VariantId, instance: Arc<str>) {
+        self.canary = Some((variant, instance));
+    }
+
+    /// The variant of canary events, and whose are recorded.
+    pub fn canary(&self) -> Option<(VariantId, &str)> {
+        self.canary.as_ref().map(|(variant, instance)| (*variant, &**instance))
     }
 
     /// The number of a configured variant.

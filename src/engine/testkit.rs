@@ -129,7 +129,7 @@ pub fn settings(rules: Vec<Rule>) -> Settings {
         });
     }
     Settings {
-        rules: Arc::new(RuleSet { rules: rules.into_iter().map(Arc::new).collect() }),
+        rules: Arc::new(RuleSet { rules: rules.into_iter().map(Arc::new).collect(), ..Default::default() }),
         flags: flags.into_values().collect(),
         schema: Arc::new(schema),
         limits: Limits::default(),

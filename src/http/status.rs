@@ -1,5 +1,7 @@
 //! How Rearguard stands, and whether it acts.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -10,6 +12,7 @@ use super::body::{Body, json as answer, read, reason};
 use super::problem::{Answer, Problem};
 use crate::engine::input::{Command, CommandKind};
 use crate::engine::output::{Reply, Report};
+use crate::model::canary::Standing;
 use crate::store::{OutboxStats, TokenInfo};
 use crate::telemetry::facts::Commanded;
 use crate::telemetry::record;
@@ -21,6 +24,9 @@ struct Status<'a> {
     now: String,
     database: String,
     report: &'a Report,
+    /// Absent without `canary:` in the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    canary: Option<Arc<Standing>>,
     outbox: OutboxStats,
     outbox_oldest_seconds: f64,
     flags: usize,
@@ -36,6 +42,7 @@ pub async fn status(State(app): State<App>, _: By<Read>) -> Answer {
         now: now.to_string(),
         database: app.store.address(),
         report: &report,
+        canary: app.canary.as_ref().map(|canary| canary.load_full()),
         outbox_oldest_seconds: outbox.age(now).as_secs_f64(),
         outbox,
         flags: app.store.flags().len(),

@@ -17,6 +17,8 @@ pub enum Fate {
     Other,
     /// An event with a value that no measurement can have.
     Refused(Refusal),
+    /// Written by a Rearguard to see whether it sees. Its own is recorded in the panes of its canary, another's is passed over.
+    Canary,
 }
 
 /// Why [`Decoder::decode`](super::decode::Decoder::decode) did not accept a message.
@@ -45,6 +47,7 @@ impl Fate {
             Self::DeadLetter(poison) => ("dead_letter", poison.as_str()),
             Self::Other => ("other", ""),
             Self::Refused(refusal) => ("refused", refusal.as_str()),
+            Self::Canary => ("canary", ""),
         }
     }
 }
@@ -128,7 +131,7 @@ impl Counters {
         match fate {
             Fate::DeadLetter(poison) => self.poison[poison as usize] += 1,
             Fate::Refused(refusal) => self.refused[refusal as usize] += 1,
-            Fate::Windowed | Fate::Late | Fate::Duplicate | Fate::Other => {}
+            Fate::Windowed | Fate::Late | Fate::Duplicate | Fate::Other | Fate::Canary => {}
         }
     }
 

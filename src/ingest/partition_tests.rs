@@ -11,6 +11,7 @@ use crate::engine::tenants::Tenants;
 use crate::ingest::fate::Poison;
 use crate::ingest::panes::OTHER_SLICE;
 use crate::ingest::recorder::tenant_hash;
+use crate::model::canary::{self, CANARY};
 use crate::model::event::{Event as Written, Sample};
 use crate::model::flag::Dimension;
 use crate::model::flag::Scope;
@@ -416,4 +417,73 @@ fn ids_are_forgotten_when_their_minute_ends() {
     let state = partition.export();
     assert!(state.recorder.minutes.len() <= 2, "{state:?}");
     assert!(state.recorder.minutes.iter().map(|m| m.ids.len()).sum::<usize>() <= 120);
+}
+
+fn names_with_canary() -> Arc<Names> {
+    let catalogue = Catalogue::with(vec![canary::metric()]);
+    let mut schema = Schema::new(Arc::new(catalogue));
+    let faithfulness = schema.catalogue().find("faithfulness").unwrap();
+    let a = schema.add_variant(&"a".into());
+    schema.add_variant(&"b".into());
+    schema.add_slice(a, Dimension::Tenant, faithfulness);
+    let own = schema.add_variant(&CANARY.into());
+    schema.set_canary(own, "here".into());
+    Arc::new(Names::new(Arc::new(schema)))
+}
+
+fn canary_event(at: i64, unit: &str) -> Message {
+    let mut written = event(7, at, CANARY, None, 0);
+    written.unit = Some(unit.into());
+    written.metrics.insert(CANARY.into(), Sample::Bool(true));
+    Message::event(written)
+}
+
+/// Deltas after every tenth message, merged.
+fn merged(names: Arc<Names>, messages: &[Message]) -> Merged {
+    let mut partition = Partition::new(source(0), 0, (1, 2), names, limits());
+    let mut merged = Merged::default();
+    feed(&mut partition, messages, |partition, _| {
+        if partition.is_due() {
+            merged.add(partition.take_delta().0);
+        }
+    });
+    merged.add(partition.take_delta().0);
+    merged
+}
+
+proptest! {
+    /// Whatever the stream and wherever canaries stand in it, with whatever time: everything else is as it is without them.
+    #[test]
+    fn canaries_disturb_nothing(
+        stream in stream(),
+        canaries in prop::collection::vec((any::<prop::sample::Index>(), -200_000i64..1_500_000, any::<bool>()), 0..40),
+    ) {
+        let mut mixed = stream.clone();
+        for (place, at, own) in &canaries {
+            let place = place.index(mixed.len() + 1);
+            mixed.insert(place, canary_event(*at, if *own { "here" } else { "elsewhere" }));
+        }
+        let without = merged(names_with_canary(), &stream);
+        let mut with = merged(names_with_canary(), &mixed);
+        prop_assert_eq!(with.fates.canary, canaries.len() as u64);
+        with.fates.canary = 0;
+        with.fates.consumed -= canaries.len() as u64;
+        with.to = without.to;
+        let own = names_with_canary().schema().canary().unwrap().0;
+        let seen: u64 = with.variants.iter().filter(|((id, _), _)| *id == own).map(|(_, pane)| pane.0).sum();
+        prop_assert!(seen <= canaries.iter().filter(|(_, _, own)| *own).count() as u64, "only its own");
+        with.variants.retain(|(id, _), _| *id != own);
+        prop_assert_eq!(with, without);
+    }
+}
+
+#[test]
+fn a_canary_is_seen_in_its_minute_and_anothers_is_passed_over() {
+    let messages = [canary_event(5, "here"), canary_event(5, "elsewhere"), canary_event(70_000, "here")];
+    let merged = merged(names_with_canary(), &messages);
+    assert_eq!((merged.fates.consumed, merged.fates.canary, merged.watermark), (3, 3, None));
+    let minutes: Vec<_> =
+        merged.variants.iter().map(|((_, minute), pane)| (minute.start(), pane.0)).collect();
+    let start = |at| Timestamp::from_millis(START + at);
+    assert_eq!(minutes, [(start(0), 1), (start(60_000), 1)]);
 }

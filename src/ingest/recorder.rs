@@ -18,6 +18,7 @@ use crate::engine::late::{Late, LateSamples};
 use crate::engine::pane::VariantPane;
 use crate::engine::schema::{Schema, VariantId};
 use crate::engine::series::KEEP;
+use crate::model::canary::CANARY;
 use crate::model::flag::{Dimension, Scope};
 use crate::model::id::Variant;
 use crate::model::metric::MetricId;
@@ -131,6 +132,10 @@ impl Recorder {
 
     /// The fate of an event; accepted ones are recorded.
     pub(super) fn accept(&mut self, names: &Names, event: &Event<'_>) -> Fate {
+        if event.variant == CANARY {
+            self.canary(names, event);
+            return Fate::Canary;
+        }
         if let Err(fate) = self.judge_samples(names, event) {
             return fate;
         }
@@ -147,6 +152,22 @@ impl Recorder {
             self.close_minutes();
         }
         fate
+    }
+
+    /// Records a canary event of this instance. It moves no watermark: its time is the wall clock's, and events that come a
+    /// little late must not be late because of it. Its id is not remembered, so that it never takes the place of another.
+    #[cold]
+    fn canary(&mut self, names: &Names, event: &Event<'_>) {
+        let own = names.schema().canary().filter(|(_, instance)| event.unit == Some(instance));
+        let Some((variant, _)) = own else { return };
+        if self.is_late(event.ts) || self.judge_samples(names, event).is_err() {
+            return;
+        }
+        let place = self.minute(event.ts.minute());
+        let open = &mut self.minutes[place];
+        let slices = [(Dimension::Tenant, None), (Dimension::Tier, None), (Dimension::Region, None)];
+        let record = Record { variant, tenant: None, slices, samples: &self.samples };
+        open.panes.record(names, &record, &mut open.admitted, self.limits.slices, &mut self.spare);
     }
 
     /// Fills `samples` with the known metrics, or says why the event is unacceptable.
@@ -268,14 +289,10 @@ impl Recorder {
         self.spare_ids.truncate(SPARE_IDS);
     }
 
-    /// Forgets ended minutes that have nothing left to hand over.
+    /// Forgets minutes that know nothing any more: ended ones that have nothing left to hand over, and those of canaries alone.
     fn retire(&mut self) {
-        while let Some(open) = self.minutes.front()
-            && open.minute < self.open_from
-            && open.panes.is_empty()
-        {
-            self.minutes.pop_front();
-        }
+        self.minutes
+            .retain(|open| !(open.panes.is_empty() && open.ids.is_empty() && open.admitted.is_empty()));
     }
 
     /// Hands over what has been recorded and counted.
@@ -325,6 +342,7 @@ impl Recorder {
             Fate::DeadLetter(_) => &mut self.fates.dead_letter,
             Fate::Other => &mut self.fates.other,
             Fate::Refused(_) => &mut self.fates.refused,
+            Fate::Canary => &mut self.fates.canary,
         } += 1;
         self.counters.count(fate);
     }

@@ -61,7 +61,7 @@ macro_rules! metrics {
 
 metrics! {
     EVENTS = "rearguard_events_total", Shape::Counter, "topic, partition, fate",
-        "Events by what became of them: consumed = windowed + late + duplicate + dead_letter + other + refused.";
+        "Events by what became of them: consumed = windowed + late + duplicate + dead_letter + other + refused + canary.";
     REFUSALS = "rearguard_refusals_total", Shape::Counter, "reason",
         "Events refused or dead-lettered, by reason.";
     LAG = "rearguard_partition_lag_events", Shape::Gauge, "topic, partition",
@@ -98,6 +98,12 @@ metrics! {
         "Rollbacks that stand: latched (flag, scope) pairs.";
     SERIES = "rearguard_series", Shape::Gauge, "",
         "Series kept in windows.";
+    CANARIES = "rearguard_canaries_total", Shape::Counter, "result",
+        "Rounds of canary events by result: written (every partition took one) or failed.";
+    CANARY_AGE = "rearguard_canary_age_seconds", Shape::Gauge, "",
+        "Since the newest canary that came back was written, or since the start; absent without `canary:`.";
+    SWITCH_CALLS = "rearguard_switch_calls_total", Shape::Counter, "result",
+        "Turns of the dead-man's switch: called, told_of_failure, withheld, refused.";
     INVARIANTS = "rearguard_invariant_violations_total", Shape::Counter, "invariant",
         "Broken invariants. Anything but 0 is a bug: please report it.";
     SNAPSHOT_AGE = "rearguard_snapshot_age_seconds", Shape::Gauge, "",
@@ -118,10 +124,11 @@ metrics! {
 
 /// Counters that alerts ask for by `increase`, with their label and its values. They are shown as 0 from the start: a series
 /// that first appears with 1 has not increased for Prometheus.
-const FROM_THE_START: [(&str, &str, &[&str]); 3] = [
+const FROM_THE_START: [(&str, &str, &[&str]); 4] = [
     (FLIPS, "outcome", &["verified", "already_safe", "superseded", "failed", "expired"]),
     (INVARIANTS, "invariant", &["fates", "totals"]),
     (RELOADS, "result", &["ok", "refused"]),
+    (SWITCH_CALLS, "result", &["called", "told_of_failure", "withheld", "refused"]),
 ];
 
 /// Tells the installed recorder what every metric means, and shows those from the start that alerts ask for.

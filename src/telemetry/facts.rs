@@ -1,5 +1,7 @@
 //! The facts: each struct is one log line and its metrics.
 
+mod canary;
+
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
@@ -7,6 +9,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Fact;
 use super::catalogue as name;
+pub use canary::{CanaryMeasured, CanaryWritten, SwitchCalled, SwitchResult};
 
 /// Counts of one offset range of one partition by fate: `consumed` and the fates that add up to it.
 pub struct EventsCounted<'a> {

@@ -63,7 +63,7 @@ fn summary(lines: &[Value]) -> &Value {
     let last = lines.last().unwrap();
     assert_eq!(last["type"], "summary");
     let events = &last["events"];
-    let fates = ["windowed", "late", "duplicate", "dead_letter", "other", "refused"];
+    let fates = ["windowed", "late", "duplicate", "dead_letter", "other", "refused", "canary"];
     let sum: u64 = fates.iter().map(|fate| events[fate].as_u64().unwrap()).sum();
     assert_eq!(events["consumed"].as_u64().unwrap(), sum);
     last

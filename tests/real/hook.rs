@@ -120,7 +120,8 @@ fn read(stream: &mut TcpStream) -> Option<Call> {
             let pairs = head.lines().filter_map(|line| line.split_once(": "));
             let headers: BTreeMap<String, String> =
                 pairs.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
-            let length: usize = headers.get("content-length")?.parse().ok()?;
+            // A GET has none.
+            let length: usize = headers.get("content-length").map_or(Some(0), |n| n.parse().ok())?;
             let body = &request[end + 4..];
             if body.len() >= length {
                 return Some(Call { headers, body: body.to_vec(), status: 0 });

@@ -2,6 +2,7 @@
 
 mod aftermath;
 mod broker;
+mod canary;
 mod commands;
 mod drill;
 mod fleet;

@@ -83,7 +83,8 @@ fn one(
         lateness: report.timing.lateness,
     };
     let baseline = [Variant::new(format!("{}.simulated-baseline", rule.variant.feature()))];
-    let setup = Setup::new(RuleSet { rules: vec![Arc::clone(rule)] }, &[], &baseline, None);
+    let setup =
+        Setup::new(RuleSet { rules: vec![Arc::clone(rule)], ..Default::default() }, &[], &baseline, None);
     let others = rollbacks.saturating_sub(usize::from(rule.action == RuleAction::Rollback));
     let plan = |judges| Plan::new(&setup, &bench, world.clone(), judges, others + 1, SEED);
     let lever = Lever::of(rule, &world, &report.catalogue);

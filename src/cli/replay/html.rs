@@ -65,6 +65,7 @@ fn head(run: &Run, out: &mut String) {
         ("other variants", fates.other),
         ("no events", fates.dead_letter),
         ("refused", fates.refused),
+        ("canaries", fates.canary),
     ];
     for (word, n) in fates {
         let _ = write!(out, "<td><b>{}</b><br>{word}</td>", words::count(n));

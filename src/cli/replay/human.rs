@@ -63,6 +63,7 @@ impl Report<'_> {
             (fates.other, "of other variants"),
             (fates.dead_letter, "no events"),
             (fates.refused, "refused"),
+            (fates.canary, "canaries of Rearguard"),
         ];
         let mut parts = vec![format!("{} in windows", words::count(fates.windowed))];
         let some = others.iter().filter(|(n, _)| *n > 0);

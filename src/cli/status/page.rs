@@ -12,6 +12,7 @@ use crate::engine::input::{Fates, FlipOutcome};
 use crate::engine::output::{AlertReport, HoldReport, LatchReport, Phase};
 use crate::engine::rule::RuleAction;
 use crate::engine::verdict::brief;
+use crate::model::canary::Standing;
 use crate::model::flag::Scope;
 use crate::model::time::Timestamp;
 
@@ -77,6 +78,9 @@ impl Page {
         fact("event time", self.event_time());
         fact("events", fates(report.sources.iter().map(|source| source.fates)).into());
         fact("outbox", self.outbox());
+        if let Some(canary) = &self.status.canary {
+            fact("canary", self.canary(canary));
+        }
         fact("where", format!("{} (version {version}), {database}", self.address).into());
         out.push_str(&table.render(paint));
     }
@@ -92,6 +96,21 @@ impl Page {
         let now = words::clock_time(self.now);
         let behind = span(self.now.since(at));
         cell(Ink::Plain, format!("{} UTC, {behind} behind the clock ({now}){closed}", utc(at)))
+    }
+
+    fn canary(&self, canary: &Standing) -> Cell {
+        let ago = |at: Timestamp| span(self.now.since(at));
+        let came = match canary.proven {
+            Some(at) => format!("written {} ago and seen", ago(at)),
+            None => "the first one is on its way".to_owned(),
+        };
+        match (&canary.refused, canary.called) {
+            _ if canary.starting => cell(Ink::Plain, came),
+            _ if !canary.doubts.is_empty() => cell(Ink::Bad, canary.doubts.join("; ")),
+            (Some(why), _) => cell(Ink::Bad, format!("{came}; dead-man's switch: {why}")),
+            (None, Some(at)) => cell(Ink::Good, format!("{came}; dead-man's switch called {} ago", ago(at))),
+            (None, None) => cell(Ink::Plain, came),
+        }
     }
 
     fn outbox(&self) -> Cell {
@@ -387,6 +406,7 @@ fn fates(fates: impl Iterator<Item = Fates>) -> String {
         (sum.duplicate, "duplicate"),
         (sum.dead_letter, "dead-lettered"),
         (sum.refused, "refused"),
+        (sum.canary, "canary"),
     ]
     .into_iter()
     .filter(|(n, _)| *n > 0)

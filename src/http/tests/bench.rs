@@ -109,6 +109,7 @@ impl Bench {
             metrics: Metrics::detached().unwrap().0,
             report: Arc::clone(&report),
             timing: Timing::default(),
+            canary: None,
             commander: Arc::clone(&engine) as Arc<dyn Commander>,
             writer: Arc::clone(&engine) as Arc<dyn IncidentWriter>,
         };

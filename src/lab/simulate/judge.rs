@@ -112,7 +112,7 @@ impl Seat {
 fn with_mode(settings: &Settings, confirm: Confirm) -> Settings {
     let changed = |rule: &Arc<Rule>| Arc::new(Rule { confirm, ..Rule::clone(rule) });
     let rules = settings.rules.rules.iter().map(changed).collect();
-    Settings { rules: Arc::new(RuleSet { rules }), ..settings.clone() }
+    Settings { rules: Arc::new(RuleSet { rules, ..Default::default() }), ..settings.clone() }
 }
 
 /// An engine that is fed panes.

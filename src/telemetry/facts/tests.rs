@@ -7,6 +7,14 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn record_everything() {
     record(&EventsCounted { topic: "events", partition: 0, fates: &[("consumed", 3), ("windowed", 3)] });
+    record(&CanaryWritten { partitions: Ok(4) });
+    record(&CanaryWritten { partitions: Err("no broker") });
+    record(&CanaryMeasured { age: SECOND });
+    for result in
+        [SwitchResult::Called, SwitchResult::ToldOfFailure, SwitchResult::Withheld, SwitchResult::Refused]
+    {
+        record(&SwitchCalled { result, why: "w", starting: false });
+    }
     record(&EventsRefused { reason: "not_json", events: 1 });
     record(&SourceMeasured { topic: "events", partition: 0, lag: Some(1), watermark_delay: Some(SECOND) });
     record(&VerdictsTaken { outcome: "pass", verdicts: 1 });

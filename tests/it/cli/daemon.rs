@@ -82,6 +82,7 @@ impl Daemon {
             metrics: Metrics::detached().unwrap().0,
             report: Arc::clone(&report),
             timing: Timing::default(),
+            canary: None,
             commander: Arc::clone(&engine) as Arc<dyn Commander>,
             writer: Arc::new(Writer(book)),
         };

@@ -201,7 +201,7 @@ fn check_fates(stage: &Stage, sent: &Sent) {
         let sources = report["sources"].as_array().expect("sources");
         let source = sources.iter().find(|s| s["source"]["partition"] == partition).expect("a source");
         let mut sum = 0;
-        for fate in ["windowed", "late", "duplicate", "dead_letter", "other", "refused"] {
+        for fate in ["windowed", "late", "duplicate", "dead_letter", "other", "refused", "canary"] {
             let expected = sent.fates.get(&(partition, fate)).copied().unwrap_or(0);
             assert_eq!(
                 source["fates"][fate], expected,

@@ -54,6 +54,7 @@ fn page(report: Report, incidents: Value, counts: Value) -> Page {
             now: String::new(),
             database: "sqlite:/var/lib/rearguard/rearguard.db".into(),
             report,
+            canary: None,
             outbox: super::super::Outbox { counts: Vec::deserialize(&counts).unwrap() },
             outbox_oldest_seconds: 0.0,
         },
@@ -272,6 +273,42 @@ fn the_headline_says_whether_it_acts() {
         let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
         assert_eq!((lines, page.attention().len()), (wanted, attention));
     }
+}
+
+#[test]
+fn the_canary_has_a_line_and_asks_for_attention_when_it_does_not_come_back() {
+    let good = || Report { armed: true, automation: true, event_time: Some(at(0)), ..Report::default() };
+    let proven = Standing { proven: Some(at(2)), called: Some(at(1)), ..Standing::default() };
+    let doubts = vec!["the last canary that came back is 400 s old, more than 300 s".to_owned()];
+    let refused = Some("answered 404".to_owned());
+    for (standing, line, attention) in [
+        (
+            Standing { starting: true, doubts: doubts.clone(), ..Standing::default() },
+            "the first one is on its way",
+            None,
+        ),
+        (proven.clone(), "written 2 min ago and seen; dead-man's switch called 60 s ago", None),
+        (
+            Standing { refused, ..proven.clone() },
+            "written 2 min ago and seen; dead-man's switch: answered 404",
+            Some("the dead-man's switch does not take calls: answered 404"),
+        ),
+        (
+            Standing { doubts: doubts.clone(), ..proven },
+            doubts[0].as_str(),
+            Some(
+                "the dead-man's switch is not called: the last canary that came back is 400 s old, more than 300 s",
+            ),
+        ),
+    ] {
+        let mut page = page(good(), json!([]), json!([]));
+        page.status.canary = Some(standing);
+        let text = page.render(Paint::new(false));
+        let shown = text.lines().find(|l| l.trim_start().starts_with("canary")).expect("a line");
+        assert!(shown.contains(line), "{shown}");
+        assert_eq!(page.attention(), attention.into_iter().collect::<Vec<_>>());
+    }
+    assert!(!page(good(), json!([]), json!([])).render(Paint::new(false)).contains("canary"));
 }
 
 #[test]
