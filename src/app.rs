@@ -9,6 +9,7 @@ mod facts;
 mod reload;
 mod restore;
 pub mod rules;
+mod texts;
 pub(crate) mod wiring;
 
 use std::net::SocketAddr;
@@ -26,9 +27,9 @@ use crate::config::Config;
 use crate::dispatch::book::{BookError, IncidentBook};
 use crate::dispatch::deadman::Deadman;
 use crate::dispatch::flag::FlagPlatform;
-use crate::dispatch::incident::Renderer;
 use crate::dispatch::receiver::Receiver;
 use crate::dispatch::siren::Siren;
+use crate::dispatch::template::Templates;
 use crate::dispatch::worker::{Worker, WorkerSettings};
 use crate::engine::explain::{Answer as Explained, Question};
 use crate::engine::input::{Command, Input, Settings};
@@ -70,6 +71,7 @@ struct Outside {
     platforms: Platforms,
     receivers: Receivers,
     switch: Option<Deadman>,
+    templates: Arc<Templates>,
 }
 
 /// A running daemon.
@@ -102,6 +104,7 @@ impl App {
             platforms: wiring::platforms(&config, &outbound, &store)?,
             receivers: wiring::receivers(&config, &outbound)?,
             switch: canary::open(&config, &outbound)?,
+            templates: Arc::new(texts::templates(&config).map_err(reload::in_words)?),
         };
         let snapshots = Snapshots::open(data.join("snapshots"))?;
         Ok(Self { config, clock, store, metrics, listener, outside, settings, snapshots })
@@ -111,7 +114,7 @@ impl App {
     pub async fn spawn(self) -> anyhow::Result<Running> {
         let supervisor = Supervisor::new();
         let Self { config, clock, store, metrics, listener, outside, settings, snapshots } = self;
-        let Outside { platforms, receivers, switch } = outside;
+        let Outside { platforms, receivers, switch, templates } = outside;
         let loaded = store.load().await?;
         let mut restored = restore::restore(settings, &loaded, &snapshots)?;
         // Without a time the engine does not know that it is behind: nobody may be told that it is armed before it has read.
@@ -129,7 +132,8 @@ impl App {
             Ingest::spawn(wiring::ingest(&config, from), restored.resume, Arc::clone(&schema), wall, sink)?;
 
         let siren = Siren::new(pagers(&config, &receivers));
-        let worker = worker(&config, clock, &store, (platforms, receivers), siren.clone(), answers);
+        let worker =
+            worker(&config, clock, &store, (platforms, receivers), &templates, siren.clone(), answers);
         let waker = worker.waker();
         worker.spawn(&supervisor);
         let committed = canary::Committed::default();
@@ -175,7 +179,7 @@ impl App {
             canary,
             timing: config.timing,
             commander: Arc::new(Gate { requests }),
-            writer: Arc::new(Writer(IncidentBook::new(store.clone(), clock, Renderer::new(None)?))),
+            writer: Arc::new(Writer(IncidentBook::new(store.clone(), clock, templates)?)),
         };
         spawn_http(listener, parts, &supervisor);
         Ok(Running { address, store, report, supervisor })
@@ -262,6 +266,7 @@ fn worker(
     clock: Clock,
     store: &Store,
     (platforms, receivers): (Platforms, Receivers),
+    templates: &Arc<Templates>,
     siren: Siren,
     answers: mpsc::Sender<crate::engine::input::Answer>,
 ) -> Worker {
@@ -269,7 +274,9 @@ fn worker(
     let link = link.map(|url| format!("{}/v1/incidents/{{incident}}/markdown", url.trim_end_matches('/')));
     let notice_after = config.timing.page_after;
     let second_channel = config.routes.notify.clone();
-    let settings = WorkerSettings { link, notice_after, second_channel, ..WorkerSettings::default() };
+    let templates = Arc::clone(templates);
+    let settings =
+        WorkerSettings { link, notice_after, second_channel, templates, ..WorkerSettings::default() };
     Worker::new(store.clone(), clock, settings, platforms, receivers, siren, answers)
 }
 

@@ -15,6 +15,7 @@ mod routes;
 mod secret;
 mod sections;
 mod slos;
+mod templates;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ pub use files::{read_file, readable_rule_files, rule_files, yaml_files};
 pub use platforms::{Platform, PlatformKind, Service, Vendor};
 pub use receivers::{Incident, Receiver};
 pub use secret::Secret;
+pub use templates::{Template, Templates};
 
 use crate::engine::budget::Timing;
 use crate::engine::input::Limits;
@@ -47,6 +49,8 @@ pub struct Config {
     pub kafka: Kafka,
     /// Rearguard's own events and the dead-man's switch that they feed.
     pub canary: Option<Canary>,
+    /// The operator's own texts of messages and incidents.
+    pub templates: Templates,
     /// Files, folders and patterns that hold rules.
     pub rules: Vec<PathBuf>,
     pub flags: Vec<FlagSpec>,
@@ -256,6 +260,7 @@ impl Config {
                 properties: BTreeMap::new(),
             },
             canary: None,
+            templates: Templates::default(),
             rules: vec![PathBuf::from("rules")],
             flags: Vec::new(),
             platforms: BTreeMap::new(),

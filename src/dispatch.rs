@@ -21,5 +21,6 @@ pub mod publish;
 pub mod receiver;
 pub mod siren;
 pub mod story;
+pub mod template;
 pub mod words;
 pub mod worker;

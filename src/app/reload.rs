@@ -156,9 +156,17 @@ impl Reloader {
     }
 }
 
+/// Mistakes as one error.
+pub fn in_words(found: Vec<Diagnostic>) -> anyhow::Error {
+    anyhow::anyhow!(lines(&found))
+}
+
+fn lines(found: &[Diagnostic]) -> String {
+    found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
 fn refused(found: &[Diagnostic]) {
-    let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
-    record(&Reloaded { ok: false, detail: &lines.join("; ") });
+    record(&Reloaded { ok: false, detail: &lines(found) });
 }
 
 /// Sections that differ and that a running process cannot take over.
@@ -170,6 +178,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("data_dir", old.data_dir != new.data_dir),
         ("http", old.http != new.http),
         ("platforms", old.platforms != new.platforms),
+        ("templates", old.templates != new.templates),
         ("receivers", old.receivers != new.receivers),
         ("routes", old.routes != new.routes),
         ("outbound", old.outbound != new.outbound),

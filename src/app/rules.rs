@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::texts::templates;
 use crate::config::{Config, Receiver, readable_rule_files, rule_files};
 use crate::engine::input::Settings;
 use crate::engine::rule::compile::{Compiled, attempt, compile_rules, schema_for};
@@ -25,6 +26,7 @@ pub fn settings(
     let mut compiled = compile_rules(&files, &config.catalogue, &config.flags)?;
     let mut wrong = check_receivers(&compiled, config);
     wrong.extend(check_names(&compiled));
+    wrong.extend(templates(config).err().into_iter().flatten());
     if !wrong.is_empty() {
         return Err(wrong);
     }
@@ -76,6 +78,7 @@ pub fn inspect(config: &Config, places: &[PathBuf]) -> Inspected {
     if !config.path.as_os_str().is_empty() {
         wrong.extend(check_receivers(&compiled, config));
         wrong.extend(check_names(&compiled));
+        wrong.extend(templates(config).err().into_iter().flatten());
     }
     found.extend(review(&compiled, &config.catalogue, wrong.is_empty()));
     found.extend(check_budgets(&compiled, &config.timing));

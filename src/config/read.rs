@@ -12,9 +12,10 @@ use crate::engine::rule::yaml::{Document, Fields, Node, Value};
 use crate::model::canary;
 use crate::model::metric::Catalogue;
 
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "kafka",
     "canary",
+    "templates",
     "rules",
     "flags",
     "platforms",
@@ -81,6 +82,7 @@ impl Reader<'_, '_> {
         Config {
             path: path.to_owned(),
             canary,
+            templates: fields.get("templates").map(|n| self.templates(n)).unwrap_or_default(),
             rules: self.rules(fields),
             flags: fields.get("flags").map(|n| self.flags(n, &platforms)).unwrap_or_default(),
             platforms,

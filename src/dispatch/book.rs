@@ -1,7 +1,10 @@
 //! Incidents as text: reads what the store knows of one and renders it.
 
+use std::sync::Arc;
+
 use super::incident::{Renderer, TemplateError};
 use super::story::Story;
+use super::template::Templates;
 use super::worker::told_flip;
 use crate::clock::Clock;
 use crate::engine::output::{Decision, Gate};
@@ -14,6 +17,7 @@ pub struct IncidentBook {
     store: Store,
     clock: Clock,
     renderer: Renderer,
+    templates: Arc<Templates>,
 }
 
 /// Why an incident could not be rendered.
@@ -29,15 +33,22 @@ pub enum BookError {
 
 impl IncidentBook {
     /// A book over this store.
-    pub const fn new(store: Store, clock: Clock, renderer: Renderer) -> Self {
-        Self { store, clock, renderer }
+    ///
+    /// # Errors
+    ///
+    /// The built-in template is broken.
+    pub fn new(store: Store, clock: Clock, templates: Arc<Templates>) -> Result<Self, TemplateError> {
+        Ok(Self { store, clock, renderer: Renderer::new()?, templates })
     }
 
     /// An incident as Markdown, as things stand now.
     pub async fn markdown(&self, id: &IncidentId) -> Result<String, BookError> {
         let detail = self.store.incident(id).await?;
         let story = self.story(detail).await?;
-        Ok(self.renderer.render(&story)?)
+        match self.templates.incident(&story) {
+            Some(text) => Ok(text),
+            None => Ok(self.renderer.render(&story)?),
+        }
     }
 
     /// Who serves the flag now, where that is another platform.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::story::{Flip, Story};
 use crate::engine::input::FlipOutcome;
 use crate::engine::output::{
-    AlertKey, ContextLine, Decision, Evidence, Gate, Message, MessageKind, PicturePoint, WorstPair,
+    AlertKey, ByHand, ContextLine, Decision, Evidence, Gate, Message, MessageKind, PicturePoint, WorstPair,
 };
 use crate::engine::rule::{ConfirmedBy, Origin, RuleAction, RuleHash, Side};
-use crate::model::flag::Scope;
+use crate::model::flag::{Dimension, Scope};
 use crate::model::incident::{IncidentStatus, Severity};
 use crate::model::time::{Minute, Timestamp};
 
@@ -53,6 +53,54 @@ pub fn story() -> Story {
             (at(10, 47, 35), "page accepted by oncall".into()),
         ],
     }
+}
+
+/// The example in every way in which it can stand: own templates have to work on all of them.
+pub fn cases() -> Vec<(&'static str, Story)> {
+    let base = story();
+    let flip = |outcome, late| {
+        let flip = Flip { outcome, late, detail: "answered 503".into(), attempts: 3, ..Flip::default() };
+        Story { flip: Some(flip), page_accepted: None, ..base.clone() }
+    };
+    let changed = |change: &dyn Fn(&mut Decision)| {
+        let mut story = base.clone();
+        change(&mut story.opener);
+        story
+    };
+    let hand = ByHand { actor: "ada".into(), reason: "complaints".into() };
+    vec![
+        ("a rollback that is verified", base.clone()),
+        ("one that is being tried", flip(None, false)),
+        ("one that is late", flip(None, true)),
+        ("one that failed", flip(Some(FlipOutcome::Failed), true)),
+        ("one whose deadline passed", flip(Some(FlipOutcome::Expired), true)),
+        ("one that was safe already", flip(Some(FlipOutcome::AlreadySafe), false)),
+        ("one that a human superseded", flip(Some(FlipOutcome::Superseded), false)),
+        ("a drill", changed(&|made| made.drill = true)),
+        (
+            "a rollback by hand",
+            changed(&|made| (made.by, made.evidence) = (Some(hand.clone()), Evidence::default())),
+        ),
+        ("a pause", changed(&|made| made.action = RuleAction::PauseRollout)),
+        (
+            "one without evidence, owner and runbook",
+            changed(&|made| {
+                (made.evidence, made.owner, made.runbook, made.incident) =
+                    (Evidence::default(), None, None, None);
+            }),
+        ),
+        (
+            "one for a tenant",
+            changed(&|made| {
+                made.scope = Scope::Only(Dimension::Tenant, "acme".into());
+            }),
+        ),
+        ("one that is withheld", Story { flip: None, ..changed(&|made| made.gate = Gate::AutomationOff) }),
+        (
+            "one that joined another",
+            Story { flip: None, ..changed(&|made| made.gate = Gate::AlreadyLatched) },
+        ),
+    ]
 }
 
 /// The message that the engine wrote when it decided.

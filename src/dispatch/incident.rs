@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::value::Serde;
+use minijinja::{Environment, UndefinedBehavior, Value};
 use serde::Serialize;
 
 use super::advice::{Command, commands, onset, todo};
@@ -23,37 +24,37 @@ use crate::model::time::Timestamp;
 const BUILT_IN: &str = include_str!("templates/incident.md");
 const NAME: &str = "incident.md";
 
-/// Renders incidents.
+/// Renders incidents by the built-in template.
 #[derive(Debug)]
 pub struct Renderer {
     environment: Environment<'static>,
 }
 
-/// A template that does not work; says where and why.
+/// The built-in template does not work on this incident; says where and why.
 #[derive(Debug, thiserror::Error)]
 #[error("incident template: {0}")]
 pub struct TemplateError(String);
 
 impl Renderer {
-    /// The built-in template, or the operator's own. An own one is tried on an example, so that a mistake shows at start and
-    /// not at 3 am.
-    pub fn new(own: Option<&str>) -> Result<Self, TemplateError> {
+    /// The built-in template.
+    pub fn new() -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.add_template_owned(NAME, own.unwrap_or(BUILT_IN).to_owned()).map_err(explain)?;
-        let renderer = Self { environment };
-        if own.is_some() {
-            renderer.render(&super::example::story())?;
-        }
-        Ok(renderer)
+        environment.add_template(NAME, BUILT_IN).map_err(explain)?;
+        Ok(Self { environment })
     }
 
     /// The incident as Markdown.
     pub fn render(&self, story: &Story) -> Result<String, TemplateError> {
         let template = self.environment.get_template(NAME).map_err(explain)?;
-        let text = template.render(minijinja::value::Serde(View::of(story))).map_err(explain)?;
+        let text = template.render(view(story)).map_err(explain)?;
         Ok(tidy(&text))
     }
+}
+
+/// What incident templates see.
+pub(super) fn view(story: &Story) -> Value {
+    Value::from(Serde(View::of(story)))
 }
 
 fn explain(error: minijinja::Error) -> TemplateError {
@@ -64,7 +65,7 @@ fn explain(error: minijinja::Error) -> TemplateError {
 }
 
 /// At most one empty line in a row.
-fn tidy(text: &str) -> String {
+pub(super) fn tidy(text: &str) -> String {
     let mut tidy = String::with_capacity(text.len());
     let mut empty = true;
     for line in text.lines().map(str::trim_end) {

@@ -22,6 +22,7 @@ use super::failure::Failure;
 use super::flag::FlagPlatform;
 use super::receiver::Receiver;
 use super::siren::Siren;
+use super::template::Templates;
 use crate::clock::{Clock, Stopwatch};
 use crate::engine::budget;
 use crate::engine::input::Answer;
@@ -54,6 +55,8 @@ pub struct WorkerSettings {
     /// Where people read an incident, with `{incident}` for its id, e.g. `https://ops.example.com/incidents/{incident}`.
     /// Without it a page links to the rule's runbook.
     pub link: Option<String>,
+    /// The operator's own texts.
+    pub templates: Arc<Templates>,
 }
 
 impl Default for WorkerSettings {
@@ -69,6 +72,7 @@ impl Default for WorkerSettings {
             second_after: budget::SECOND_CHANNEL,
             notice_after: Duration::from_secs(120),
             link: None,
+            templates: Arc::default(),
         }
     }
 }

@@ -104,6 +104,8 @@ metrics! {
         "Since the newest canary that came back was written, or since the start; absent without `canary:`.";
     SWITCH_CALLS = "rearguard_switch_calls_total", Shape::Counter, "result",
         "Turns of the dead-man's switch: called, told_of_failure, withheld, refused.";
+    TEMPLATE_FAILURES = "rearguard_template_failures_total", Shape::Counter, "template",
+        "Own templates that did not work on a message, so that the built-in text was used.";
     INVARIANTS = "rearguard_invariant_violations_total", Shape::Counter, "invariant",
         "Broken invariants. Anything but 0 is a bug: please report it.";
     SNAPSHOT_AGE = "rearguard_snapshot_age_seconds", Shape::Gauge, "",

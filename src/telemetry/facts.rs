@@ -418,6 +418,23 @@ impl Fact for Reloaded<'_> {
     }
 }
 
+/// An own template did not work on a message; the built-in text went out.
+pub struct TemplateFailed<'a> {
+    pub template: &'static str,
+    pub error: &'a str,
+}
+
+impl Fact for TemplateFailed<'_> {
+    fn record(&self) {
+        counter!(name::TEMPLATE_FAILURES, "template" => self.template).increment(1);
+        error!(
+            template = self.template,
+            error = self.error,
+            "own template failed, the built-in text was used"
+        );
+    }
+}
+
 /// One of the daemon's tasks ended with an error or a panic.
 pub struct TaskFailed<'a> {
     pub task: &'static str,

@@ -9,7 +9,7 @@ use rearguard::telemetry::catalogue::METRICS;
 
 use crate::cli::rearguard;
 
-pub const DOCUMENTS: [&str; 35] = [
+pub const DOCUMENTS: [&str; 36] = [
     "README.md",
     "CHANGELOG.md",
     "deploy/README.md",
@@ -42,6 +42,7 @@ pub const DOCUMENTS: [&str; 35] = [
     "docs/rules.md",
     "docs/simulate.md",
     "docs/slo.md",
+    "docs/templates.md",
     "docs/testing-rules.md",
     "docs/tutorial.md",
     "docs/verification.md",

@@ -6,7 +6,7 @@ use crate::engine::output::{ByHand, Gate};
 use crate::model::flag::Served;
 
 fn rendered(story: &Story) -> String {
-    Renderer::new(None).unwrap().render(story).unwrap()
+    Renderer::new().unwrap().render(story).unwrap()
 }
 
 #[test]
@@ -142,23 +142,6 @@ fn hostile_text_cannot_break_the_tables() {
     assert_eq!(quoted("it's"), r"'it'\''s'");
     assert_eq!(quoted("ai.a-b/c"), "ai.a-b/c");
     assert_eq!(quoted("$(rm)"), "'$(rm)'");
-}
-
-#[test]
-fn an_own_template_is_tried_at_once() {
-    let good = Renderer::new(Some("{{ headline }}")).unwrap();
-    assert_eq!(
-        good.render(&example::story()).unwrap(),
-        "support-copilot.prompt-v18 rolled back: faithfulness_1h < 0.92\n"
-    );
-    for (bad, said) in [
-        ("{{ headlin }}", "undefined"),
-        ("{% if %}", "line 1"),
-        ("{% for i in range(10000000) %}x{% endfor %}", "line 1"),
-    ] {
-        let error = Renderer::new(Some(bad)).unwrap_err().to_string();
-        assert!(error.contains(said), "{error}");
-    }
 }
 
 #[test]

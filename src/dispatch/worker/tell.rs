@@ -136,6 +136,7 @@ impl Worker {
         let flags = self.store.flags();
         let served = flags.get(&stored.decision.key.flag).and_then(|state| state.spec.served.as_ref());
         let mut told = with_outcome(&plain, &stored.decision, flip.as_ref(), served);
+        told = self.settings.templates.message(told, &stored.decision, flip.as_ref());
         // The second channel's page has to say why it comes that way, whatever else it says anew.
         if let Some(note) = message.detail.lines().rfind(|line| line.starts_with(NOT_TAKEN)) {
             told.detail = format!("{}\n{note}", told.detail);

@@ -9,6 +9,7 @@ fn record_everything() {
     record(&EventsCounted { topic: "events", partition: 0, fates: &[("consumed", 3), ("windowed", 3)] });
     record(&CanaryWritten { partitions: Ok(4) });
     record(&CanaryWritten { partitions: Err("no broker") });
+    record(&TemplateFailed { template: "summary", error: "e" });
     record(&CanaryMeasured { age: SECOND });
     for result in
         [SwitchResult::Called, SwitchResult::ToldOfFailure, SwitchResult::Withheld, SwitchResult::Refused]

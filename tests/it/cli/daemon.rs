@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use rearguard::clock::Clock;
 use rearguard::dispatch::book::IncidentBook;
-use rearguard::dispatch::incident::Renderer;
 use rearguard::engine::budget::Timing;
 use rearguard::engine::explain::{Answer as Explained, Question};
 use rearguard::engine::input::Command;
@@ -75,7 +74,8 @@ impl Daemon {
             tokens.insert(scope.as_str(), text);
         }
         let (engine, report) = (Arc::new(Engine::default()), Arc::new(ArcSwap::from_pointee(report(clock))));
-        let book = IncidentBook::new(store.clone(), clock, Renderer::new(None).unwrap());
+        let book =
+            IncidentBook::new(store.clone(), clock, Arc::default()).expect("the built-in template works");
         let parts = Parts {
             store: store.clone(),
             clock,
