@@ -13,6 +13,12 @@ CARGO_MUTANTS_VERSION=27.1.0
 DOCKERFILE_UTILS_VERSION=0.16.3
 OPENFEATURE_SDK_VERSION=1.23.0
 OPENFEATURE_OFREP_VERSION=0.1.3
+OPENFEATURE_CORE_VERSION=1.12.0
+FLAGD_CORE_VERSION=4.0.1
+FLAGD_PROVIDER_VERSION=0.6.1
+GOFF_PROVIDER_VERSION=1.3.0
+PYYAML_VERSION=6.0.3
+TOMLI_VERSION=2.3.0
 NODE_VERSION=24.21.0
 UNLEASH_VERSION=8.2.0
 UNLEASH_CLIENT_VERSION=6.12.1
@@ -70,6 +76,7 @@ need_servers() {
     need mvn maven
     need prometheus-alertmanager prometheus-alertmanager
     need npm npm
+    python3 -c 'import venv, ensurepip' 2>/dev/null || MISSING+=(python3-venv)
     [ -n "$(pg_bin)" ] || MISSING+=(postgresql)
 }
 
