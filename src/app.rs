@@ -6,6 +6,7 @@
 mod canary;
 mod core;
 mod facts;
+mod rehearsal;
 mod reload;
 mod restore;
 pub mod rules;

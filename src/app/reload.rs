@@ -151,7 +151,10 @@ impl Reloader {
             return Err(vec![Diagnostic::whole_file(&path, message)]);
         }
         config.timing = self.config.timing;
-        let (settings, _) = rules::settings(&config, Some(&self.schema))?;
+        let (settings, doubts) = rules::settings(&config, Some(&self.schema))?;
+        for doubt in doubts {
+            tracing::warn!(%doubt, "read anew, with a doubt");
+        }
         Ok((config, settings))
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::rehearsal::rehearse;
 use super::texts::templates;
 use crate::config::{Config, Receiver, readable_rule_files, rule_files};
 use crate::engine::input::Settings;
@@ -37,6 +38,7 @@ pub fn settings(
     }
     let mut warnings = compiled.warnings;
     warnings.extend(late);
+    warnings.extend(rehearse(config));
     let mut schema = schema_for(&compiled.rules, &config.flags, &config.catalogue, previous);
     if config.canary.is_some() {
         let rule = canary_rule(config)?;
@@ -79,6 +81,7 @@ pub fn inspect(config: &Config, places: &[PathBuf]) -> Inspected {
         wrong.extend(check_receivers(&compiled, config));
         wrong.extend(check_names(&compiled));
         wrong.extend(templates(config).err().into_iter().flatten());
+        found.extend(rehearse(config));
     }
     found.extend(review(&compiled, &config.catalogue, wrong.is_empty()));
     found.extend(check_budgets(&compiled, &config.timing));

@@ -72,7 +72,8 @@ fn remote(vendor: &Vendor) -> RemoteSpec {
     }
 }
 
-fn platform_kind(kind: &Platform) -> PlatformKind {
+/// A platform in the words of dispatch.
+pub fn platform_kind(kind: &Platform) -> PlatformKind {
     match kind {
         Platform::Flagd { path, ofrep } => PlatformKind::Flagd { path: path.clone(), ofrep: ofrep.clone() },
         Platform::Gofeatureflag { path, relay, admin_key, api_key } => {

@@ -134,6 +134,18 @@ pub fn open(spec: &PlatformSpec, outbound: &Outbound) -> Result<Arc<dyn FlagPlat
     })
 }
 
+/// Tries whether a flag that stands in a file could be pinned there, without changing the file. `None` where flags do not stand in
+/// files. It blocks.
+pub fn rehearse(kind: &PlatformKind, served: &Served) -> Option<Result<()>> {
+    let (path, dialect): (_, Box<dyn file::Dialect>) = match kind {
+        PlatformKind::Flagd { path, .. } => (path, Box::new(flagd::Flagd { ask: None })),
+        PlatformKind::GoFeatureFlag { path, .. } => (path, Box::new(goff::GoFeatureFlag { relay: None })),
+        PlatformKind::Remote(_) => return None,
+    };
+    let opened = file::FlagFile::new(served.platform.clone(), path.clone(), dialect);
+    Some(opened.and_then(|file| file.rehearse(served)))
+}
+
 /// Work that may take this much real time; when it is over, nobody knows what came of it.
 async fn bounded<T>(what: &str, work: impl Future<Output = Result<T>>, within: Duration) -> Result<T> {
     match tokio::time::timeout(within, work).await {

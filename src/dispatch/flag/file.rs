@@ -106,12 +106,36 @@ impl FlagFile {
             return Err(changed(&self.path));
         }
         let changes = self.changes(&self.flag(&file, served)?, served)?;
-        let edited = self
-            .format
-            .edit(&file.text, &self.dialect.path(&served.key), &changes)
-            .map_err(|why| Failure::permanent(format!("{}: {why}", self.path.display())))?;
+        let edited = self.edited(&file, served, &changes)?;
         let (path, version) = (self.path.clone(), version.to_owned());
         blocking(move || replace(&path, &version, &edited)).await
+    }
+
+    /// Pins a flag in memory and looks at what comes of it, and whether a new file could take the old one's place: an empty
+    /// one is made beside it and goes at once. It blocks.
+    ///
+    /// # Errors
+    ///
+    /// Why a rollback would fail.
+    pub fn rehearse(&self, served: &Served) -> Result<()> {
+        let file = load_now(&self.path)?;
+        let changes = self.changes(&self.flag(&file, served)?, served)?;
+        let text = self.edited(&file, served, &changes)?;
+        let pinned = Read { text, version: String::new() };
+        if !self.changes(&self.flag(&pinned, served)?, served)?.is_empty() {
+            let why = format!("{}: the edit would not pin `{}`", self.path.display(), served.key);
+            return Err(Failure::permanent(why));
+        }
+        let failed = |error: &io::Error| failure("writing beside", &self.path, error);
+        let real = fs::canonicalize(&self.path).map_err(|error| failed(&error))?;
+        let folder = real.parent().unwrap_or(Path::new("/"));
+        tempfile::Builder::new().prefix(".rearguard-").tempfile_in(folder).map_err(|error| failed(&error))?;
+        Ok(())
+    }
+
+    fn edited(&self, file: &Read, served: &Served, changes: &[Change]) -> Result<String> {
+        let edited = self.format.edit(&file.text, &self.dialect.path(&served.key), changes);
+        edited.map_err(|why| Failure::permanent(format!("{}: {why}", self.path.display())))
     }
 
     async fn check(&self, wanted: &Wanted, within: Duration) -> Result<String> {
@@ -221,14 +245,15 @@ pub(super) fn no_variation<'v>(
 
 async fn load(path: &Path) -> Result<Read> {
     let path = path.to_owned();
-    blocking(move || {
-        let (bytes, _) = contents(&path)?;
-        let version = version(&bytes);
-        let text = String::from_utf8(bytes)
-            .map_err(|_| Failure::permanent(format!("{} is no text in UTF-8", path.display())))?;
-        Ok(Read { text, version })
-    })
-    .await
+    blocking(move || load_now(&path)).await
+}
+
+fn load_now(path: &Path) -> Result<Read> {
+    let (bytes, _) = contents(path)?;
+    let version = version(&bytes);
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::permanent(format!("{} is no text in UTF-8", path.display())))?;
+    Ok(Read { text, version })
 }
 
 fn contents(path: &Path) -> Result<(Vec<u8>, Metadata)> {
