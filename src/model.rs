@@ -7,6 +7,7 @@ pub mod event;
 pub mod flag;
 pub mod id;
 pub mod incident;
+pub mod label;
 pub mod metric;
 pub mod route;
 pub mod slo;

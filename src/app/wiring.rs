@@ -168,12 +168,9 @@ fn hidden(secret: &Hidden) -> Secret {
 
 fn kind(receiver: &Receiver, config: &Config) -> ReceiverKind {
     match receiver {
-        Receiver::Alertmanager { url } => ReceiverKind::Alertmanager {
-            url: url.clone(),
-            bearer: None,
-            basic: None,
-            labels: BTreeMap::new(),
-        },
+        Receiver::Alertmanager { url, labels } => {
+            ReceiverKind::Alertmanager { url: url.clone(), bearer: None, basic: None, labels: labels.clone() }
+        }
         Receiver::Webhook { url, secret } => {
             ReceiverKind::Webhook { url: url.clone(), secret: hidden(secret) }
         }

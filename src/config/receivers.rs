@@ -8,13 +8,14 @@ use super::read::Reader;
 use super::{EventMode, Outbound, Secret};
 use crate::engine::rule::diagnostic::one_of;
 use crate::engine::rule::yaml::{Fields, Node};
+use crate::model::label;
 
 /// Whom to tell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Receiver {
     /// Alertmanager's API v2 under this address.
-    Alertmanager { url: String },
+    Alertmanager { url: String, labels: BTreeMap<String, String> },
     /// Signed with HMAC-SHA256.
     Webhook { url: String, secret: Secret },
     /// PagerDuty's Events API v2.
@@ -73,7 +74,7 @@ impl Receiver {
     /// Where it is, unless it is a topic.
     pub fn url(&self) -> Option<&str> {
         match self {
-            Self::Alertmanager { url }
+            Self::Alertmanager { url, .. }
             | Self::Webhook { url, .. }
             | Self::Pagerduty { url, .. }
             | Self::Jsm { url, .. }
@@ -107,10 +108,26 @@ impl Reader<'_, '_> {
         receivers
     }
 
+    fn labels(&mut self, node: &Node, what: &str) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        let what = format!("`labels` of {what}");
+        for (name, at, node) in self.doc.entries(node, &what).unwrap_or_default() {
+            let Some(value) = self.doc.text(node, &format!("label `{name}`")) else { continue };
+            match label::refused(name, value) {
+                None => {
+                    labels.insert(name.to_owned(), value.to_owned());
+                }
+                Some(why) => self.doc.error(at, format!("label `{name}` {why}")),
+            }
+        }
+        labels
+    }
+
     fn receiver(&mut self, name: &str, kind: &str, node: &Node, outbound: &Outbound) -> Option<Receiver> {
         let what = format!("receiver `{name}`");
         let (needed, optional): (&[&str], &[&str]) = match kind {
-            "alertmanager" | "slack" => (&["url"], &[]),
+            "alertmanager" => (&["url"], &["labels"]),
+            "slack" => (&["url"], &[]),
             "pagerduty" => (&["routing_key"], &["url"]),
             "jsm" => (&["api_key"], &["url"]),
             "incidentio" => (&["alert_source", "token"], &["url", "incident"]),
@@ -120,7 +137,8 @@ impl Reader<'_, '_> {
         let fields = self.needing(node, &what, (needed, optional))?;
         match kind {
             "alertmanager" => {
-                Some(Receiver::Alertmanager { url: self.address(&fields, "url", &what, outbound)? })
+                let labels = fields.get("labels").map(|node| self.labels(node, &what)).unwrap_or_default();
+                Some(Receiver::Alertmanager { url: self.address(&fields, "url", &what, outbound)?, labels })
             }
             "pagerduty" => {
                 let url = self.address_or(&fields, PAGERDUTY, &what, outbound);
@@ -234,5 +252,38 @@ impl Reader<'_, '_> {
             return None;
         }
         Some(text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::Config;
+    use super::*;
+
+    #[test]
+    fn own_labels_are_checked_where_they_stand() {
+        let parse = |labels: &str| {
+            let text = format!(
+                "kafka: {{ brokers: 'localhost:9092', topics: [t] }}\noutbound: {{ allow: ['127.0.0.1:1'] }}\n\
+                 receivers: {{ am: {{ alertmanager: {{ url: 'http://127.0.0.1:1', labels: {labels} }} }} }}\n"
+            );
+            Config::parse(Path::new("r.yaml"), &text, &|_| None)
+        };
+        let config = parse("{ team: copilot, region: eu }").unwrap();
+        let Receiver::Alertmanager { labels, .. } = &config.receivers["am"] else { panic!("another kind") };
+        assert_eq!(labels.iter().collect::<Vec<_>>().len(), 2);
+        assert_eq!(labels["team"], "copilot");
+        for (labels, said) in [
+            ("{ severity: page }", "label `severity` is one that Rearguard gives itself"),
+            ("{ 9a: x }", "label `9a` is no label name"),
+            ("{ __x: x }", "keeps for itself"),
+            ("{ team: '' }", "must not be empty"),
+            ("{ team: 7 }", "must be text"),
+        ] {
+            let errors = parse(labels).unwrap_err();
+            assert!(errors.iter().any(|e| e.line == 3 && e.message.contains(said)), "{labels}: {errors:?}");
+        }
     }
 }

@@ -144,7 +144,10 @@ fn the_configuration_of_compose_loads() {
     assert_eq!(config.rules, [Path::new("/etc/rearguard/rules/")]);
     let database = Path::new("/var/lib/rearguard/rearguard.db");
     assert_eq!(config.store, rearguard::config::Store::Sqlite(database.into()));
-    let oncall = Receiver::Alertmanager { url: "http://alertmanager:9093".into() };
+    let oncall = Receiver::Alertmanager {
+        url: "http://alertmanager:9093".into(),
+        labels: std::collections::BTreeMap::default(),
+    };
     assert_eq!(config.receivers["oncall"], oncall);
     let compose = read("docker-compose.yml");
     for mounted in [

@@ -16,6 +16,7 @@ use crate::dispatch::client::{Outbound, Request, Secret};
 use crate::dispatch::failure::Failure;
 use crate::dispatch::receiver::{Attempt, Content, Notice, Receiver, State, stands};
 use crate::engine::output::{Message, MessageKind};
+use crate::model::label;
 use crate::model::time::Timestamp;
 
 /// How often a standing alert is posted again, in real time.
@@ -74,12 +75,9 @@ impl Alertmanager {
         basic: Option<(String, Secret)>,
         labels: Labels,
     ) -> Result<Self, Failure> {
-        if let Some((bad, _)) = labels.iter().find(|(name, value)| {
-            value.is_empty() || !is_label_name(name) || *name == KEY || *name == "alertname"
-        }) {
-            return Err(Failure::permanent(format!(
-                "receiver `{name}`: label `{bad}` is empty, reserved or not a label name ([a-zA-Z_][a-zA-Z0-9_]*)"
-            )));
+        let refused = labels.iter().find_map(|(label, value)| Some((label, label::refused(label, value)?)));
+        if let Some((label, why)) = refused {
+            return Err(Failure::permanent(format!("receiver `{name}`: label `{label}` {why}")));
         }
         let mut alerts = base;
         alerts
@@ -268,12 +266,6 @@ const fn alert_name(kind: MessageKind) -> &'static str {
         MessageKind::Resolved => "RearguardResolved",
         MessageKind::Acknowledged => "RearguardAcknowledged",
     }
-}
-
-fn is_label_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
-        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 #[cfg(test)]
